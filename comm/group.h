@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One group's communicators: the ranks that step together, and this rank's lane within.
+// Creation is collective over the world (every rank calls it once, in or out of a group).
+#ifndef PR_COMM_GROUP_H
+#define PR_COMM_GROUP_H
+
+#include "comm/world.h"
+#include "runtime/batch/layout.h"
+#include "runtime/parallel.h"
+
+typedef struct pr_group pr_group;
+
+// *group is NULL on a rank that is in no group (dedicated controller).
+pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **group) PR_MUST_CHECK;
+void pr_group_destroy(pr_group *group);
+
+// The leader (group rank 0) says what every rank of the group does next; nonblocking inside, with a
+// deadline. Others receive into value. 8 bytes, once per step. PR_ERR_TIMEOUT, PR_ERR_PEER.
+pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms) PR_MUST_CHECK;
+
+typedef struct pr_comm_params {
+    int32_t experts, chosen;  // E, K of the model; 0 for dense
+    int32_t hidden, vocabulary;
+    int32_t max_tokens;   // T of one lane's step
+    int32_t max_outputs;  // rows of tensor_gather
+    int32_t timeout_ms;   // deadline of every wait
+} pr_comm_params;
+
+// Fills runtime/parallel.h for this rank (comm_parallel.c, expert_exchange.c). A world of one rank gets
+// runtime's "alone". Memory is taken here, none later.
+pr_status pr_comm_parallel_create(
+    pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
+void pr_comm_parallel_destroy(pr_parallel *parallel);
+
+// Bytes and messages this rank sent so far, by operation, for the run's report.
+typedef struct pr_comm_counts {
+    int64_t reduce_bytes, gather_bytes, dispatch_bytes, combine_bytes, transfer_bytes;
+    int64_t messages;
+} pr_comm_counts;
+void pr_comm_parallel_count(const pr_parallel *parallel, pr_comm_counts *counts);
+
+#endif

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// KV blocks from a prefill lane to a decode lane, block by block and layer by layer, between lanes of
+// different tp: each pair (source rank, target rank) whose head ranges overlap exchanges that range.
+//
+//   message = header {magic, version, request id, generation, tag, layer, layout id, head range,
+//             blocks, bytes, checksum} + for each stream, for each block: the head range of its page
+//
+// A message whose header or checksum is wrong is counted, dropped, and the handover reported as not
+// intact: the scheduler recomputes. One pair's messages of one handover travel under its tag.
+// Bounded: data is packed into slabs taken at create; begin/layer wait (making progress) for a free one.
+// Threads: the worker thread. No wait without a limit.
+#ifndef PR_COMM_KV_TRANSFER_H
+#define PR_COMM_KV_TRANSFER_H
+
+#include "comm/world.h"
+#include "runtime/batch/layout.h"
+#include "runtime/batch/plan.h"
+#include "runtime/cache/kv_store.h"
+
+typedef struct pr_kv_transfer pr_kv_transfer;
+
+typedef struct pr_kv_transfer_params {
+    pr_world *world;
+    const pr_layout *layout;
+    pr_kv_store *store;  // this rank's; NULL on a rank without a group
+    int32_t kv_heads;    // g of the model
+    int32_t max_blocks;  // blocks of one handover at most
+    int32_t timeout_ms;
+    bool corrupt_for_test;  // flips a bit of every third message; set by POLYREME_TEST_CORRUPT_KV=1
+} pr_kv_transfer_params;
+
+pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_transfer **transfer)
+    PR_MUST_CHECK;  // collective over the world (duplicates a communicator)
+void pr_kv_transfer_destroy(pr_kv_transfer *transfer);
+
+// Source: note a handover whose last chunk is computed in the coming step, then push each layer as it
+// is done. The blocks may be reused after push of the last layer returned (data is in slabs).
+pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *handover) PR_MUST_CHECK;
+pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer) PR_MUST_CHECK;
+
+// Target: expect a handover; its pages are written as they come, by progress.
+pr_status
+pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover) PR_MUST_CHECK;
+
+// Moves what can move without waiting. Appends finished arrivals to arrival[capacity], *arrivals counts.
+pr_status pr_kv_transfer_progress(
+    pr_kv_transfer *transfer, pr_arrival_report *arrival, int32_t capacity, int32_t *arrivals)
+    PR_MUST_CHECK;
+
+int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer);  // sends and arrivals outstanding
+int64_t pr_kv_transfer_sent_bytes(const pr_kv_transfer *transfer);
+
+#endif

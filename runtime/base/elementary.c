@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "runtime/base/elementary.h"
+
+// log(m * 2^e) = e ln 2 + 2 atanh(s), s = (m-1)/(m+1), m in [sqrt(1/2), sqrt(2)): the odd series
+// in s converges as 0.0295^k.
+double pr_log_f64(double x)
+{
+    int exponent;
+    double m = frexp(x, &exponent);  // exact
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        exponent--;
+    }
+    double s = (m - 1) / (m + 1), square = s * s, sum = 0;
+    for (int k = 21; k >= 1; k -= 2)
+        sum = sum * square + 1.0 / k;
+    return (double)exponent * 0.69314718055994530942 + 2 * s * sum;
+}
+
+double pr_exp_f64(double x)
+{
+    if (!(x >= -700))
+        return 0;
+    if (x > 700)
+        x = 700;
+    double n = nearbyint(x * 1.4426950408889634);
+    double r = x - n * 6.93147180369123816490e-01;
+    r = r - n * 1.90821492927058770002e-10;
+    double sum = 1;
+    for (int k = 15; k >= 1; k--)
+        sum = 1 + sum * r / k;
+    return ldexp(sum, (int)n);
+}
+
+// Reduction by pi/2 in three parts (Cody and Waite 1980), then Taylor on |r| <= pi/4.
+void pr_sin_cos(double angle, double *sine, double *cosine)
+{
+    double n = nearbyint(angle * 0.63661977236758134308);
+    double r = angle - n * 1.57079632673412561417e+00;
+    r = r - n * 6.07710050630396597660e-11;
+    r = r - n * 2.02226624879595063154e-21;
+    double square = r * r, s = 1, c = 1;
+    for (int k = 17; k >= 3; k -= 2)
+        s = 1 - s * square / (k * (k - 1));
+    for (int k = 16; k >= 2; k -= 2)
+        c = 1 - c * square / (k * (k - 1));
+    s *= r;
+    switch ((int)((int64_t)n & 3)) {
+    case 0:
+        *sine = s, *cosine = c;
+        break;
+    case 1:
+        *sine = c, *cosine = -s;
+        break;
+    case 2:
+        *sine = -s, *cosine = -c;
+        break;
+    default:
+        *sine = -c, *cosine = s;
+        break;
+    }
+}

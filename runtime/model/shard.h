@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One rank's part of the weights, packed for its device, and the arithmetic of who holds what.
+//
+//   cut along rows (columns of the product):  q, k, v (by head), gate, up (by I), lm_head (by V)
+//   cut along columns (K of the product):     o_proj, dense down_proj: always PR_SLICES slices,
+//                                             tp rank r computes slices [8r/tp, 8(r+1)/tp)
+//   whole on one rank of the group:           experts [E*r/R, E*(r+1)/R)
+//   on every rank:                            norms, MoE gate, embedding (mapped, rows read on use)
+#ifndef PR_RUNTIME_MODEL_SHARD_H
+#define PR_RUNTIME_MODEL_SHARD_H
+
+#include "runtime/device.h"
+#include "runtime/model/model.h"
+#include "runtime/model/weights_file.h"
+
+// Where a rank stands in its group.
+typedef struct pr_place {
+    int32_t tp, tp_rank;
+    int32_t ranks, rank;  // of the group
+} pr_place;
+
+typedef struct pr_layer_weights {
+    float *attention_norm;            // [H]
+    float *mlp_norm;                  // [H]
+    pr_matrix *q, *k, *v;             // [h*d/tp][H], [g*d/tp][H] x 2
+    pr_matrix *o;                     // [H][h*d/tp]
+    float *q_bias, *k_bias, *v_bias;  // this rank's rows, or NULL
+    float *o_bias;                    // [H], or NULL; added once, after the reduce
+    float *q_norm, *k_norm;           // [d], or NULL
+    pr_matrix *gate, *up, *down;      // dense: [I/tp][H] x 2, [H][I/tp]; NULL in MoE layers
+    pr_matrix *expert_gate;           // MoE: [E][H]
+    int32_t experts;                  // local
+    pr_matrix **expert_gate_proj;     // [local]: [I][H]
+    pr_matrix **expert_up_proj;       // [local]: [I][H]
+    pr_matrix **expert_down_proj;     // [local]: [H][I]
+} pr_layer_weights;
+
+typedef struct pr_shard {
+    pr_device *device;
+    pr_place place;
+    const void *embedding;  // mapped, [V][H]
+    pr_dtype embedding_dtype;
+    pr_matrix *head;    // lm_head rows [V*r/tp, V*(r+1)/tp)
+    float *final_norm;  // [H]
+    int32_t layers;
+    pr_layer_weights *layer;  // [L]
+    int64_t read_bytes;       // bytes of the files that loading touched (without the embedding)
+} pr_shard;
+
+// Whether the model can be cut this way. Errors name the rule and the nearest tp that fits:
+// tp in {1,2,4,8}; h, g, I and the cut columns divisible by tp; ranks a multiple of tp.
+pr_status pr_shard_check(const pr_model *model, const pr_place *place) PR_MUST_CHECK;
+
+// Bytes of the files that pr_shard_load will touch, computed from the config alone with all
+// weights in `dtype` (what `plan` prints; equal to read_bytes for a checkpoint of one dtype).
+int64_t pr_shard_predict_bytes(const pr_model *model, const pr_place *place, pr_dtype dtype);
+
+// Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs.
+// The weights file must stay open as long as the shard (the embedding stays mapped).
+pr_status pr_shard_load(
+    const pr_model *model,
+    const pr_weights *weights,
+    const pr_place *place,
+    pr_device *device,
+    pr_shard **shard) PR_MUST_CHECK;
+void pr_shard_unload(pr_shard *shard);
+
+#endif

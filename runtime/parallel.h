@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The contract of a group: the points where a forward pass talks to other ranks.
+// comm/ fills it; the built-in default is "alone" (parallel.c).
+//
+//   group of R ranks = R / tp lanes of tp ranks:   lane 0: ranks 0..tp-1, lane 1: ranks tp..2tp-1, ...
+//   A lane holds its own requests and KV (attention-data-parallel across lanes, TP inside);
+//   experts are spread over all R ranks: rank r holds [E*r/R, E*(r+1)/R).
+//
+// All ranks of a group call the same sequence of operations with their own T (0 is allowed); all
+// ranks of a lane pass the same rows. Values never depend on tp, R or who is where:
+//   tensor_reduce   the branches of the fixed binary tree of PR_SLICES slices (design.md §5)
+//   tensor_gather   vocabulary-parallel logits put side by side
+//   dispatch/combine rows return to their slots, untouched
+// Threads: the worker thread only. Collective over the lane (reduce, gather) or group (experts).
+// Errors: PR_ERR_TIMEOUT or PR_ERR_PEER when a rank is late or lost: the group is then unusable.
+#ifndef PR_RUNTIME_PARALLEL_H
+#define PR_RUNTIME_PARALLEL_H
+
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+
+typedef struct pr_parallel pr_parallel;
+
+// Sends each token row to the ranks that hold its K experts.
+typedef struct pr_dispatch_args {
+    int32_t tokens, chosen, hidden;
+    const float *x;         // [T][H]
+    const int32_t *expert;  // [T][K], 0..E-1
+    // out, owned by the exchange until combine returns:
+    const float *rows;     // [n][H], sorted by local expert
+    const int32_t *count;  // [local experts], their sum is n
+    int32_t received;      // n
+} pr_dispatch_args;
+
+typedef struct pr_return_args {
+    const float *rows;  // [n][H], the experts' results in the order dispatch delivered
+    float *slots;       // [T][K][H] out, at the origin (every rank of its lane)
+} pr_return_args;
+
+struct pr_parallel {
+    int32_t tp, tp_rank;  // within the lane
+    int32_t lanes, lane;  // lanes of the group, this rank's
+    int32_t ranks, rank;  // of the group
+    int32_t experts;      // E of the model, 0 for dense
+    void *state;
+
+    // x[T][cols]: in, this rank's branch sum; out, the whole sum. Same on all ranks of the lane.
+    pr_status (*tensor_reduce)(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols);
+    // part [T][end-begin of this tp rank] to whole [T][cols]; tp rank r holds columns
+    // [cols*r/tp, cols*(r+1)/tp).
+    pr_status (*tensor_gather)(
+        pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols);
+    pr_status (*expert_dispatch)(pr_parallel *parallel, pr_dispatch_args *args);
+    pr_status (*expert_combine)(pr_parallel *parallel, const pr_return_args *args);
+};
+
+// Share r of R of n things: [pr_share_begin(n, r, R), pr_share_begin(n, r + 1, R)).
+static inline int64_t pr_share_begin(int64_t n, int64_t r, int64_t ranks) { return n * r / ranks; }
+
+// One rank alone. max_tokens: the largest T. Memory is taken here, none later.
+pr_status pr_parallel_alone_create(
+    int32_t experts, int32_t chosen, int32_t hidden, int32_t max_tokens, pr_parallel **parallel)
+    PR_MUST_CHECK;
+void pr_parallel_alone_destroy(pr_parallel *parallel);
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Where and when requests run: a pure state machine. Events in (submit, report, cancel, advance),
+// decisions out (next). No MPI, no threads, no clock, no hidden randomness: the same events in the
+// same order give the same decisions, and pr_scheduler_hash says so in one number.
+//
+//   submit -> waiting -> placed in a (prefill, decode) pair -> chunks -> [handover] -> decoding -> finished
+//                ^------------------ preempted (blocks ran out) --------------------------|
+//
+// Per lane: continuous batching under max_num_batched_tokens and max_num_seqs; decodes first, the
+// rest of the budget goes to prefill chunks. Placement looks at cached prefix and load of all lanes.
+// When a decoding sequence cannot get its next block, the sequence of the lane with the lowest
+// priority and latest arrival is preempted: its blocks go, it waits again, and comes back by
+// recomputing prompt and outputs; tokens do not change. Plans are sent ahead: one may run while the
+// next is out; a plan is only made when something changed.
+// Threads: one. Ownership: submit takes the request.
+#ifndef PR_SCHEDULER_SCHEDULER_H
+#define PR_SCHEDULER_SCHEDULER_H
+
+#include "runtime/batch/layout.h"
+#include "runtime/batch/plan.h"
+#include "runtime/batch/request.h"
+
+typedef struct pr_scheduler pr_scheduler;
+
+typedef struct pr_scheduler_params {
+    const pr_layout *layout;  // borrowed for the scheduler's life
+    int32_t kv_blocks;        // per lane
+    int32_t block_tokens;
+    int32_t max_model_len;           // prompt + outputs
+    int32_t max_num_batched_tokens;  // rows of one lane's step
+    int32_t max_num_seqs;            // sequences admitted to one lane
+    int32_t lease_steps;             // decode steps a group may run on one plan
+    bool prefix_caching;
+    int32_t record;  // keep the last so many decision lines for --record; 0 = hash only
+} pr_scheduler_params;
+
+typedef enum pr_decision_kind {
+    PR_DECISION_NONE,      // nothing more to decide until the next event
+    PR_DECISION_PLAN,      // send plan to its group
+    PR_DECISION_TOKEN,     // a token is final: index 0, 1, 2, ... of a request, each exactly once
+    PR_DECISION_REJECTED,  // will never run; reason says why. The request is freed after this
+} pr_decision_kind;
+
+typedef struct pr_decision {
+    pr_decision_kind kind;
+    const pr_plan *plan;           // valid until the next call of any function
+    const pr_token_report *token;  // finish != NONE on the last; HANDED never appears here
+    uint64_t id;                   // TOKEN, REJECTED
+    const char *reason;            // REJECTED: one line for the user
+} pr_decision;
+
+pr_status
+pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **scheduler) PR_MUST_CHECK;
+void pr_scheduler_destroy(pr_scheduler *scheduler);
+
+// Events. submit: PR_ERR_ARGUMENT if prompt + 1 exceeds max_model_len or the pool could never hold
+// the request; the request stays the caller's then.
+pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
+void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
+void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
+void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
+
+void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
+
+int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler);  // submitted and not finished
+int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);     // not yet admitted anywhere
+uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);       // over all decisions so far
+
+typedef struct pr_scheduler_counts {
+    int64_t plans, prefill_tokens, cached_tokens, output_tokens, preemptions, handovers, rejected;
+} pr_scheduler_counts;
+void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+// Asserts every invariant (queues, lanes, pools).
+void pr_scheduler_check(const pr_scheduler *scheduler);
+
+#endif
