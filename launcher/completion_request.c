@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/completion_request.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -332,7 +331,7 @@ static pr_status take_logit_bias(
     {
         char *end;
         long token = strtol(key, &end, 10);
-        double bias = json_is_number(value) ? json_number_value(value) : NAN;
+        double bias = json_is_number(value) ? json_number_value(value) : 1000;
         if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
             !(bias >= -100 && bias <= 100))
             return pr_refuse(

@@ -12,7 +12,7 @@
 
 enum { REQUEST_ID = 1 };
 
-typedef struct generation {
+typedef struct generate_run {
     const pr_engine *engine;
     pr_completion_request *request;
     pr_answer answer;
@@ -21,7 +21,7 @@ typedef struct generation {
     bool submitted;
     int64_t begin_ns, first_ns;
     pr_status status;
-} generation;
+} generate_run;
 
 static void set_if_given(const pr_options *options, json_t *body, const char *flag, json_t *value)
 {
@@ -57,9 +57,9 @@ static json_t *body_from_flags(const pr_options *options)
     return body;
 }
 
-static pr_status parse_flags(generation *generation)
+static pr_status parse_flags(generate_run *run)
 {
-    const pr_engine *engine = generation->engine;
+    const pr_engine *engine = run->engine;
     pr_refusal refusal;
     pr_completion_context context = {
         .model = engine->model,
@@ -68,30 +68,29 @@ static pr_status parse_flags(generation *generation)
         .max_model_len = engine->max_model_len,
     };
     json_t *body = body_from_flags(engine->options);
-    pr_status status =
-        json_object_get(body, "prompt")
-            ? pr_completion_request_parse(&context, body, &generation->request, &refusal)
-            : pr_refuse(&refusal, "prompt", "the prompt is not UTF-8");
+    pr_status status = json_object_get(body, "prompt")
+                           ? pr_completion_request_parse(&context, body, &run->request, &refusal)
+                           : pr_refuse(&refusal, "prompt", "the prompt is not UTF-8");
     json_decref(body);
     if (status != PR_OK)
         return pr_fail(PR_ERR_ARGUMENT, "%s", refusal.message);
-    for (int32_t i = 0; i < generation->request->stops; i++) {
-        size_t length = strlen(generation->request->stop[i]);
-        if (length - 1 > generation->held_bytes)
-            generation->held_bytes = length - 1;
+    for (int32_t i = 0; i < run->request->stops; i++) {
+        size_t length = strlen(run->request->stop[i]);
+        if (length - 1 > run->held_bytes)
+            run->held_bytes = length - 1;
     }
-    return pr_answer_begin(generation->request, engine->tokenizer, &generation->answer);
+    return pr_answer_begin(run->request, engine->tokenizer, &run->answer);
 }
 
 static pr_status feed(void *context, pr_controller *controller, bool *more)
 {
-    generation *generation = context;
-    PR_TRY(generation->status);
+    generate_run *run = context;
+    PR_TRY(run->status);
     *more = false;
-    if (generation->submitted)
+    if (run->submitted)
         return PR_OK;
-    generation->submitted = true;
-    const pr_completion_request *from = generation->request;
+    run->submitted = true;
+    const pr_completion_request *from = run->request;
     pr_request plain = {
         .id = REQUEST_ID,
         .prompt_tokens = from->prompt[0].tokens,
@@ -107,40 +106,38 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
     return status;
 }
 
-static void print_new_text(generation *generation)
+static void print_new_text(generate_run *run)
 {
-    const pr_answer *answer = &generation->answer;
-    size_t held = answer->done ? 0 : generation->held_bytes;
-    if (answer->text_bytes <= generation->printed + held)
+    const pr_answer *answer = &run->answer;
+    size_t held = answer->done ? 0 : run->held_bytes;
+    if (answer->text_bytes <= run->printed + held)
         return;
     size_t end = answer->text_bytes - held;
-    while (end > generation->printed && (answer->text[end] & 0xc0) == 0x80)
+    while (end > run->printed && (answer->text[end] & 0xc0) == 0x80)
         end--;  // never half a character
-    fwrite(answer->text + generation->printed, 1, end - generation->printed, stdout);
+    fwrite(answer->text + run->printed, 1, end - run->printed, stdout);
     fflush(stdout);
-    generation->printed = end;
+    run->printed = end;
 }
 
 static void token(void *context, pr_controller *controller, const pr_token_report *report)
 {
-    generation *generation = context;
+    generate_run *run = context;
     bool cancel = false;
-    if (generation->status != PR_OK)
+    if (run->status != PR_OK)
         return;
-    if (generation->first_ns == 0)
-        generation->first_ns = pr_clock_now_ns();
-    generation->status =
-        pr_answer_add(&generation->answer, generation->engine->model, report, &cancel);
+    if (run->first_ns == 0)
+        run->first_ns = pr_clock_now_ns();
+    run->status = pr_answer_add(&run->answer, run->engine->model, report, &cancel);
     if (cancel)
         pr_controller_cancel(controller, report->id);
-    print_new_text(generation);
+    print_new_text(run);
 }
 
 static void rejected(void *context, uint64_t id, const char *reason)
 {
-    generation *generation = context;
-    generation->status =
-        pr_fail(PR_ERR_REQUEST, "request %llu: %s", (unsigned long long)id, reason);
+    generate_run *run = context;
+    run->status = pr_fail(PR_ERR_REQUEST, "request %llu: %s", (unsigned long long)id, reason);
 }
 
 static void progress(void *context, const pr_scheduler_counts *counts)
@@ -149,9 +146,9 @@ static void progress(void *context, const pr_scheduler_counts *counts)
     (void)counts;
 }
 
-static void print_logprobs(const generation *generation)
+static void print_logprobs(const generate_run *run)
 {
-    json_t *choice = pr_answer_choice(&generation->answer, generation->engine->tokenizer, 0, "");
+    json_t *choice = pr_answer_choice(&run->answer, run->engine->tokenizer, 0, "");
     char *text =
         json_dumps(json_object_get(choice, "logprobs"), JSON_COMPACT | JSON_REAL_PRECISION(9));
     printf("%s\n", text ? text : "");
@@ -159,35 +156,34 @@ static void print_logprobs(const generation *generation)
     json_decref(choice);
 }
 
-static void sum_up(const generation *generation)
+static void sum_up(const generate_run *run)
 {
-    double prefill = (double)(generation->first_ns - generation->begin_ns) * 1e-9;
-    double decode = (double)(pr_clock_now_ns() - generation->first_ns) * 1e-9;
-    int32_t tokens = generation->answer.tokens, prompt = generation->request->prompt[0].tokens;
+    double prefill = (double)(run->first_ns - run->begin_ns) * 1e-9;
+    double decode = (double)(pr_clock_now_ns() - run->first_ns) * 1e-9;
+    int32_t tokens = run->answer.tokens, prompt = run->request->prompt[0].tokens;
     putchar('\n');
-    if (generation->request->sampling.top_logprobs >= 0)
-        print_logprobs(generation);
+    if (run->request->sampling.top_logprobs >= 0)
+        print_logprobs(run);
     pr_log(
         PR_LOG_INFO, "%d prompt tokens, first token after %.3f s; %d tokens, %.1f tokens/s", prompt,
         prefill, tokens, tokens > 1 && decode > 0 ? (double)(tokens - 1) / decode : 0.0);
 }
 
-static pr_status
-run_rank_zero(pr_engine *engine, generation *generation, pr_controller **controller)
+static pr_status run_rank_zero(pr_engine *engine, generate_run *run, pr_controller **controller)
 {
     pr_face face = {
-        .context = generation,
+        .context = run,
         .feed = feed,
         .token = token,
         .rejected = rejected,
         .progress = progress,
     };
-    PR_TRY(parse_flags(generation));
-    generation->begin_ns = pr_clock_now_ns();
+    PR_TRY(parse_flags(run));
+    run->begin_ns = pr_clock_now_ns();
     PR_TRY(pr_engine_run(engine, &face, controller));
-    if (generation->status == PR_OK)
-        sum_up(generation);
-    return generation->status;
+    if (run->status == PR_OK)
+        sum_up(run);
+    return run->status;
 }
 
 static pr_status prepare_nothing(void *context)
@@ -204,13 +200,13 @@ int pr_generate_command(const pr_options *options)
     pr_status status = pr_engine_open(options, &preparation, &engine);
     if (status != PR_OK)
         return pr_exit_code(status);
-    generation generation = {.engine = engine};
+    generate_run run = {.engine = engine};
     if (engine->rank == 0)
-        status = run_rank_zero(engine, &generation, &controller);
+        status = run_rank_zero(engine, &run, &controller);
     else
         status = pr_engine_run(engine, NULL, &controller);
-    pr_answer_end(&generation.answer);
-    pr_completion_request_destroy(generation.request);
+    pr_answer_end(&run.answer);
+    pr_completion_request_destroy(run.request);
     pr_engine_close(engine, controller, status);
     int signal_number = pr_engine_signal();
     return signal_number ? 128 + signal_number : pr_exit_code(status);
