@@ -54,7 +54,7 @@ static void *multiply_add(void *argument)
     lanes sum[CHAINS], factor = {0}, term = {0};
 #pragma GCC unroll 12
     for (int j = 0; j < CHAINS; j++)
-        sum[j] = term;
+        sum[j] = term + (float)j;  // chains that differ, or the compiler keeps only one
     factor += 0.999f;
     term += 1e-3f;
     pthread_barrier_wait(self->barrier);
