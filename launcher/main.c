@@ -42,6 +42,19 @@ static int run_version(const pr_options *options)
 }
 
 static const command commands[] = {
+    {"plan",
+     "show which ranks would do what with a model, and why; never starts MPI",
+     "MODEL [--ranks N] [options]",
+     "polyreme plan models/demo --ranks 4",
+     pr_plan_command,
+     {&pr_options_model, &pr_options_plan, &pr_options_layout, &pr_options_engine,
+      &pr_options_report, &pr_options_general}},
+    {"doctor",
+     "check this machine and environment, and say what to do",
+     "[options]",
+     "polyreme doctor",
+     pr_doctor_command,
+     {&pr_options_report, &pr_options_general}},
     {"version", "print the version", "", "polyreme version", run_version, {&pr_options_general}},
 };
 

@@ -213,3 +213,8 @@ bool pr_options_given(const pr_options *options, const char *name)
 {
     return options->origins && pr_config_origin(options->origins, name) != PR_ORIGIN_DEFAULT;
 }
+
+pr_dtype pr_options_kv_dtype(const pr_options *options)
+{
+    return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}

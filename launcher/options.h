@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "runtime/base/config.h"
+#include "runtime/base/dtype.h"
 
 typedef struct pr_options {
     // general
@@ -91,5 +92,8 @@ pr_status pr_options_read(
 
 // Whether the user gave the option, by any way.
 bool pr_options_given(const pr_options *options, const char *name);
+
+pr_dtype
+pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
 
 #endif
