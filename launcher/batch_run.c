@@ -158,7 +158,7 @@ static pr_status submit_item(pr_controller *controller, const batch_item *item)
         if (status == PR_OK)
             continue;
         for (int32_t j = 0; j < i; j++)
-            pr_controller_cancel(controller, item->first_id + (uint64_t)j);
+            PR_TRY(pr_controller_cancel(controller, item->first_id + (uint64_t)j));
         return status;
     }
     return PR_OK;
@@ -350,8 +350,8 @@ static void token(void *context, pr_controller *controller, const pr_token_repor
     if (run->status != PR_OK)
         return;
     if (cancel)
-        pr_controller_cancel(controller, report->id);
-    if (answer->done && !was_done && --item->unfinished == 0)
+        run->status = pr_controller_cancel(controller, report->id);
+    if (answer->done && !was_done && --item->unfinished == 0 && run->status == PR_OK)
         run->status = finish_item(run, item);
 }
 

@@ -18,6 +18,8 @@ struct pr_controller {
     pr_worker_counts *counts;  // [ranks]
     bool *counted;             // [ranks]
     int32_t outstanding;       // ranks that owe counts
+    uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
+    int32_t cancels, cancel_capacity;
 };
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
@@ -36,6 +38,8 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
         pr_controller_destroy(made);
         return status;
     }
+    if (params->record)
+        pr_scheduler_record(made->scheduler, params->record);
     *controller = made;
     return PR_OK;
 }
@@ -48,6 +52,7 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->wire);
     free(controller->counts);
     free(controller->counted);
+    free(controller->cancelled);
     free(controller);
 }
 
@@ -56,9 +61,19 @@ pr_status pr_controller_submit(pr_controller *controller, pr_request *request)
     return pr_scheduler_submit(controller->scheduler, request);
 }
 
-void pr_controller_cancel(pr_controller *controller, uint64_t id)
+// The face asks from inside a decision; the scheduler takes events only between rounds.
+pr_status pr_controller_cancel(pr_controller *controller, uint64_t id)
 {
-    pr_scheduler_cancel(controller->scheduler, id);
+    if (controller->cancels == controller->cancel_capacity) {
+        int32_t capacity = controller->cancel_capacity * 2 + 16;
+        uint64_t *grown = realloc(controller->cancelled, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return pr_fail(PR_ERR_RESOURCE, "no memory to cancel a request");
+        controller->cancelled = grown;
+        controller->cancel_capacity = capacity;
+    }
+    controller->cancelled[controller->cancels++] = id;
+    return PR_OK;
 }
 
 int32_t pr_controller_waiting(const pr_controller *controller)
@@ -160,7 +175,7 @@ static pr_status send_plan(pr_controller *controller, const pr_plan *plan)
     return PR_OK;
 }
 
-static pr_status carry_out_decisions(pr_controller *controller)
+static pr_status carry_out_round(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
     for (;;) {
@@ -180,6 +195,18 @@ static pr_status carry_out_decisions(pr_controller *controller)
             break;
         }
     }
+}
+
+// Until a round asks for no cancel.
+static pr_status carry_out_decisions(pr_controller *controller)
+{
+    do {
+        for (int32_t i = 0; i < controller->cancels; i++)
+            pr_scheduler_cancel(controller->scheduler, controller->cancelled[i]);
+        controller->cancels = 0;
+        PR_TRY(carry_out_round(controller));
+    } while (controller->cancels > 0);
+    return PR_OK;
 }
 
 static pr_status answer_everything(pr_controller *controller)

@@ -46,7 +46,8 @@ pr_status pr_controller_run(pr_controller *controller) PR_MUST_CHECK;
 
 // For the face: takes the request on success.
 pr_status pr_controller_submit(pr_controller *controller, pr_request *request) PR_MUST_CHECK;
-void pr_controller_cancel(pr_controller *controller, uint64_t id);
+// Takes effect when this round of decisions is carried out.
+pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_CHECK;
 int32_t pr_controller_waiting(const pr_controller *controller);
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.

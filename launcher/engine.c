@@ -65,17 +65,6 @@ static char *last_part(const char *path)
     return strndup(path + begin, end - begin);
 }
 
-static pr_status choose_max_model_len(pr_engine *engine)
-{
-    int32_t most = engine->model->max_positions, wanted = engine->options->max_model_len;
-    if (wanted > most)
-        return pr_fail(
-            PR_ERR_ARGUMENT, "--max-model-len %d is beyond the model's context of %d", wanted,
-            most);
-    engine->max_model_len = wanted ? wanted : most;
-    return PR_OK;
-}
-
 static pr_status open_model(pr_engine *engine)
 {
     const pr_options *options = engine->options;
@@ -84,7 +73,6 @@ static pr_status open_model(pr_engine *engine)
         options->served_model_name ? strdup(options->served_model_name) : last_part(options->model);
     if (!engine->model_name)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the model's name");
-    PR_TRY(choose_max_model_len(engine));
     if (engine->rank == 0)
         PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
     PR_TRY(pr_cpu_device_open(options->cpu_isa, &engine->device));
@@ -196,46 +184,69 @@ static pr_status open_record(pr_engine *engine)
 static void say_what_runs(const pr_engine *engine, const char *why)
 {
     const pr_model *model = engine->model;
-    char text[256];
-    pr_layout_print(&engine->layout, text, sizeof text);
+    char text[PR_LAYOUT_TEXT_BYTES];
+    pr_layout_describe(&engine->layout, text);
     pr_log(
         PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s",
         engine->model_name, pr_family_name(model->family), model->layers, model->experts,
         engine->max_model_len, engine->device->isa);
-    pr_log(PR_LOG_INFO, "layout: %s (%s)", text, why);
+    pr_log(PR_LOG_INFO, "layout: %s", text);
+    for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
+        pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
     pr_log(
         PR_LOG_INFO, "KV: %d blocks of %d tokens a lane; control plane: %s; start-up %.2f s",
         engine->kv_blocks, engine->options->block_size,
         pr_control_backend(engine->controller_control), (double)engine->open_ns * 1e-9);
 }
 
-static pr_status choose_layout(pr_engine *engine, char *why, size_t why_bytes)
+// How many ranks share this machine's memory.
+static pr_status count_neighbours(pr_engine *engine, int32_t *neighbours)
 {
-    int64_t memory = pr_layout_memory(engine->options, engine->ranks);
-    PR_TRY(pr_layout_choose(
-        engine->options, engine->model, engine->ranks, memory, &engine->layout, why, why_bytes));
-    return pr_layout_kv_blocks(
-        engine->options, engine->model, &engine->layout, memory, &engine->kv_blocks);
+    enum { NAME = 256 };
+    char mine[NAME] = "";
+    gethostname(mine, sizeof mine - 1);
+    char *all = calloc((size_t)engine->ranks, NAME);
+    if (!all)
+        return pr_fail(PR_ERR_RESOURCE, "no memory to compare host names");
+    pr_status status = pr_world_gather_all(engine->world, mine, all, NAME);
+    *neighbours = 0;
+    for (int32_t i = 0; status == PR_OK && i < engine->ranks; i++)
+        *neighbours += strcmp(all + (size_t)i * NAME, mine) == 0;
+    free(all);
+    return status;
 }
 
-// Ranks may see different free memory: the smallest number of blocks serves all.
-static pr_status agree_on_blocks(pr_engine *engine)
+// Ranks see different free memory; the least of them decides, so that all choose the same layout.
+static pr_status agree_on_memory(pr_engine *engine, pr_memory_facts *facts)
 {
-    int64_t blocks = -(int64_t)engine->kv_blocks;
-    PR_TRY(pr_world_max(engine->world, &blocks));
-    engine->kv_blocks = (int32_t)-blocks;
+    int64_t memory = -facts->memory_bytes;
+    PR_TRY(pr_world_max(engine->world, &memory));
+    facts->memory_bytes = -memory;
     return PR_OK;
+}
+
+static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, char *why)
+{
+    PR_TRY(pr_layout_choose(facts, engine->ranks, &engine->layout, why));
+    return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
 static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare)
 {
     const pr_options *options = engine->options;
-    char why[512] = "";
+    pr_memory_facts facts;
+    char why[PR_LAYOUT_TEXT_BYTES] = "";
+    int32_t neighbours;
     int64_t begin_ns = pr_clock_now_ns();
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
     STAGE(engine, open_model(engine));
-    STAGE(engine, choose_layout(engine, why, sizeof why));
-    PR_TRY(agree_on_blocks(engine));
+    PR_TRY(count_neighbours(engine, &neighbours));
+    STAGE(
+        engine, pr_memory_facts_fill(
+                    options, engine->model, engine->weights, engine->device, neighbours, &facts));
+    PR_TRY(agree_on_memory(engine, &facts));
+    engine->max_model_len = facts.max_model_len;
+    STAGE(engine, choose_layout(engine, &facts, why));
     STAGE(engine, take_place(engine));
     STAGE(engine, open_record(engine));
     pr_status joined = join_group(engine);

@@ -129,8 +129,8 @@ static void token(void *context, pr_controller *controller, const pr_token_repor
     if (run->first_ns == 0)
         run->first_ns = pr_clock_now_ns();
     run->status = pr_answer_add(&run->answer, run->engine->model, report, &cancel);
-    if (cancel)
-        pr_controller_cancel(controller, report->id);
+    if (cancel && run->status == PR_OK)
+        run->status = pr_controller_cancel(controller, report->id);
     print_new_text(run);
 }
 

@@ -42,6 +42,20 @@ static int run_version(const pr_options *options)
 }
 
 static const command commands[] = {
+    {"batch",
+     "answer a JSONL file of requests, on all ranks of the job",
+     "MODEL -i FILE -o FILE [options]",
+     "mpirun -n 4 polyreme batch models/demo -i models/demo/requests.jsonl -o results.jsonl",
+     pr_batch_command,
+     {&pr_options_model, &pr_options_batch, &pr_options_layout, &pr_options_engine,
+      &pr_options_general}},
+    {"generate",
+     "continue one prompt, text to standard output as it comes",
+     "MODEL -p TEXT [options]",
+     "polyreme generate models/demo -p \"In the beginning\" -n 64",
+     pr_generate_command,
+     {&pr_options_model, &pr_options_generate, &pr_options_layout, &pr_options_engine,
+      &pr_options_general}},
     {"plan",
      "show which ranks would do what with a model, and why; never starts MPI",
      "MODEL [--ranks N] [options]",

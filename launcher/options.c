@@ -24,6 +24,9 @@ static const pr_option model[] = {
     {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
      .position = 1, .required = true, .common = true,
      .help = "directory with config.json, tokenizer.json and *.safetensors"},
+    {.name = "served-model-name", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(served_model_name),
+     .help = "what requests call the model; default: the last part of MODEL"},
 };
 
 static const pr_option layout[] = {

@@ -17,7 +17,8 @@ typedef struct pr_options {
     bool show_config;
     const char *log_level;
 
-    const char *model;  // the model directory
+    const char *model;              // the model directory
+    const char *served_model_name;  // NULL = last part of the path
 
     // layout
     const char *prefill, *decode, *mixed;  // "2x4:tp=2", or NULL
