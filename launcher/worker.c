@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/sequence.h"
+#include "launcher/slot.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
@@ -13,7 +13,7 @@ enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
 
 struct pr_worker {
     pr_worker_params params;
-    pr_sequences *sequences;
+    pr_slots *slots;
     pr_forward *forward;
     pr_sampler *sampler;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
@@ -21,10 +21,10 @@ struct pr_worker {
     uint64_t plan_number;  // the last one begun
     bool stop;
     // The step being composed: rows of this lane.
-    int32_t *token, *position;   // [max_num_batched_tokens]
-    int32_t *output_row;         // [max_num_seqs]
-    pr_sequence **output_owner;  // [max_num_seqs]
-    pr_segment *segment;         // [max_num_seqs]
+    int32_t *token, *position;  // [max_num_batched_tokens]
+    int32_t *output_row;        // [max_num_seqs]
+    pr_slot **output_owner;     // [max_num_seqs]
+    pr_segment *segment;        // [max_num_seqs]
     pr_forward_batch batch;
     pr_status push_status;  // of layer_done, which cannot return one
     // The report being composed.
@@ -52,7 +52,7 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
     made->token = calloc(rows, sizeof *made->token);
     made->position = calloc(rows, sizeof *made->position);
     made->output_row = calloc(seqs, sizeof *made->output_row);
-    made->output_owner = calloc(seqs, sizeof(pr_sequence *));
+    made->output_owner = calloc(seqs, sizeof(pr_slot *));
     made->segment = calloc(seqs, sizeof *made->segment);
     made->token_report = calloc(seqs, sizeof *made->token_report);
     made->sampled = calloc(seqs, sizeof *made->sampled);
@@ -63,9 +63,8 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
         goto failed;
     }
     PR_TRY_GOTO(
-        pr_sequences_create(
-            params->max_num_seqs, params->max_model_len, params->store->block_tokens,
-            &made->sequences),
+        pr_slots_create(
+            params->max_num_seqs, params->max_model_len, params->store->block_tokens, &made->slots),
         failed);
     pr_forward_limits limits = {
         .max_tokens = params->max_num_batched_tokens,
@@ -91,7 +90,7 @@ void pr_worker_destroy(pr_worker *worker)
         return;
     for (int32_t i = 0; i < worker->queued; i++)
         pr_plan_free(worker->queue[i]);
-    pr_sequences_destroy(worker->sequences);
+    pr_slots_destroy(worker->slots);
     pr_forward_destroy(worker->forward);
     pr_sampler_destroy(worker->sampler);
     free(worker->token);
@@ -180,27 +179,27 @@ static pr_status note_handover(pr_worker *worker, const pr_handover *handover)
     return PR_OK;
 }
 
-static pr_status start_sequence(pr_worker *worker, const pr_start *start)
+static pr_status start_slot(pr_worker *worker, const pr_start *start)
 {
-    pr_sequence *sequence = pr_sequences_find(worker->sequences, start->id);
-    if (!sequence)
+    pr_slot *slot = pr_slots_find(worker->slots, start->id);
+    if (!slot)
         return PR_OK;  // another lane's
-    if (sequence->total != sequence->request->prompt_tokens + start->index ||
-        sequence->total >= worker->sequences->max_tokens)
+    if (slot->total != slot->request->prompt_tokens + start->index ||
+        slot->total >= worker->slots->max_tokens)
         return pr_fail(
             PR_ERR_INTERNAL, "request %llu started at output %d, but holds %d tokens",
-            (unsigned long long)start->id, start->index, sequence->total);
-    sequence->token[sequence->total++] = start->token;
-    sequence->waits = false;
+            (unsigned long long)start->id, start->index, slot->total);
+    slot->token[slot->total++] = start->token;
+    slot->waits = false;
     return PR_OK;
 }
 
 static pr_status apply_plan(pr_worker *worker, const pr_plan *plan)
 {
     for (int32_t i = 0; i < plan->drops; i++) {
-        pr_sequence *sequence = pr_sequences_find(worker->sequences, plan->drop[i].id);
-        if (sequence && sequence->generation == plan->drop[i].generation)
-            pr_sequence_release(sequence);
+        pr_slot *slot = pr_slots_find(worker->slots, plan->drop[i].id);
+        if (slot && slot->generation == plan->drop[i].generation)
+            pr_slot_release(slot);
     }
     for (int32_t i = 0; i < plan->copies; i++) {
         if (plan->copy[i].lane == worker->params.lane)
@@ -208,12 +207,12 @@ static pr_status apply_plan(pr_worker *worker, const pr_plan *plan)
     }
     for (int32_t i = 0; i < plan->admissions; i++) {
         if (plan->admission[i].lane == worker->params.lane)
-            PR_TRY(pr_sequences_admit(worker->sequences, &plan->admission[i]));
+            PR_TRY(pr_slots_admit(worker->slots, &plan->admission[i]));
     }
     for (int32_t i = 0; i < plan->grants; i++)
-        PR_TRY(pr_sequences_grant(worker->sequences, &plan->grant[i]));
+        PR_TRY(pr_slots_grant(worker->slots, &plan->grant[i]));
     for (int32_t i = 0; i < plan->starts; i++)
-        PR_TRY(start_sequence(worker, &plan->start[i]));
+        PR_TRY(start_slot(worker, &plan->start[i]));
     for (int32_t i = 0; i < plan->handovers; i++)
         PR_TRY(note_handover(worker, &plan->handover[i]));
     return PR_OK;
@@ -221,43 +220,43 @@ static pr_status apply_plan(pr_worker *worker, const pr_plan *plan)
 
 // ---- Composing a step ----
 
-static void add_rows(pr_worker *worker, pr_sequence *sequence, int32_t start, int32_t count)
+static void add_rows(pr_worker *worker, pr_slot *slot, int32_t start, int32_t count)
 {
     pr_forward_batch *batch = &worker->batch;
     worker->segment[batch->segments++] = (pr_segment){
         .first_row = batch->tokens,
         .rows = count,
         .start_position = start,
-        .block = sequence->block,
+        .block = slot->block,
     };
     for (int32_t i = 0; i < count; i++) {
-        worker->token[batch->tokens] = sequence->token[start + i];
+        worker->token[batch->tokens] = slot->token[start + i];
         worker->position[batch->tokens++] = start + i;
     }
-    sequence->computed = start + count;
-    if (sequence->computed == sequence->total) {
-        worker->output_owner[batch->outputs] = sequence;
+    slot->computed = start + count;
+    if (slot->computed == slot->total) {
+        worker->output_owner[batch->outputs] = slot;
         worker->output_row[batch->outputs++] = batch->tokens - 1;
     }
 }
 
 static pr_status add_chunk(pr_worker *worker, const pr_chunk *chunk)
 {
-    pr_sequence *sequence = pr_sequences_find(worker->sequences, chunk->id);
-    if (!sequence)
+    pr_slot *slot = pr_slots_find(worker->slots, chunk->id);
+    if (!slot)
         return PR_OK;  // another lane's
-    int32_t room = sequence->blocks * worker->sequences->block_tokens;
+    int32_t room = slot->blocks * worker->slots->block_tokens;
     int32_t end = chunk->start + chunk->count;
-    if (chunk->start != sequence->computed || end > sequence->total || end > room ||
+    if (chunk->start != slot->computed || end > slot->total || end > room ||
         worker->batch.tokens + chunk->count > worker->params.max_num_batched_tokens ||
         worker->batch.segments == worker->params.max_num_seqs)
         return pr_fail(
             PR_ERR_INTERNAL, "chunk [%d, %d) of request %llu does not follow %d of %d tokens",
-            chunk->start, end, (unsigned long long)chunk->id, sequence->computed, sequence->total);
-    add_rows(worker, sequence, chunk->start, chunk->count);
+            chunk->start, end, (unsigned long long)chunk->id, slot->computed, slot->total);
+    add_rows(worker, slot, chunk->start, chunk->count);
     worker->chunk_report[worker->chunk_reports++] = (pr_chunk_report){
         .id = chunk->id,
-        .generation = sequence->generation,
+        .generation = slot->generation,
         .computed = end,
     };
     return PR_OK;
@@ -265,12 +264,12 @@ static pr_status add_chunk(pr_worker *worker, const pr_chunk *chunk)
 
 static void add_decodes(pr_worker *worker)
 {
-    pr_sequences *sequences = worker->sequences;
-    for (int32_t i = 0; i < sequences->slots; i++) {
-        pr_sequence *sequence = &sequences->slot[i];
-        if (pr_sequence_decodes(sequence, sequences->block_tokens) &&
+    pr_slots *slots = worker->slots;
+    for (int32_t i = 0; i < slots->slots; i++) {
+        pr_slot *slot = &slots->slot[i];
+        if (pr_slot_decodes(slot, slots->block_tokens) &&
             worker->batch.tokens < worker->params.max_num_batched_tokens)
-            add_rows(worker, sequence, sequence->computed, 1);
+            add_rows(worker, slot, slot->computed, 1);
     }
 }
 
@@ -301,33 +300,33 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 
 // ---- After the forward ----
 
-static pr_finish finish_of(const pr_sequence *sequence, int32_t index, int32_t token)
+static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
 {
-    pr_finish finish = pr_sampler_finish(&sequence->request->sampling, index, token);
-    if (finish == PR_FINISH_NONE && sequence->hands_over)
+    pr_finish finish = pr_sampler_finish(&slot->request->sampling, index, token);
+    if (finish == PR_FINISH_NONE && slot->hands_over)
         return PR_FINISH_HANDED;
     return finish;
 }
 
 static void sample_row(pr_worker *worker, int32_t output, float *logits)
 {
-    pr_sequence *sequence = worker->output_owner[output];
-    const pr_request *request = sequence->request;
-    int32_t index = sequence->total - request->prompt_tokens;
+    pr_slot *slot = worker->output_owner[output];
+    const pr_request *request = slot->request;
+    int32_t index = slot->total - request->prompt_tokens;
     pr_sampled *sampled = &worker->sampled[output];
     pr_sampler_args args = {
         .sampling = &request->sampling,
         .prompt = request->prompt,
         .prompt_tokens = request->prompt_tokens,
-        .output = sequence->token + request->prompt_tokens,
+        .output = slot->token + request->prompt_tokens,
         .outputs = index,
         .logits = logits,
     };
     pr_sampler_draw(worker->sampler, &args, sampled);
-    pr_finish finish = finish_of(sequence, index, sampled->token);
+    pr_finish finish = finish_of(slot, index, sampled->token);
     worker->token_report[worker->token_reports++] = (pr_token_report){
         .id = request->id,
-        .generation = sequence->generation,
+        .generation = slot->generation,
         .index = index,
         .token = sampled->token,
         .finish = finish,
@@ -336,9 +335,9 @@ static void sample_row(pr_worker *worker, int32_t output, float *logits)
         .top = sampled->top,
     };
     if (finish == PR_FINISH_NONE)
-        sequence->token[sequence->total++] = sampled->token;
+        slot->token[slot->total++] = sampled->token;
     else
-        pr_sequence_release(sequence);
+        pr_slot_release(slot);
 }
 
 static pr_status run_step(pr_worker *worker, const pr_plan *plan)
@@ -358,9 +357,9 @@ static pr_status run_step(pr_worker *worker, const pr_plan *plan)
 
 static bool has_decodes(const pr_worker *worker)
 {
-    const pr_sequences *sequences = worker->sequences;
-    for (int32_t i = 0; i < sequences->slots; i++) {
-        if (pr_sequence_decodes(&sequences->slot[i], sequences->block_tokens))
+    const pr_slots *slots = worker->slots;
+    for (int32_t i = 0; i < slots->slots; i++) {
+        if (pr_slot_decodes(&slots->slot[i], slots->block_tokens))
             return true;
     }
     return false;
