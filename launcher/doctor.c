@@ -62,7 +62,7 @@ static void look_at_build(pr_findings *findings)
 #ifdef PR_HAVE_HWLOC
     hwloc = "hwloc";
 #endif
-    add(findings, PR_FINDING_OK, "version", "polyreme %s, built with gcc-compatible %s; %s, %s, %s",
+    add(findings, PR_FINDING_OK, "version", "polyreme %s, built with compiler %s; %s, %s, %s",
         PR_VERSION, __VERSION__, mpi, ucx, hwloc);
 }
 

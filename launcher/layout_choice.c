@@ -145,8 +145,10 @@ static pr_status parse_flag_groups(
                 PR_ERR_ARGUMENT, "--%s %s: tp %d: use 1, 2, 4 or 8", flag, text, (int)group.tp);
         if (group.tp && group.ranks % group.tp != 0)
             return fail_tp_of_ranks(flag, text, group.ranks, group.tp);
-        if (!group.tp)
+        if (!group.tp) {
+            append(why, "--%s 1x%d: ", flag, (int)group.ranks);
             group.tp = choose_tp(facts, group.ranks, group.ranks, why);
+        }
         pr_place place = {.tp = group.tp, .ranks = group.ranks};
         PR_TRY(pr_shard_check(facts->model, &place));
         PR_TRY(add_groups(flag, text, copies, &group, layout));

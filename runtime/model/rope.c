@@ -69,18 +69,42 @@ static pr_status read_llama3(const pr_config *scaling, pr_rope *rope)
     return PR_OK;
 }
 
-static pr_status read_scaling(
-    const pr_config *config, const pr_config *scaling, int32_t max_positions, pr_rope *rope)
+static pr_status refuse_partial(const pr_config *config)
 {
     double partial = 1;
-    PR_TRY(read_type(scaling, &rope->type));
-    PR_TRY(pr_config_number(scaling, "rope_theta", 1.001, max_theta, &rope->theta));
-    PR_TRY(pr_config_number(scaling, "partial_rotary_factor", 0, 1, &partial));
+    PR_TRY(pr_config_number(config, "partial_rotary_factor", 0, 1, &partial));
     if (partial < 1) {
         return pr_fail(
             PR_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported, only 1 is",
-            scaling->path, partial);
+            config->path, partial);
     }
+    return PR_OK;
+}
+
+// Models that mix kinds of layers keep one object per kind.
+static pr_status refuse_per_layer(const pr_config *scaling)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(scaling->object, key, value)
+    {
+        if (json_is_object(value)) {
+            return pr_fail(
+                PR_ERR_UNSUPPORTED,
+                "%s: one set of RoPE parameters per layer type (%s) is not supported",
+                scaling->path, key);
+        }
+    }
+    return PR_OK;
+}
+
+static pr_status read_scaling(
+    const pr_config *config, const pr_config *scaling, int32_t max_positions, pr_rope *rope)
+{
+    PR_TRY(refuse_per_layer(scaling));
+    PR_TRY(refuse_partial(scaling));
+    PR_TRY(read_type(scaling, &rope->type));
+    PR_TRY(pr_config_number(scaling, "rope_theta", 1.001, max_theta, &rope->theta));
     if (rope->type == PR_ROPE_DEFAULT)
         return PR_OK;
     if (rope->type != PR_ROPE_YARN)
@@ -110,6 +134,7 @@ pr_rope_read(const pr_config *config, double default_theta, int32_t max_position
         .original_positions = max_positions,
         .truncate = true,
     };
+    PR_TRY(refuse_partial(config));
     PR_TRY(pr_config_number(config, "rope_theta", 1.001, max_theta, &rope->theta));
     const char *key = pr_config_has(config, "rope_scaling") ? "rope_scaling" : "rope_parameters";
     if (!pr_config_has(config, key))
