@@ -53,13 +53,13 @@ double pr_exp_f64(double x)
     return sum * scale;
 }
 
-// Reduction by pi/2 in three parts (Cody and Waite 1980), then Taylor on |r| <= pi/4.
+// Reduction by pi/2 in two parts (Cody and Waite 1980). The first fma is exact: both terms are
+// multiples of 2^-52 and their difference is below 1. Then Taylor on |r| <= pi/4.
 void pr_sin_cos(double angle, double *sine, double *cosine)
 {
     double n = nearbyint(angle * 0.63661977236758134308);
-    double r = angle - n * 1.57079632673412561417e+00;
-    r = r - n * 6.07710050630396597660e-11;
-    r = r - n * 2.02226624879595063154e-21;
+    double r = fma(n, -1.57079632679489655800e+00, angle);
+    r = fma(n, -6.12323399573676603587e-17, r);
     double square = r * r, s = 1, c = 1;
     for (int k = 17; k >= 3; k -= 2)
         s = 1 - s * square / (k * (k - 1));
