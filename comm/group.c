@@ -43,33 +43,66 @@ static pr_status split(MPI_Comm from, int color, int key, MPI_Comm *to)
     return PR_OK;
 }
 
-// Binomial tree from the leader: rank r receives from r without its lowest bit, and sends to
-// r + 2^i for every 2^i below its lowest bit. By hand, because a broadcast cannot say who is late.
+// Agreement over a binomial tree, up and down again: rank r has the children r + 2^i for every 2^i
+// below its lowest bit (all, for the leader), and the parent r without that bit. By hand, because a
+// collective cannot say who is late.
+enum { MAX_CHILDREN = 31 };
+
+static int32_t lowest_bit(const pr_group *group)
+{
+    return group->rank == 0 ? INT32_C(1) << 30 : group->rank & -group->rank;
+}
+
+static int32_t list_children(const pr_group *group, int32_t child[MAX_CHILDREN])
+{
+    int32_t children = 0;
+    for (int32_t bit = lowest_bit(group) >> 1; bit > 0; bit >>= 1) {
+        if (bit < group->ranks - group->rank)
+            child[children++] = group->rank + bit;
+    }
+    return children;
+}
+
+static const char agreement[] = "group agreement";
+
+// One message with each of the peers (ranks of the group), to or from value[].
+static pr_status exchange(
+    pr_group *group,
+    bool sends,
+    const int32_t *other,
+    int32_t others,
+    int64_t *value,  // [others] when receiving, [1] when sending
+    int32_t timeout_ms)
+{
+    MPI_Request request[MAX_CHILDREN];
+    int32_t peer[MAX_CHILDREN];
+    for (int32_t i = 0; i < others; i++) {
+        peer[i] = group->first_rank + other[i];
+        int code =
+            sends
+                ? MPI_Isend(value, 1, MPI_INT64_T, other[i], PR_TAG_AGREE, group->comm, &request[i])
+                : MPI_Irecv(
+                      &value[i], 1, MPI_INT64_T, other[i], PR_TAG_AGREE, group->comm, &request[i]);
+        PR_TRY(pr_mpi_check(code, agreement, peer[i]));
+    }
+    return pr_mpi_wait_all(request, peer, others, agreement, timeout_ms);
+}
+
 static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
 {
-    enum { MAX_CHILDREN = 31 };
-    MPI_Request request[MAX_CHILDREN];
-    int32_t peer[MAX_CHILDREN], requests = 0;
-    int32_t low = group->rank == 0 ? INT32_C(1) << 30 : group->rank & -group->rank;
+    int32_t child[MAX_CHILDREN], children = list_children(group, child);
+    int64_t theirs[MAX_CHILDREN], largest = *value;
+    PR_TRY(exchange(group, false, child, children, theirs, timeout_ms));
+    for (int32_t i = 0; i < children; i++)
+        largest = theirs[i] > largest ? theirs[i] : largest;
     if (group->rank != 0) {
-        int parent = group->rank - low;
-        peer[0] = group->first_rank + parent;
-        PR_TRY(pr_mpi_check(
-            MPI_Irecv(value, 1, MPI_INT64_T, parent, PR_TAG_AGREE, group->comm, &request[0]),
-            "group agreement", peer[0]));
-        PR_TRY(pr_mpi_wait_all(request, peer, 1, "group agreement", timeout_ms));
+        int32_t parent = group->rank - lowest_bit(group);
+        PR_TRY(exchange(group, true, &parent, 1, &largest, timeout_ms));
+        PR_TRY(exchange(group, false, &parent, 1, &largest, timeout_ms));
     }
-    for (int32_t bit = low >> 1; bit > 0; bit >>= 1) {
-        if (bit >= group->ranks - group->rank)
-            continue;
-        int child = group->rank + bit;
-        peer[requests] = group->first_rank + child;
-        PR_TRY(pr_mpi_check(
-            MPI_Isend(value, 1, MPI_INT64_T, child, PR_TAG_AGREE, group->comm, &request[requests]),
-            "group agreement", peer[requests]));
-        requests++;
-    }
-    return pr_mpi_wait_all(request, peer, requests, "group agreement", timeout_ms);
+    PR_TRY(exchange(group, true, child, children, &largest, timeout_ms));
+    *value = largest;
+    return PR_OK;
 }
 
 #endif
