@@ -152,8 +152,8 @@ typedef struct pr_report {
     const pr_arrival_report *arrival;
 } pr_report;
 
-// Appends the wire form to a buffer that is grown as needed (*buffer from malloc, or NULL; the
-// caller frees). *size_bytes is the whole length.
+// Writes the wire form after the first *size_bytes bytes of a buffer that is grown as needed (*buffer
+// from malloc, or NULL with *size_bytes = 0; the caller frees). *size_bytes grows by its length.
 pr_status
 pr_plan_encode(const pr_plan *plan, unsigned char **buffer, size_t *size_bytes) PR_MUST_CHECK;
 pr_status

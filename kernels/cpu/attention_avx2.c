@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Attention on AVX2: up to 4 queries of one KV head share each tile. Scores have a lane per
+// position of the tile; outputs a lane per element of the head. Each query keeps the reference's
+// order: its own positions, tile by tile.
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/vector_avx2.h"
+
+enum { MAX_QUERIES = 4 };
+
+// Queries of one segment and one KV head, numbered row by row, head by head within a row.
+typedef struct queries {
+    const pr_attention_args *args;
+    const pr_segment *segment;
+    int32_t kv_head, first;
+    size_t page_elements;
+    float maximum[MAX_QUERIES], sum[MAX_QUERIES];
+    float p[MAX_QUERIES][PR_TILE], rescale[MAX_QUERIES];
+} queries;
+
+PR_INLINE int32_t heads_per_kv(const pr_attention_args *args)
+{
+    return args->query_heads / args->kv_heads;
+}
+
+// Elements before query i's row in q and out.
+PR_INLINE size_t row_of(const queries *q, int i)
+{
+    int32_t group = heads_per_kv(q->args), number = q->first + i;
+    size_t row = (size_t)(q->segment->first_row + number / group);
+    size_t head = (size_t)(q->kv_head * group + number % group);
+    return (row * (size_t)q->args->query_heads + head) * (size_t)q->args->head_size;
+}
+
+// Positions that query i sees.
+PR_INLINE int32_t positions_of(const queries *q, int i)
+{
+    return q->segment->start_position + (q->first + i) / heads_per_kv(q->args) + 1;
+}
+
+PR_INLINE void
+score(const queries *q, size_t tile, int n, pr_dtype dtype, __m256 scores[MAX_QUERIES][2])
+{
+    const float *row[MAX_QUERIES];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        row[i] = q->args->q + row_of(q, i);
+        scores[i][0] = _mm256_setzero_ps();
+        scores[i][1] = _mm256_setzero_ps();
+    }
+    for (int32_t e = 0; e < q->args->head_size; e++) {
+        __m256 low = pr_load8(dtype, q->args->k_pages, tile + (size_t)e * PR_TILE);
+        __m256 high = pr_load8(dtype, q->args->k_pages, tile + (size_t)e * PR_TILE + 8);
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) {
+            __m256 one = _mm256_set1_ps(row[i][e]);
+            scores[i][0] = _mm256_fmadd_ps(one, low, scores[i][0]);
+            scores[i][1] = _mm256_fmadd_ps(one, high, scores[i][1]);
+        }
+    }
+}
+
+// Scores of query i become p and rescale; maximum and sum move on.
+PR_INLINE void weigh(queries *q, int i, const __m256 scores[2], int32_t count)
+{
+    float *p = q->p[i], maximum = q->maximum[i], sum;
+    __m256 scale = _mm256_set1_ps(q->args->scale);
+    _mm256_storeu_ps(p, _mm256_mul_ps(scale, scores[0]));
+    _mm256_storeu_ps(p + 8, _mm256_mul_ps(scale, scores[1]));
+    for (int32_t j = 0; j < count; j++)
+        maximum = p[j] > maximum ? p[j] : maximum;
+    q->rescale[i] = pr_exp(q->maximum[i] - maximum);
+    q->maximum[i] = maximum;
+    for (int half = 0; half < 2; half++) {
+        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(p + 8 * half), _mm256_set1_ps(maximum));
+        _mm256_storeu_ps(p + 8 * half, pr_exp8(shifted));
+    }
+    sum = q->sum[i] * q->rescale[i];
+    for (int32_t j = 0; j < count; j++)
+        sum += p[j];
+    q->sum[i] = sum;
+}
+
+// out = out * rescale + sum over positions of p v, `vectors` vectors of the head at a time.
+PR_INLINE void
+gather(const queries *q, int i, size_t tile, int32_t count, int32_t e, int vectors, pr_dtype dtype)
+{
+    float *out = q->args->out + row_of(q, i) + e;
+    size_t d = (size_t)q->args->head_size;
+    __m256 o[8], rescale = _mm256_set1_ps(q->rescale[i]);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        o[v] = _mm256_mul_ps(_mm256_loadu_ps(out + PR_WIDTH * v), rescale);
+    for (int32_t j = 0; j < count; j++) {
+        __m256 p = _mm256_set1_ps(q->p[i][j]);
+        size_t at = tile + (size_t)j * d + (size_t)e;
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) {
+            __m256 value = pr_load8(dtype, q->args->v_pages, at + (size_t)(PR_WIDTH * v));
+            o[v] = _mm256_fmadd_ps(p, value, o[v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        _mm256_storeu_ps(out + PR_WIDTH * v, o[v]);
+}
+
+PR_INLINE void gather_head(const queries *q, int i, size_t tile, int32_t count, pr_dtype dtype)
+{
+    int32_t e = 0, d = q->args->head_size;
+    for (; e + 8 * PR_WIDTH <= d; e += 8 * PR_WIDTH)
+        gather(q, i, tile, count, e, 8, dtype);
+    for (; e + PR_WIDTH <= d; e += PR_WIDTH)
+        gather(q, i, tile, count, e, 1, dtype);
+    float *out = q->args->out + row_of(q, i);
+    for (; e < d; e++) {
+        float o = out[e] * q->rescale[i];
+        for (int32_t j = 0; j < count; j++) {
+            size_t at = tile + (size_t)j * (size_t)d + (size_t)e;
+            o = fmaf(q->p[i][j], pr_dtype_load(dtype, q->args->v_pages, at), o);
+        }
+        out[e] = o;
+    }
+}
+
+// n and dtype are constants at every call.
+PR_INLINE void attend(queries *q, int n, pr_dtype dtype)
+{
+    int32_t d = q->args->head_size, b = q->args->block_tokens;
+    for (int i = 0; i < n; i++) {
+        q->maximum[i] = -INFINITY;
+        q->sum[i] = 0.0f;
+        memset(q->args->out + row_of(q, i), 0, (size_t)d * sizeof(float));
+    }
+    int32_t positions = positions_of(q, n - 1);  // the last row sees most
+    for (int32_t first = 0; first < positions; first += PR_TILE) {
+        size_t tile = (size_t)q->segment->block[first / b] * q->page_elements +
+                      pr_tile_offset(first / PR_TILE, q->kv_head, d, b);
+        __m256 scores[MAX_QUERIES][2];
+        score(q, tile, n, dtype, scores);
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) {
+            int32_t seen = positions_of(q, i) - first;
+            if (seen <= 0)
+                continue;
+            int32_t count = seen < PR_TILE ? seen : PR_TILE;
+            weigh(q, i, scores[i], count);
+            gather_head(q, i, tile, count, dtype);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        float inverse = 1.0f / q->sum[i], *out = q->args->out + row_of(q, i);
+        for (int32_t e = 0; e < d; e++)
+            out[e] *= inverse;
+    }
+}
+
+PR_INLINE void attend_kv_head(queries *q, pr_dtype dtype)
+{
+    int32_t all = q->segment->rows * heads_per_kv(q->args), n;
+    for (q->first = 0; q->first < all; q->first += n) {
+        int32_t left = all - q->first;
+        if (left >= 4)
+            attend(q, n = 4, dtype);
+        else if (left >= 2)
+            attend(q, n = 2, dtype);
+        else
+            attend(q, n = 1, dtype);
+    }
+}
+
+void pr_attention_avx2(pr_device *device, const pr_attention_args *args)
+{
+    (void)device;
+    size_t head_elements = (size_t)args->block_tokens * (size_t)args->head_size;
+    for (int32_t s = 0; s < args->segments; s++) {
+        for (int32_t kv_head = 0; kv_head < args->kv_heads; kv_head++) {
+            queries q = {
+                .args = args,
+                .segment = &args->segment[s],
+                .kv_head = kv_head,
+                .page_elements = (size_t)args->kv_heads * head_elements,
+            };
+            if (args->kv_dtype == PR_F32)
+                attend_kv_head(&q, PR_F32);
+            else
+                attend_kv_head(&q, PR_BF16);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The kernels whose work is one pass over rows, on AVX-512.
+#include <math.h>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/vector_avx512.h"
+
+// Adds the 16 lanes as the reference does: neighbours, then pairs of neighbours, ...
+static float add_lanes(__m512 lanes)
+{
+    float lane[16];
+    _mm512_storeu_ps(lane, lanes);
+    for (int step = 1; step < 16; step *= 2) {
+        for (int j = 0; j < 16; j += 2 * step)
+            lane[j] = lane[j] + lane[j + step];
+    }
+    return lane[0];
+}
+
+static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
+{
+    (void)device;
+    int32_t n = args->hidden;
+    for (int32_t t = 0; t < args->tokens; t++) {
+        const float *x = args->x + (size_t)t * (size_t)n;
+        float *y = args->y + (size_t)t * (size_t)n;
+        __m512 squares = _mm512_setzero_ps();
+        for (int32_t i = 0; i < n; i += PR_WIDTH) {
+            __m512 v = _mm512_maskz_loadu_ps(pr_lanes(n - i), x + i);
+            squares = _mm512_fmadd_ps(v, v, squares);
+        }
+        float mean = add_lanes(squares) / (float)n;
+        __m512 inverse = _mm512_set1_ps(1.0f / sqrtf(mean + args->epsilon));
+        for (int32_t i = 0; i < n; i += PR_WIDTH) {
+            __mmask16 lanes = pr_lanes(n - i);
+            __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), inverse);
+            __m512 weight = _mm512_maskz_loadu_ps(lanes, args->weight + i);
+            _mm512_mask_storeu_ps(y + i, lanes, _mm512_mul_ps(scaled, weight));
+        }
+    }
+}
+
+static void swiglu(pr_device *device, const pr_swiglu_args *args)
+{
+    (void)device;
+    __m512 one = _mm512_set1_ps(1.0f), sign = _mm512_set1_ps(-0.0f);
+    for (int64_t i = 0; i < args->elements; i += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(args->elements - i);
+        __m512 gate = _mm512_maskz_loadu_ps(lanes, args->gate + i);
+        __m512 up = _mm512_maskz_loadu_ps(lanes, args->up + i);
+        __m512 e = pr_exp16(_mm512_xor_ps(gate, sign));
+        __m512 silu = _mm512_div_ps(gate, _mm512_add_ps(one, e));
+        _mm512_mask_storeu_ps(args->out + i, lanes, _mm512_mul_ps(silu, up));
+    }
+}
+
+static void combine(pr_device *device, const pr_combine_args *args)
+{
+    (void)device;
+    int32_t n = args->hidden;
+    for (int32_t t = 0; t < args->tokens; t++) {
+        size_t slot = (size_t)t * (size_t)args->chosen;
+        const float *rows = args->rows + slot * (size_t)n;
+        for (int32_t i = 0; i < n; i += PR_WIDTH) {
+            __mmask16 lanes = pr_lanes(n - i);
+            __m512 y = _mm512_setzero_ps();
+            for (int32_t k = 0; k < args->chosen; k++) {
+                __m512 row = _mm512_maskz_loadu_ps(lanes, rows + (size_t)k * (size_t)n + i);
+                y = _mm512_fmadd_ps(_mm512_set1_ps(args->weight[slot + (size_t)k]), row, y);
+            }
+            _mm512_mask_storeu_ps(args->y + (size_t)t * (size_t)n + i, lanes, y);
+        }
+    }
+}
+
+void pr_cpu_avx512_kernels(pr_device *device)
+{
+    device->rmsnorm = rmsnorm;
+    device->matmul = pr_matmul_avx512;
+    device->attention = pr_attention_avx512;
+    device->swiglu = swiglu;
+    device->combine = combine;
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "runtime/model/forward.h"
+
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+#include "runtime/model/layer_attention.h"
+#include "runtime/model/layer_mlp.h"
+#include "runtime/model/layer_moe.h"
+
+struct pr_forward {
+    const pr_model *model;
+    const pr_shard *shard;
+    pr_device *device;
+    pr_kv_store *store;
+    pr_parallel *parallel;
+    pr_forward_limits limits;
+    pr_layer_attention *attention;
+    pr_layer_mlp *mlp;  // NULL if every layer is MoE
+    pr_layer_moe *moe;  // NULL if none is
+    float *x;           // [T][H] the residual stream
+    float *normed;      // [T][H]
+    float *y;           // [T][H] what a block adds to x
+    float *last;        // [S][H] final norm of the output rows
+    float *part;        // [S][V of this rank]; NULL without tensor parallelism
+    float *logits;      // [S][V]
+};
+
+static pr_status
+check_setup(const pr_shard *shard, const pr_parallel *parallel, const pr_forward_limits *limits)
+{
+    if (limits->max_tokens < 1 || limits->max_outputs < 1 || limits->max_positions < 1)
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "steps of %d tokens, %d outputs, %d positions: each must be at least 1",
+            limits->max_tokens, limits->max_outputs, limits->max_positions);
+    if (shard->place.tp != parallel->tp || shard->place.tp_rank != parallel->tp_rank ||
+        shard->place.ranks != parallel->ranks || shard->place.rank != parallel->rank)
+        return pr_fail(
+            PR_ERR_INTERNAL, "weights and communicator disagree about this rank's place");
+    return PR_OK;
+}
+
+static pr_status take_rows(pr_forward *forward, int32_t rows, int64_t cols, float **floats)
+{
+    void *memory;
+    size_t size_bytes = (size_t)rows * (size_t)cols * sizeof(float);
+    PR_TRY(forward->device->memory_take(forward->device, size_bytes, &memory));
+    *floats = memory;
+    return PR_OK;
+}
+
+static pr_status take_buffers(pr_forward *forward)
+{
+    const pr_forward_limits *limits = &forward->limits;
+    int32_t hidden = forward->model->hidden;
+    int64_t vocabulary = forward->model->vocabulary;
+    int32_t tp = forward->parallel->tp, tp_rank = forward->parallel->tp_rank;
+    PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->x));
+    PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->normed));
+    PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->y));
+    PR_TRY(take_rows(forward, limits->max_outputs, hidden, &forward->last));
+    PR_TRY(take_rows(forward, limits->max_outputs, vocabulary, &forward->logits));
+    if (tp > 1) {
+        int64_t part =
+            pr_share_begin(vocabulary, tp_rank + 1, tp) - pr_share_begin(vocabulary, tp_rank, tp);
+        PR_TRY(take_rows(forward, limits->max_outputs, part, &forward->part));
+    }
+    return PR_OK;
+}
+
+static pr_status create_layers(pr_forward *forward)
+{
+    const pr_model *model = forward->model;
+    const pr_shard *shard = forward->shard;
+    const pr_forward_limits *limits = &forward->limits;
+    int32_t moe_layers = 0;
+    for (int32_t layer = 0; layer < model->layers; layer++)
+        moe_layers += model->layer_is_moe[layer];
+    PR_TRY(pr_layer_attention_create(model, shard, forward->store, limits, &forward->attention));
+    if (moe_layers < model->layers)
+        PR_TRY(pr_layer_mlp_create(model, shard, limits, &forward->mlp));
+    if (moe_layers > 0)
+        PR_TRY(pr_layer_moe_create(model, shard, forward->parallel, limits, &forward->moe));
+    return PR_OK;
+}
+
+pr_status pr_forward_create(
+    const pr_model *model,
+    const pr_shard *shard,
+    pr_kv_store *store,
+    pr_parallel *parallel,
+    const pr_forward_limits *limits,
+    pr_forward **forward)
+{
+    PR_TRY(check_setup(shard, parallel, limits));
+    pr_forward *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for the forward pass");
+    made->model = model;
+    made->shard = shard;
+    made->device = shard->device;
+    made->store = store;
+    made->parallel = parallel;
+    made->limits = *limits;
+    pr_status status = take_buffers(made);
+    if (status == PR_OK)
+        status = create_layers(made);
+    if (status != PR_OK) {
+        pr_forward_destroy(made);
+        return status;
+    }
+    *forward = made;
+    return PR_OK;
+}
+
+void pr_forward_destroy(pr_forward *forward)
+{
+    if (forward == NULL)
+        return;
+    pr_layer_attention_destroy(forward->attention);
+    pr_layer_mlp_destroy(forward->mlp);
+    pr_layer_moe_destroy(forward->moe);
+    float *taken[] = {forward->x,    forward->normed, forward->y,
+                      forward->last, forward->part,   forward->logits};
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+        forward->device->memory_release(forward->device, taken[i]);
+    free(forward);
+}
+
+static void embed(pr_forward *forward, const pr_forward_batch *batch)
+{
+    pr_embed_args args = {
+        .tokens = batch->tokens,
+        .token = batch->token,
+        .table = forward->shard->embedding,
+        .dtype = forward->shard->embedding_dtype,
+        .hidden = forward->model->hidden,
+        .x = forward->x,
+    };
+    forward->device->embed(forward->device, &args);
+}
+
+static void norm(pr_forward *forward, int32_t rows, const float *x, const float *weight, float *y)
+{
+    pr_rmsnorm_args args = {
+        .tokens = rows,
+        .hidden = forward->model->hidden,
+        .x = x,
+        .weight = weight,
+        .epsilon = forward->model->norm_epsilon,
+        .y = y,
+    };
+    forward->device->rmsnorm(forward->device, &args);
+}
+
+static void add(pr_forward *forward, int64_t elements, float *x, const float *y)
+{
+    forward->device->add(forward->device, &(pr_add_args){.elements = elements, .x = x, .y = y});
+}
+
+// Branch sums of the lane's ranks become the whole sum, on each of them.
+static pr_status reduce(pr_forward *forward, int32_t tokens)
+{
+    pr_parallel *parallel = forward->parallel;
+    if (parallel->tp == 1)
+        return PR_OK;
+    return parallel->tensor_reduce(parallel, forward->y, tokens, forward->model->hidden);
+}
+
+// x += attention(norm(x))
+static pr_status attention_block(pr_forward *forward, int32_t layer, const pr_forward_batch *batch)
+{
+    const pr_layer_weights *weights = &forward->shard->layer[layer];
+    int32_t tokens = batch->tokens, hidden = forward->model->hidden;
+    norm(forward, tokens, forward->x, weights->attention_norm, forward->normed);
+    pr_layer_attention_run(forward->attention, layer, batch, forward->normed, forward->y);
+    if (batch->layer_done != NULL)
+        batch->layer_done(batch->context, layer);
+    PR_TRY(reduce(forward, tokens));
+    if (weights->o_bias != NULL) {
+        for (int32_t t = 0; t < tokens; t++)
+            add(forward, hidden, forward->y + (int64_t)t * hidden, weights->o_bias);
+    }
+    add(forward, (int64_t)tokens * hidden, forward->x, forward->y);
+    return PR_OK;
+}
+
+// x += mlp(norm(x)), dense or of experts
+static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
+{
+    const pr_layer_weights *weights = &forward->shard->layer[layer];
+    norm(forward, tokens, forward->x, weights->mlp_norm, forward->normed);
+    if (forward->model->layer_is_moe[layer]) {
+        PR_TRY(pr_layer_moe_run(forward->moe, layer, tokens, forward->normed, forward->y));
+    } else {
+        pr_layer_mlp_run(forward->mlp, layer, tokens, forward->normed, forward->y);
+        PR_TRY(reduce(forward, tokens));
+    }
+    add(forward, (int64_t)tokens * forward->model->hidden, forward->x, forward->y);
+    return PR_OK;
+}
+
+static pr_status project_outputs(pr_forward *forward, const pr_forward_batch *batch)
+{
+    pr_parallel *parallel = forward->parallel;
+    int64_t hidden = forward->model->hidden;
+    for (int32_t s = 0; s < batch->outputs; s++)
+        norm(
+            forward, 1, forward->x + batch->output_row[s] * hidden, forward->shard->final_norm,
+            forward->last + s * hidden);
+    pr_matmul_args head = {
+        .rows = batch->outputs,
+        .x = forward->last,
+        .matrix = forward->shard->head,
+        .y = parallel->tp > 1 ? forward->part : forward->logits,
+    };
+    forward->device->matmul(forward->device, &head);
+    if (parallel->tp == 1)
+        return PR_OK;
+    return parallel->tensor_gather(
+        parallel, forward->part, forward->logits, batch->outputs, forward->model->vocabulary);
+}
+
+// The plan comes from another rank: what would write outside our memory is refused here.
+static pr_status check_batch(const pr_forward *forward, const pr_forward_batch *batch)
+{
+    const pr_forward_limits *limits = &forward->limits;
+    int32_t next_row = 0;
+    bool good = batch->tokens >= 0 && batch->tokens <= limits->max_tokens && batch->outputs >= 0 &&
+                batch->outputs <= limits->max_outputs;
+    for (int32_t s = 0; good && s < batch->segments; s++) {
+        const pr_segment *segment = &batch->segment[s];
+        good = segment->first_row == next_row && segment->rows > 0 &&
+               segment->rows <= batch->tokens - next_row && segment->start_position >= 0 &&
+               segment->rows <= limits->max_positions - segment->start_position;
+        for (int32_t i = 0; good && i < segment->rows; i++)
+            good = batch->position[next_row + i] == segment->start_position + i;
+        int32_t end = segment->start_position + segment->rows;
+        int32_t b = forward->store->block_tokens;
+        for (int32_t i = 0; good && i < (end + b - 1) / b; i++)
+            good = segment->block[i] >= 0 && segment->block[i] < forward->store->blocks;
+        next_row += segment->rows;
+    }
+    good = good && next_row == batch->tokens;
+    for (int32_t t = 0; good && t < batch->tokens; t++)
+        good = batch->token[t] >= 0 && batch->token[t] < forward->model->vocabulary;
+    for (int32_t s = 0; good && s < batch->outputs; s++)
+        good = batch->output_row[s] >= 0 && batch->output_row[s] < batch->tokens;
+    if (!good)
+        return pr_fail(
+            PR_ERR_INTERNAL,
+            "a step of %d tokens in %d segments with %d outputs does not fit together",
+            batch->tokens, batch->segments, batch->outputs);
+    return PR_OK;
+}
+
+pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits)
+{
+    PR_TRY(check_batch(forward, batch));
+    pr_layer_attention_begin(forward->attention, batch);
+    embed(forward, batch);
+    for (int32_t layer = 0; layer < forward->model->layers; layer++) {
+        PR_TRY(attention_block(forward, layer, batch));
+        PR_TRY(mlp_block(forward, layer, batch->tokens));
+    }
+    PR_TRY(project_outputs(forward, batch));
+    *logits = forward->logits;
+    return PR_OK;
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "runtime/model/layer_attention.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/base/elementary.h"
+#include "runtime/base/log.h"
+
+struct pr_layer_attention {
+    pr_device *device;
+    const pr_shard *shard;
+    const pr_kv_store *store;
+    int32_t query_heads, kv_heads, head_size;  // of this rank
+    float scale, norm_epsilon;
+    float *cosine, *sine;  // [max_positions][d/2]
+    float *q, *out;        // [T][h][d]
+    float *k, *v;          // [T][g][d]
+    int32_t *block;        // [T]
+};
+
+static pr_status take_floats(pr_device *device, size_t rows, size_t cols, float **floats)
+{
+    void *memory;
+    PR_TRY(device->memory_take(device, rows * cols * sizeof(float), &memory));
+    *floats = memory;
+    return PR_OK;
+}
+
+// Angles are products of floats, as the models were trained with.
+static pr_status
+fill_rotary_tables(pr_layer_attention *attention, const pr_rope *rope, int32_t positions)
+{
+    size_t half = (size_t)attention->head_size / 2;
+    double *frequency = malloc(half * sizeof(double));
+    if (frequency == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for rotary frequencies");
+    pr_rope_frequencies(rope, attention->head_size, frequency);
+    float factor = (float)rope->attention_factor;
+    for (int32_t position = 0; position < positions; position++) {
+        for (size_t i = 0; i < half; i++) {
+            float angle = (float)position * (float)frequency[i];
+            double sine, cosine;
+            pr_sin_cos((double)angle, &sine, &cosine);
+            attention->cosine[(size_t)position * half + i] = (float)cosine * factor;
+            attention->sine[(size_t)position * half + i] = (float)sine * factor;
+        }
+    }
+    free(frequency);
+    return PR_OK;
+}
+
+static pr_status take_buffers(pr_layer_attention *attention, const pr_forward_limits *limits)
+{
+    pr_device *device = attention->device;
+    size_t d = (size_t)attention->head_size, tokens = (size_t)limits->max_tokens;
+    size_t query = (size_t)attention->query_heads * d, kv = (size_t)attention->kv_heads * d;
+    size_t positions = (size_t)limits->max_positions;
+    PR_TRY(take_floats(device, positions, d / 2, &attention->cosine));
+    PR_TRY(take_floats(device, positions, d / 2, &attention->sine));
+    PR_TRY(take_floats(device, tokens, query, &attention->q));
+    PR_TRY(take_floats(device, tokens, query, &attention->out));
+    PR_TRY(take_floats(device, tokens, kv, &attention->k));
+    PR_TRY(take_floats(device, tokens, kv, &attention->v));
+    void *block;
+    PR_TRY(device->memory_take(device, tokens * sizeof(int32_t), &block));
+    attention->block = block;
+    return PR_OK;
+}
+
+pr_status pr_layer_attention_create(
+    const pr_model *model,
+    const pr_shard *shard,
+    pr_kv_store *store,
+    const pr_forward_limits *limits,
+    pr_layer_attention **attention)
+{
+    int32_t tp = shard->place.tp;
+    if (store->kv_heads != model->kv_heads / tp || store->head_size != model->head_size ||
+        store->layers != model->layers || store->device != shard->device)
+        return pr_fail(PR_ERR_INTERNAL, "the KV store was made for another model or device");
+    pr_layer_attention *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for attention");
+    made->device = shard->device;
+    made->shard = shard;
+    made->store = store;
+    made->query_heads = model->query_heads / tp;
+    made->kv_heads = model->kv_heads / tp;
+    made->head_size = model->head_size;
+    made->scale = (float)(1.0 / sqrt((double)model->head_size));
+    made->norm_epsilon = model->norm_epsilon;
+    pr_status status = take_buffers(made, limits);
+    if (status == PR_OK)
+        status = fill_rotary_tables(made, &model->rope, limits->max_positions);
+    if (status != PR_OK) {
+        pr_layer_attention_destroy(made);
+        return status;
+    }
+    *attention = made;
+    return PR_OK;
+}
+
+void pr_layer_attention_destroy(pr_layer_attention *attention)
+{
+    if (attention == NULL)
+        return;
+    pr_device *device = attention->device;
+    void *taken[] = {
+        attention->cosine, attention->sine, attention->q,     attention->out,
+        attention->k,      attention->v,    attention->block,
+    };
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+        device->memory_release(device, taken[i]);
+    free(attention);
+}
+
+void pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_batch *batch)
+{
+    int32_t block_tokens = attention->store->block_tokens;
+    for (int32_t s = 0; s < batch->segments; s++) {
+        const pr_segment *segment = &batch->segment[s];
+        for (int32_t i = 0; i < segment->rows; i++) {
+            int32_t position = segment->start_position + i;
+            attention->block[segment->first_row + i] = segment->block[position / block_tokens];
+        }
+    }
+}
+
+static void project(
+    pr_layer_attention *attention, const pr_layer_weights *weights, int32_t tokens, const float *x)
+{
+    pr_device *device = attention->device;
+    pr_matmul_args q = {
+        .rows = tokens, .x = x, .matrix = weights->q, .bias = weights->q_bias, .y = attention->q};
+    pr_matmul_args k = {
+        .rows = tokens, .x = x, .matrix = weights->k, .bias = weights->k_bias, .y = attention->k};
+    pr_matmul_args v = {
+        .rows = tokens, .x = x, .matrix = weights->v, .bias = weights->v_bias, .y = attention->v};
+    device->matmul(device, &q);
+    device->matmul(device, &k);
+    device->matmul(device, &v);
+}
+
+void pr_layer_attention_run(
+    pr_layer_attention *attention,
+    int32_t layer,
+    const pr_forward_batch *batch,
+    const float *x,
+    float *y)
+{
+    pr_device *device = attention->device;
+    const pr_layer_weights *weights = &attention->shard->layer[layer];
+    const pr_kv_store *store = attention->store;
+    project(attention, weights, batch->tokens, x);
+    pr_rope_store_args rope_store = {
+        .tokens = batch->tokens,
+        .query_heads = attention->query_heads,
+        .kv_heads = attention->kv_heads,
+        .head_size = attention->head_size,
+        .q = attention->q,
+        .k = attention->k,
+        .v = attention->v,
+        .q_norm = weights->q_norm,
+        .k_norm = weights->k_norm,
+        .epsilon = attention->norm_epsilon,
+        .cosine = attention->cosine,
+        .sine = attention->sine,
+        .position = batch->position,
+        .block = attention->block,
+        .block_tokens = store->block_tokens,
+        .kv_dtype = store->dtype,
+        .k_pages = pr_kv_store_pages(store, layer, 0),
+        .v_pages = pr_kv_store_pages(store, layer, 1),
+    };
+    device->rope_store(device, &rope_store);
+    pr_attention_args scores = {
+        .segments = batch->segments,
+        .segment = batch->segment,
+        .query_heads = attention->query_heads,
+        .kv_heads = attention->kv_heads,
+        .head_size = attention->head_size,
+        .block_tokens = store->block_tokens,
+        .scale = attention->scale,
+        .q = attention->q,
+        .kv_dtype = store->dtype,
+        .k_pages = rope_store.k_pages,
+        .v_pages = rope_store.v_pages,
+        .out = attention->out,
+    };
+    device->attention(device, &scores);
+    pr_matmul_args output = {
+        .rows = batch->tokens, .x = attention->out, .matrix = weights->o, .y = y};
+    device->matmul(device, &output);
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "devices.h"
+
+#include <math.h>
+
+#include "runtime/base/elementary.h"
+
+// Pages that nobody wrote hold NaN: a kernel that lets an unseen position in shows it.
+typedef struct shape {
+    int32_t query_heads, kv_heads, head_size, block_tokens;
+    pr_dtype kv_dtype;
+} shape;
+
+enum { BLOCKS = 24, SEQUENCES = 3 };
+static const int32_t tables[SEQUENCES][8] = {
+    {5, 2, 9, 0, 14, 7, 21, 3}, {11, 4, 1, 8, 6, 10, 12, 13}, {20, 19, 18, 17, 16, 15, 22, 23}};
+
+static size_t page_elements(const shape *s)
+{
+    return (size_t)s->kv_heads * (size_t)s->block_tokens * (size_t)s->head_size;
+}
+
+typedef struct run_data {
+    float *q, *k, *v, *cosine, *sine;
+    float *q_norm, *k_norm;
+    void *k_pages, *v_pages;
+} run_data;
+
+// Positions 0..T-1 of one sequence through rope_store and attention of a device, in chunks.
+static void run_sequence(
+    pr_device *device, const shape *s, run_data *data, int32_t tokens, int32_t chunk, float *out)
+{
+    enum { SEQUENCE = 0 };
+    size_t query = (size_t)s->query_heads * (size_t)s->head_size;
+    size_t kv = (size_t)s->kv_heads * (size_t)s->head_size;
+    float *q = malloc((size_t)tokens * query * 4), *k = malloc((size_t)tokens * kv * 4);
+    memcpy(q, data->q, (size_t)tokens * query * 4);
+    memcpy(k, data->k, (size_t)tokens * kv * 4);
+    size_t page_bytes = page_elements(s) * pr_dtype_bytes(s->kv_dtype);
+    memset(data->k_pages, 0xff, BLOCKS * page_bytes);
+    memset(data->v_pages, 0xff, BLOCKS * page_bytes);
+    for (int32_t first = 0; first < tokens; first += chunk) {
+        int32_t rows = tokens - first < chunk ? tokens - first : chunk;
+        int32_t position[256], block[256];
+        for (int32_t i = 0; i < rows; i++) {
+            position[i] = first + i;
+            block[i] = tables[SEQUENCE][(first + i) / s->block_tokens];
+        }
+        pr_rope_store_args store = {
+            .tokens = rows,
+            .query_heads = s->query_heads,
+            .kv_heads = s->kv_heads,
+            .head_size = s->head_size,
+            .q = q + (size_t)first * query,
+            .k = k + (size_t)first * kv,
+            .v = data->v + (size_t)first * kv,
+            .q_norm = data->q_norm,
+            .k_norm = data->k_norm,
+            .epsilon = 1e-5f,
+            .cosine = data->cosine,
+            .sine = data->sine,
+            .position = position,
+            .block = block,
+            .block_tokens = s->block_tokens,
+            .kv_dtype = s->kv_dtype,
+            .k_pages = data->k_pages,
+            .v_pages = data->v_pages,
+        };
+        device->rope_store(device, &store);
+        pr_segment segment = {.rows = rows, .start_position = first, .block = tables[SEQUENCE]};
+        pr_attention_args args = {
+            .segments = 1,
+            .segment = &segment,
+            .query_heads = s->query_heads,
+            .kv_heads = s->kv_heads,
+            .head_size = s->head_size,
+            .block_tokens = s->block_tokens,
+            .scale = 0.17f,
+            .q = store.q,
+            .kv_dtype = s->kv_dtype,
+            .k_pages = data->k_pages,
+            .v_pages = data->v_pages,
+            .out = out + (size_t)first * query,
+        };
+        device->attention(device, &args);
+    }
+    free(q);
+    free(k);
+}
+
+static run_data make_data(const shape *s, int32_t tokens, bool norms)
+{
+    size_t query = (size_t)s->query_heads * (size_t)s->head_size;
+    size_t kv = (size_t)s->kv_heads * (size_t)s->head_size, half = (size_t)s->head_size / 2;
+    run_data data = {
+        .q = random_floats((size_t)tokens * query, 1),
+        .k = random_floats((size_t)tokens * kv, 2),
+        .v = random_floats((size_t)tokens * kv, 3),
+        .cosine = random_floats((size_t)tokens * half, 4),
+        .sine = random_floats((size_t)tokens * half, 5),
+        .q_norm = norms ? random_floats((size_t)s->head_size, 6) : NULL,
+        .k_norm = norms ? random_floats((size_t)s->head_size, 7) : NULL,
+        .k_pages = malloc(BLOCKS * page_elements(s) * 4),
+        .v_pages = malloc(BLOCKS * page_elements(s) * 4),
+    };
+    for (size_t i = 0; i < (size_t)tokens * half; i++) {
+        double sine, cosine;
+        pr_sin_cos((double)(data.sine[i] * 3), &sine, &cosine);
+        data.cosine[i] = (float)cosine;
+        data.sine[i] = (float)sine;
+    }
+    return data;
+}
+
+static void free_data(run_data *data)
+{
+    void *all[] = {
+        data->q,      data->k,      data->v,       data->cosine,  data->sine,
+        data->q_norm, data->k_norm, data->k_pages, data->v_pages,
+    };
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        free(all[i]);
+}
+
+static const shape shapes[] = {
+    {1, 1, 2, 16, PR_F32},   {4, 2, 16, 16, PR_F32},  {4, 4, 8, 16, PR_BF16},
+    {8, 1, 20, 32, PR_F32},  {6, 2, 38, 16, PR_BF16}, {7, 1, 64, 48, PR_BF16},
+    {4, 2, 128, 32, PR_F32}, {3, 1, 80, 16, PR_F32},
+};
+enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
+
+static void every_device_and_chunk_size_gives_the_bits_of_the_reference(void **state)
+{
+    (void)state;
+    static const int32_t lengths[] = {1, 2, 15, 16, 17, 33, 47, 97, 113};
+    static const int32_t chunks[] = {200, 1, 7, 16, 33};
+    devices all = open_devices();
+    for (size_t i = 0; i < SHAPES; i++) {
+        const shape *s = &shapes[i];
+        for (size_t l = 0; l < sizeof(lengths) / sizeof(lengths[0]); l++) {
+            int32_t tokens = lengths[l];
+            run_data data = make_data(s, tokens, i % 2 == 0);
+            size_t size = (size_t)tokens * (size_t)s->query_heads * (size_t)s->head_size;
+            float *right = guarded_floats(size), *out = guarded_floats(size);
+            run_sequence(all.device[0], s, &data, tokens, tokens, right);
+            for (size_t e = 0; e < size; e++)
+                assert_true(isfinite(right[e]));
+            for (int j = 0; j < all.count; j++) {
+                for (size_t c = 0; c < sizeof(chunks) / sizeof(chunks[0]); c++) {
+                    run_sequence(all.device[j], s, &data, tokens, chunks[c], out);
+                    assert_same_bits(right, out, size);
+                }
+            }
+            free(right);
+            free(out);
+            free_data(&data);
+        }
+    }
+    close_devices(&all);
+}
+
+// Rows of several sequences in one call: each as if it were alone.
+static void segments_do_not_see_each_other(void **state)
+{
+    (void)state;
+    const shape *s = &shapes[1];
+    enum { TOKENS = 20 };
+    size_t query = (size_t)s->query_heads * (size_t)s->head_size;
+    devices all = open_devices();
+    run_data data = make_data(s, TOKENS * SEQUENCES, false);
+    for (int j = 0; j < all.count; j++) {
+        pr_device *device = all.device[j];
+        size_t n = BLOCKS * page_elements(s);
+        float *pages = random_floats(2 * n, 9);
+        float *together = guarded_floats(TOKENS * SEQUENCES * query);
+        float *apart = guarded_floats(TOKENS * SEQUENCES * query);
+        pr_segment segment[SEQUENCES] = {
+            {.first_row = 0, .rows = 3, .start_position = 40, .block = tables[0]},
+            {.first_row = 3, .rows = 1, .start_position = 0, .block = tables[1]},
+            {.first_row = 4, .rows = 9, .start_position = 13, .block = tables[2]},
+        };
+        pr_attention_args args = {
+            .segments = SEQUENCES,
+            .segment = segment,
+            .query_heads = s->query_heads,
+            .kv_heads = s->kv_heads,
+            .head_size = s->head_size,
+            .block_tokens = s->block_tokens,
+            .scale = 0.5f,
+            .q = data.q,
+            .kv_dtype = PR_F32,
+            .k_pages = pages,
+            .v_pages = pages + n,
+            .out = together,
+        };
+        device->attention(device, &args);
+        args.out = apart;
+        args.segments = 1;
+        for (int i = SEQUENCES - 1; i >= 0; i--) {
+            args.segment = &segment[i];
+            device->attention(device, &args);
+        }
+        assert_same_bits(together, apart, TOKENS * SEQUENCES * query);
+        free(pages);
+        free(together);
+        free(apart);
+    }
+    free_data(&data);
+    close_devices(&all);
+}
+
+// Against softmax in doubles from the definition, with pages read by their formula.
+static void the_reference_agrees_with_doubles(void **state)
+{
+    (void)state;
+    const shape s = {4, 2, 6, 16, PR_F32};
+    enum { TOKENS = 37, H = 4, G = 2, D = 6 };
+    devices all = open_devices();
+    run_data data = make_data(&s, TOKENS, false);
+    for (size_t i = 0; i < TOKENS * D / 2; i++) {
+        data.cosine[i] = 1.0f;
+        data.sine[i] = 0.0f;
+    }
+    float *out = guarded_floats(TOKENS * H * D);
+    run_sequence(all.device[0], &s, &data, TOKENS, TOKENS, out);
+    for (int t = 0; t < TOKENS; t++) {
+        for (int h = 0; h < H; h++) {
+            double p[TOKENS], sum = 0;
+            for (int j = 0; j <= t; j++) {
+                double score = 0;
+                for (int i = 0; i < D; i++)
+                    score += (double)data.q[(t * H + h) * D + i] *
+                             (double)data.k[(j * G + h / 2) * D + i];
+                p[j] = exp((double)0.17f * score);
+                sum += p[j];
+            }
+            for (int i = 0; i < D; i++) {
+                double right = 0;
+                for (int j = 0; j <= t; j++)
+                    right += p[j] / sum * (double)data.v[(j * G + h / 2) * D + i];
+                assert_true(fabs(right - (double)out[(t * H + h) * D + i]) < 1e-5);
+            }
+        }
+    }
+    free(out);
+    free_data(&data);
+    close_devices(&all);
+}
+
+static void rope_turns_pairs_half_a_head_apart(void **state)
+{
+    (void)state;
+    devices all = open_devices();
+    float q[4] = {1, 2, 3, 4}, k[4] = {5, 6, 7, 8}, v[4] = {9, 10, 11, 12};
+    float cosine[4] = {1, 1, 0.5f, 0.0f}, sine[4] = {0, 0, 0.25f, 1.0f};
+    float k_pages[2 * 64], v_pages[2 * 64];
+    int32_t position = 1, block = 1;
+    pr_rope_store_args args = {
+        .tokens = 1,
+        .query_heads = 1,
+        .kv_heads = 1,
+        .head_size = 4,
+        .q = q,
+        .k = k,
+        .v = v,
+        .cosine = cosine,
+        .sine = sine,
+        .position = &position,
+        .block = &block,
+        .block_tokens = 16,
+        .kv_dtype = PR_F32,
+        .k_pages = k_pages,
+        .v_pages = v_pages,
+    };
+    all.device[0]->rope_store(all.device[0], &args);
+    const float turned[4] = {1 * 0.5f - 3 * 0.25f, -4, 3 * 0.5f + 1 * 0.25f, 2};
+    assert_memory_equal(q, turned, sizeof(turned));
+    for (int i = 0; i < 4; i++) {
+        assert_true(k_pages[64 + i * 16 + 1] == k[i]);  // [d][16], position 1
+        assert_true(v_pages[64 + 1 * 4 + i] == v[i]);   // [B][d]
+    }
+    close_devices(&all);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_device_and_chunk_size_gives_the_bits_of_the_reference),
+        cmocka_unit_test(segments_do_not_see_each_other),
+        cmocka_unit_test(the_reference_agrees_with_doubles),
+        cmocka_unit_test(rope_turns_pairs_half_a_head_apart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
