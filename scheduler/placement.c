@@ -7,13 +7,11 @@ int32_t pr_placement_room(const pr_sequence *sequence)
     return sequence->tokens < limit ? sequence->tokens + 1 : sequence->tokens;
 }
 
-// Blocks beyond the cached ones that it would take, or -1 if the lane has no seat or too few. What
+// Blocks beyond the cached ones that it would take, or -1 if the lane has too few. What
 // the lane's decoding sequences need next stays free: an admission that makes the next step preempt
 // is no gain. In an empty lane everything fits (submit saw to that).
 static int32_t missing_blocks(const pr_lane *lane, const pr_sequence *sequence, int32_t cached)
 {
-    if (lane->sequences == lane->seats)
-        return -1;
     int32_t missing =
         pr_lane_blocks(lane, pr_placement_room(sequence)) - cached / lane->block_tokens;
     int32_t reserve = lane->role == PR_ROLE_PREFILL ? 0 : lane->sequences;
@@ -34,6 +32,8 @@ pr_lane *pr_placement_compute_lane(pr_scheduler *scheduler, const pr_sequence *s
         pr_group_state *group = &scheduler->group[g];
         for (int32_t l = 0; group->role != PR_ROLE_DECODE && l < group->lanes; l++) {
             pr_lane *lane = &group->lane[l];
+            if (lane->sequences == lane->seats)
+                continue;
             int32_t cached = cached_tokens(lane, sequence);
             if (missing_blocks(lane, sequence, cached) < 0)
                 continue;
@@ -58,6 +58,8 @@ static pr_lane *decode_lane(pr_scheduler *scheduler, const pr_sequence *sequence
             continue;
         for (int32_t l = 0; l < group->lanes; l++) {
             pr_lane *lane = &group->lane[l];
+            if (lane->sequences == lane->seats)
+                continue;
             int32_t missing = missing_blocks(lane, sequence, cached_tokens(lane, sequence));
             if (missing < 0)
                 continue;
