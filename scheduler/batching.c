@@ -58,24 +58,19 @@ static int32_t at_most(int32_t value, int32_t maximum) { return value < maximum 
 
 // Room for the coming steps, as far as free blocks go. Renewed when half a lease is left, so that the
 // grant is there before the room is used up, and not with every token.
-static void grant_ahead(const pr_scheduler *scheduler, pr_lane *lane)
+static void grant_ahead(const pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
 {
     int32_t lease = scheduler->params.lease_steps;
-    for (int32_t i = 0; i < lane->sequences; i++) {
-        pr_sequence *sequence = lane->sequence[i];
-        if (!pr_lane_may_decode(lane, sequence))
-            continue;
-        const pr_seat *seat = pr_sequence_decode_seat(sequence);
-        int32_t limit = pr_sequence_limit(sequence);
-        int32_t capacity = pr_lane_capacity(seat);
-        if (capacity >= at_most(sequence->tokens + lease / 2 + 1, limit))
-            continue;
-        int32_t want = at_most(sequence->tokens + lease + lease / 2, limit);
-        if (pr_kv_cache_extend(lane->cache, seat->kv, want) == PR_OK)
-            continue;
-        if (pr_kv_cache_extend(lane->cache, seat->kv, capacity + 1) != PR_OK)
-            return;
-    }
+    const pr_seat *seat = pr_sequence_decode_seat(sequence);
+    int32_t limit = pr_sequence_limit(sequence);
+    int32_t capacity = pr_lane_capacity(seat);
+    if (capacity >= at_most(sequence->tokens + lease / 2 + 1, limit))
+        return;
+    int32_t want = at_most(sequence->tokens + lease + lease / 2, limit);
+    pr_status status = pr_kv_cache_extend(lane->cache, seat->kv, want);
+    if (status != PR_OK)
+        status = pr_kv_cache_extend(lane->cache, seat->kv, capacity + 1);
+    (void)status;  // without a free block it goes on until grant_needed finds it one
 }
 
 // Plans the next chunk. The last one of a sequence that will decode elsewhere waits until a decode
@@ -94,6 +89,8 @@ static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
     }
     pr_plan_draft_chunk(&scheduler->group[lane->group].draft, sequence, count);
     sequence->planned += count;
+    if (pr_lane_may_decode(lane, sequence))
+        grant_ahead(scheduler, lane, sequence);
     lane->rows -= count;
     scheduler->counts.prefill_tokens += count;
 }
@@ -204,9 +201,14 @@ static void open_group(pr_scheduler *scheduler, pr_group_state *group)
         grant_needed(scheduler, &group->lane[l]);
     start_ready(group);
     for (int32_t l = 0; l < group->lanes; l++) {
-        grant_ahead(scheduler, &group->lane[l]);
-        group->lane[l].rows =
-            scheduler->params.max_num_batched_tokens - pr_lane_decoding(&group->lane[l]);
+        pr_lane *lane = &group->lane[l];
+        lane->rows = scheduler->params.max_num_batched_tokens;
+        for (int32_t i = 0; i < lane->sequences; i++) {
+            if (!pr_lane_may_decode(lane, lane->sequence[i]))
+                continue;
+            grant_ahead(scheduler, lane, lane->sequence[i]);
+            lane->rows--;
+        }
     }
 }
 

@@ -59,7 +59,6 @@ pr_status pr_lane_seat(
     pr_seat *taken = &sequence->seat[seat];
     taken->lane = lane;
     taken->kv = kv;
-    pr_kv_sequence_blocks(kv, &taken->blocks_told);
     insert(lane, sequence);
     return PR_OK;
 }

@@ -147,16 +147,17 @@ static void add_grant(pr_plan_draft *draft, pr_sequence *sequence, int32_t seat)
 void pr_plan_draft_finish(pr_plan_draft *draft, const pr_lane *lane, int32_t lanes)
 {
     int32_t blocks;
+    for (int32_t i = 0; i < draft->plan.admissions; i++) {
+        pr_admission *admission = &draft->admission[i];
+        int32_t seat = admission->arrives ? PR_SEAT_DECODE : PR_SEAT_COMPUTE;
+        admission->block = table_of(draft->admitted[i], seat, &admission->blocks);
+        draft->admitted[i]->seat[seat].blocks_told = admission->blocks;
+    }
     for (int32_t l = 0; l < lanes; l++) {
         for (int32_t i = 0; i < lane[l].sequences; i++) {
             pr_sequence *sequence = lane[l].sequence[i];
             add_grant(draft, sequence, sequence->seat[PR_SEAT_COMPUTE].lane != &lane[l]);
         }
-    }
-    for (int32_t i = 0; i < draft->plan.admissions; i++) {
-        pr_admission *admission = &draft->admission[i];
-        int32_t seat = admission->arrives ? PR_SEAT_DECODE : PR_SEAT_COMPUTE;
-        admission->block = table_of(draft->admitted[i], seat, &admission->blocks);
     }
     for (int32_t i = 0; i < draft->plan.handovers; i++) {
         pr_handover *handover = &draft->handover[i];

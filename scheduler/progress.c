@@ -58,7 +58,8 @@ token_is_next(pr_sequence *sequence, const pr_report *report, const pr_token_rep
         handing ? &sequence->seat[PR_SEAT_COMPUTE] : pr_sequence_decode_seat(sequence);
     if (handing ? sequence->first_token_known : sequence->phase != PR_PHASE_DECODE)
         return false;
-    return sits_in(seat, report) && token->index == pr_sequence_outputs(sequence) &&
+    return sits_in(seat, report) && sequence->tokens <= pr_lane_capacity(seat) &&
+           token->index == pr_sequence_outputs(sequence) &&
            token->index < sequence->request->sampling.max_tokens && token->tops >= 0 &&
            token->tops <= PR_MAX_TOP_LOGPROBS;
 }

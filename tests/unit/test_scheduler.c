@@ -339,6 +339,29 @@ static void requests_spread_over_lanes_and_follow_their_prefix(void **state)
     pr_scheduler_destroy(at.scheduler);
 }
 
+static void further_choices_wait_for_the_first_and_share_its_prompt(void **state)
+{
+    (void)state;
+    hand at;
+    hand_create(&at, "mixed 1x1:1", 64);
+    hand_submit(&at, hand_request(1, 10, 4));
+    pr_request *second = hand_request(1, 10, 4);
+    second->id = 2;
+    second->sampling.choice = 1;
+    hand_submit(&at, second);
+    const pr_plan *plan = hand_plan(&at);
+    assert_int_equal(plan->admissions, 1);
+    assert_int_equal(plan->admission[0].request->id, 1);
+    hand_nothing(&at);
+    pr_chunk_report chunk = {1, 1, 10};
+    pr_report report = {.plan = 1, .chunks = 1, .chunk = &chunk};
+    pr_scheduler_report(at.scheduler, &report);
+    plan = hand_plan(&at);
+    assert_int_equal(plan->admission[0].request->id, 2);
+    assert_int_equal(plan->admission[0].computed, 8);
+    pr_scheduler_destroy(at.scheduler);
+}
+
 static void what_can_never_run_is_refused_with_numbers(void **state)
 {
     (void)state;
@@ -407,13 +430,22 @@ static void reports_that_cannot_be_right_are_ignored(void **state)
     pr_error_capture_begin();
     pr_log_set_level(PR_LOG_ERROR);
     pr_scheduler_report(at.scheduler, &report);
+    // More tokens than it has room for, and then more than its plan allows.
+    for (int32_t i = 0; i < 8; i++) {
+        pr_token_report next = {.id = 1, .generation = 1, .index = i};
+        pr_report tokens = {.plan = 1, .tokens = 1, .token = &next};
+        pr_scheduler_report(at.scheduler, &tokens);
+        pr_scheduler_check(at.scheduler);
+    }
     report.plan = 2;
     pr_scheduler_report(at.scheduler, &report);
     report.group = 1;
     pr_scheduler_report(at.scheduler, &report);
     pr_error_capture_end();
     pr_scheduler_check(at.scheduler);
-    hand_nothing(&at);
+    pr_scheduler_counts counts;
+    pr_scheduler_count(at.scheduler, &counts);
+    assert_int_equal(counts.output_tokens, 5);
     pr_scheduler_destroy(at.scheduler);
 }
 
@@ -431,6 +463,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_chunk_goes_out_while_the_one_before_runs_but_no_third),
     cmocka_unit_test(lower_priority_numbers_go_first_then_first_come),
     cmocka_unit_test(requests_spread_over_lanes_and_follow_their_prefix),
+    cmocka_unit_test(further_choices_wait_for_the_first_and_share_its_prompt),
     cmocka_unit_test(what_can_never_run_is_refused_with_numbers),
     cmocka_unit_test(layouts_that_cannot_serve_are_refused),
     cmocka_unit_test(reports_that_cannot_be_right_are_ignored),
