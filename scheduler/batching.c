@@ -4,6 +4,8 @@
 #include "scheduler/placement.h"
 #include "scheduler/transfer.h"
 
+enum { PASSED_OVER_MOST = 64 };  // requests of the queue, in one round: bounds its cost
+
 static void start_ready(pr_group_state *group)
 {
     for (int32_t l = 0; l < group->lanes; l++) {
@@ -148,6 +150,7 @@ static bool rows_left(const pr_scheduler *scheduler)
 static void admit_waiting(pr_scheduler *scheduler)
 {
     pr_sequence *next;
+    int32_t passed = 0;
     for (pr_sequence *at = scheduler->queue.first; at && rows_left(scheduler); at = next) {
         next = at->queue_next;
         if (waits_for_sibling(scheduler, at))
@@ -155,9 +158,8 @@ static void admit_waiting(pr_scheduler *scheduler)
         pr_lane *lane = pr_placement_compute_lane(scheduler, at);
         if (!lane)
             return;
-        if (!scheduler->group[lane->group].open || lane->rows == 0)
-            continue;
-        if (admit(scheduler, lane, at) != PR_OK)
+        bool now = scheduler->group[lane->group].open && lane->rows > 0;
+        if (now ? admit(scheduler, lane, at) != PR_OK : ++passed == PASSED_OVER_MOST)
             return;
     }
 }
