@@ -90,7 +90,7 @@ static pr_status exchange(
 
 static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
 {
-    int32_t child[MAX_CHILDREN], children = list_children(group, child);
+    int32_t child[MAX_CHILDREN] = {0}, children = list_children(group, child);
     int64_t theirs[MAX_CHILDREN], largest = *value;
     PR_TRY(exchange(group, false, child, children, theirs, timeout_ms));
     for (int32_t i = 0; i < children; i++)
