@@ -199,9 +199,11 @@ static void open_group(pr_scheduler *scheduler, pr_group_state *group)
     group->open = group->planned - group->done < PR_PLANS_AHEAD;
     if (!group->open)
         return;
+    // Before the starts: what this round starts it does not preempt.
+    for (int32_t l = 0; l < group->lanes; l++)
+        grant_needed(scheduler, &group->lane[l]);
     start_ready(group);
     for (int32_t l = 0; l < group->lanes; l++) {
-        grant_needed(scheduler, &group->lane[l]);
         grant_ahead(scheduler, &group->lane[l]);
         group->lane[l].rows =
             scheduler->params.max_num_batched_tokens - pr_lane_decoding(&group->lane[l]);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One round: the next plan of every group that may have one.
 //
-//   1 starts       sequences whose KV arrived begin to decode
-//   2 grants       sequences near the end of their blocks get more; one that has none left takes them
-//                  from the last in order, which is preempted
+//   1 grants       a sequence that has used up its blocks gets the next, if need be from the last in
+//                  order, which is preempted
+//   2 starts       sequences whose KV arrived begin to decode; all get room for some steps ahead
 //   3 chunks       rows left after the decodes go to prefills under way, in order
 //   4 admissions   then to the head of the queue, while seats, blocks and rows are there
 //

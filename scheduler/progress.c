@@ -17,8 +17,8 @@ static bool sits_in(const pr_seat *seat, const pr_report *report)
 
 static void complain(const pr_report *report, const char *what, uint64_t id)
 {
-    pr_log(
-        PR_LOG_ERROR,
+    (void)pr_fail(
+        PR_ERR_PEER,
         "report of group %d lane %d, plan %llu step %u: %s of request %llu cannot be right; "
         "ignored",
         (int)report->group, (int)report->lane, (unsigned long long)report->plan,
@@ -80,12 +80,12 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     pr_scheduler_decide(scheduler, token, NULL);
     if (!handing)
         publish_decoded(sequence);
-    if (handing) {
-        sequence->ending = ends;
+    if (handing && ends)
+        pr_transfer_abandon(scheduler, sequence);
+    else if (handing)
         pr_transfer_first_token(scheduler, sequence);
-    } else if (ends) {
+    else if (ends)
         pr_scheduler_finish(scheduler, sequence);
-    }
 }
 
 static void

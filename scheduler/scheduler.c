@@ -12,6 +12,7 @@
 #include "scheduler/batching.h"
 #include "scheduler/progress.h"
 #include "scheduler/record.h"
+#include "scheduler/transfer.h"
 
 static pr_status check_params(const pr_scheduler_params *params)
 {
@@ -228,7 +229,7 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)
     if (!sequence)
         return;
     if (sequence->phase == PR_PHASE_HANDOVER)
-        sequence->ending = true;
+        pr_transfer_abandon(scheduler, sequence);
     else
         pr_scheduler_forget(scheduler, sequence);
 }

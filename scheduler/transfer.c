@@ -92,3 +92,9 @@ void pr_transfer_first_token(pr_scheduler *scheduler, pr_sequence *sequence)
     sequence->first_token_known = true;
     settle(scheduler, sequence);
 }
+
+void pr_transfer_abandon(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    sequence->ending = true;
+    settle(scheduler, sequence);
+}

@@ -18,5 +18,6 @@ bool pr_transfer_begin(pr_scheduler *scheduler, pr_sequence *sequence);
 // Events of a sequence in PR_PHASE_HANDOVER; it may be gone afterwards.
 void pr_transfer_arrived(pr_scheduler *scheduler, pr_sequence *sequence, bool intact);
 void pr_transfer_first_token(pr_scheduler *scheduler, pr_sequence *sequence);
+void pr_transfer_abandon(pr_scheduler *scheduler, pr_sequence *sequence);  // no more tokens wanted
 
 #endif
