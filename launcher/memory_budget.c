@@ -8,7 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/cache/kv_store.h"
 
-enum { FIXED_WORK_BYTES = 48 << 20 };  // the program, MPI, tokenizer: measured, rounded up
+enum { FIXED_WORK_BYTES = 48 << 20 };  // an allowance for the program, MPI and the tokenizer
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
