@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Candidates are ranked by (logit descending, token ascending), a total order, so ties have one
-// answer. The ranking is lazy: a heap is built over all candidates in O(V) and only as many are
-// popped as top-k, top-p or the draw look at, usually a few.
+// answer. The ranking is lazy: the candidates near the top go into a heap, the rest only if that runs
+// empty, and only as many are popped as top-k, top-p or the draw look at: usually a few.
 #include "runtime/sampling/sampler.h"
 
 #include <float.h>
@@ -12,6 +12,9 @@
 #include "runtime/base/elementary.h"
 #include "runtime/base/log.h"
 
+// exp(-8): what lies deeper is seldom looked at.
+static const double near_exponent = 8;
+
 typedef struct candidate {
     float logit;
     int32_t token;
@@ -19,14 +22,19 @@ typedef struct candidate {
 
 struct pr_sampler {
     int32_t vocabulary;
-    float *raw;         // [V] the logits as given, for logprobs
-    int32_t *count;     // [V] how often in the output; all 0 between draws
-    bool *seen;         // [V] penalised already; all false between draws
-    candidate *ranked;  // [V] heap in [0, heap), then the popped, the first popped last
-    double *weight;     // [V] of the popped, in order of rank
-    int32_t candidates, heap;
-    float largest;       // of the candidates' logits
-    double temperature;  // of the draw
+    float *raw;       // [V] the logits as given, for logprobs
+    int32_t *count;   // [V] how often in the output; all 0 between draws
+    bool *seen;       // [V] penalised already; all false between draws
+    candidate *heap;  // [V] gathered and not yet ranked
+    int32_t *order;   // [V] the ranked tokens
+    double *weight;   // [V] of the ranked tokens: probability relative to the largest
+    int32_t waiting;  // in the heap
+    int32_t ranked;
+    // Of the draw. The depth of a token is the largest logit less its own.
+    const float *logits;
+    float largest;
+    double temperature;
+    double near_depth, most_depth;  // of the heap's first filling; of a candidate
 };
 
 pr_status pr_sampler_create(int32_t vocabulary, pr_sampler **sampler)
@@ -41,10 +49,12 @@ pr_status pr_sampler_create(int32_t vocabulary, pr_sampler **sampler)
         made->raw = malloc(size * sizeof *made->raw);
         made->count = calloc(size, sizeof *made->count);
         made->seen = calloc(size, sizeof *made->seen);
-        made->ranked = malloc(size * sizeof *made->ranked);
+        made->heap = malloc(size * sizeof *made->heap);
+        made->order = malloc(size * sizeof *made->order);
         made->weight = malloc(size * sizeof *made->weight);
     }
-    if (!made || !made->raw || !made->count || !made->seen || !made->ranked || !made->weight) {
+    if (!made || !made->raw || !made->count || !made->seen || !made->heap || !made->order ||
+        !made->weight) {
         pr_sampler_destroy(made);
         return pr_fail(PR_ERR_RESOURCE, "no memory for a sampler of vocabulary %d", vocabulary);
     }
@@ -59,7 +69,8 @@ void pr_sampler_destroy(pr_sampler *sampler)
     free(sampler->raw);
     free(sampler->count);
     free(sampler->seen);
-    free(sampler->ranked);
+    free(sampler->heap);
+    free(sampler->order);
     free(sampler->weight);
     free(sampler);
 }
@@ -217,44 +228,71 @@ static void sift_down(candidate *heap, int32_t size, int32_t at)
     heap[at] = moved;
 }
 
-static double weight_of(const pr_sampler *sampler, float logit)
+static double depth_of(const pr_sampler *sampler, float logit)
 {
-    return pr_exp_f64(((double)logit - (double)sampler->largest) / sampler->temperature);
+    return (double)sampler->largest - (double)at_most_finite(logit);
 }
 
-// All tokens that are possible and whose probability is at least min_p of the largest.
-static void gather_candidates(pr_sampler *sampler, float min_p, const float *logits)
+static double weight_of(const pr_sampler *sampler, double depth)
 {
-    float largest = logits[largest_token(sampler, logits)];
-    double least = min_p > 0 ? sampler->temperature * pr_log_f64((double)min_p) : -(double)INFINITY;
-    sampler->largest = at_most_finite(largest);
-    sampler->candidates = 0;
+    return pr_exp_f64(-depth / sampler->temperature);
+}
+
+// Candidates are the possible tokens whose probability is at least min_p of the largest.
+static void begin_ranking(pr_sampler *sampler, const pr_sampling *sampling, const float *logits)
+{
+    sampler->logits = logits;
+    sampler->temperature = (double)sampling->temperature;
+    sampler->largest = at_most_finite(logits[largest_token(sampler, logits)]);
+    sampler->most_depth = DBL_MAX;
+    if (sampling->min_p > 0)
+        sampler->most_depth = -sampler->temperature * pr_log_f64((double)sampling->min_p);
+    sampler->near_depth = near_exponent * sampler->temperature;
+    if (sampler->near_depth > sampler->most_depth)
+        sampler->near_depth = sampler->most_depth;
+    sampler->waiting = sampler->ranked = 0;
+}
+
+// How many candidates there are, and, if asked for, the sum of their weights.
+static int32_t count_candidates(const pr_sampler *sampler, double *total)
+{
+    int32_t candidates = 0;
     for (int32_t i = 0; i < sampler->vocabulary; i++) {
-        float logit = at_most_finite(logits[i]);
-        if (logit > -INFINITY && (double)logit - (double)sampler->largest >= least)
-            sampler->ranked[sampler->candidates++] = (candidate){logit, i};
+        double depth = depth_of(sampler, sampler->logits[i]);
+        if (depth <= sampler->most_depth) {
+            candidates++;
+            if (total)
+                *total += weight_of(sampler, depth);
+        }
     }
-    sampler->heap = sampler->candidates;
+    return candidates;
 }
 
-static double total_weight(const pr_sampler *sampler)
+// Fills the empty heap: at first with what is near the top, then with all the rest.
+static void gather(pr_sampler *sampler)
 {
-    double total = 0;
-    for (int32_t i = 0; i < sampler->candidates; i++)
-        total += weight_of(sampler, sampler->ranked[i].logit);
-    return total;
+    double above = sampler->ranked == 0 ? -1 : sampler->near_depth;
+    double to = sampler->ranked == 0 ? sampler->near_depth : sampler->most_depth;
+    for (int32_t i = 0; i < sampler->vocabulary; i++) {
+        double depth = depth_of(sampler, sampler->logits[i]);
+        if (depth > above && depth <= to)
+            sampler->heap[sampler->waiting++] = (candidate){at_most_finite(sampler->logits[i]), i};
+    }
+    for (int32_t i = sampler->waiting / 2 - 1; i >= 0; i--)
+        sift_down(sampler->heap, sampler->waiting, i);
 }
 
-// Weight of the candidate of this rank; ranks are asked for in order.
-static double ranked_weight(pr_sampler *sampler, int32_t rank)
+// Weight of the candidate of this rank, which is below the number of candidates.
+static double weight_at(pr_sampler *sampler, int32_t rank)
 {
-    while (sampler->candidates - sampler->heap <= rank) {
-        candidate first = sampler->ranked[0];
-        int32_t last = --sampler->heap;
-        sampler->ranked[0] = sampler->ranked[last];
-        sift_down(sampler->ranked, sampler->heap, 0);
-        sampler->ranked[last] = first;
-        sampler->weight[sampler->candidates - last - 1] = weight_of(sampler, first.logit);
+    while (sampler->ranked <= rank) {
+        if (sampler->waiting == 0)
+            gather(sampler);
+        candidate first = sampler->heap[0];
+        sampler->order[sampler->ranked] = first.token;
+        sampler->weight[sampler->ranked++] = weight_of(sampler, depth_of(sampler, first.logit));
+        sampler->heap[0] = sampler->heap[--sampler->waiting];
+        sift_down(sampler->heap, sampler->waiting, 0);
     }
     return sampler->weight[rank];
 }
@@ -269,34 +307,38 @@ static double uniform(const pr_sampling *sampling, int32_t position)
     return (double)mantissa * 0x1p-53;
 }
 
+// The shortest prefix of the ranking that holds top_p of the total, which becomes the prefix's.
+static int32_t cut_top_p(pr_sampler *sampler, float top_p, int32_t kept, double *total)
+{
+    double target = (double)top_p * *total, sum = weight_at(sampler, 0);
+    int32_t prefix = 1;
+    while (prefix < kept && sum < target)
+        sum += weight_at(sampler, prefix++);
+    *total = sum;
+    return prefix;
+}
+
 static int32_t draw_token(pr_sampler *sampler, const pr_sampler_args *args)
 {
     const pr_sampling *sampling = args->sampling;
-    sampler->temperature = (double)sampling->temperature;
-    gather_candidates(sampler, sampling->min_p, args->logits);
-    if (sampler->candidates == 0)
+    bool top_k = sampling->top_k > 0;
+    double total = 0;
+    begin_ranking(sampler, sampling, args->logits);
+    int32_t kept = count_candidates(sampler, top_k ? NULL : &total);
+    if (kept == 0)
         return 0;
-    bool top_k = sampling->top_k > 0 && sampling->top_k < sampler->candidates;
-    int32_t kept = top_k ? sampling->top_k : sampler->candidates;
-    double total = top_k ? 0 : total_weight(sampler);
-    for (int32_t i = sampler->heap / 2 - 1; i >= 0; i--)
-        sift_down(sampler->ranked, sampler->heap, i);
-    for (int32_t i = 0; top_k && i < kept; i++)
-        total += ranked_weight(sampler, i);
-    if (sampling->top_p < 1) {
-        double target = (double)sampling->top_p * total, sum = 0;
-        int32_t prefix = 0;
-        while (prefix < kept && (prefix == 0 || sum < target))
-            sum += ranked_weight(sampler, prefix++);
-        kept = prefix;
-        total = sum;
+    if (top_k) {
+        kept = sampling->top_k < kept ? sampling->top_k : kept;
+        for (int32_t i = 0; i < kept; i++)
+            total += weight_at(sampler, i);
     }
-    double target = uniform(sampling, args->outputs) * total;
-    double sum = ranked_weight(sampler, 0);
+    if (sampling->top_p < 1)
+        kept = cut_top_p(sampler, sampling->top_p, kept, &total);
+    double target = uniform(sampling, args->outputs) * total, sum = weight_at(sampler, 0);
     int32_t rank = 0;
     while (rank < kept - 1 && sum <= target)
-        sum += ranked_weight(sampler, ++rank);
-    return sampler->ranked[sampler->candidates - 1 - rank].token;
+        sum += weight_at(sampler, ++rank);
+    return sampler->order[rank];
 }
 
 void pr_sampler_draw(pr_sampler *sampler, const pr_sampler_args *args, pr_sampled *sampled)
