@@ -11,8 +11,8 @@
 #include "runtime/model/config_field.h"
 #include "runtime/model/rope.h"
 
-// Every dimension is at most 2^24 and every product of two at most 2^48, so that sizes in bytes
-// fit 64 bits with room to spare.
+// Bounds of single numbers; check_total bounds what they give together, so that later arithmetic
+// on sizes in bytes cannot overflow 64 bits.
 enum {
     MAX_DIMENSION = 1 << 24,
     MAX_LAYERS = 4096,
@@ -245,6 +245,21 @@ static pr_status read_experts(const pr_config *config, pr_model *model)
     return model->family == PR_FAMILY_MIXTRAL ? PR_OK : mark_dense_layers(config, model);
 }
 
+static pr_status check_total(const pr_config *config, const pr_model *model)
+{
+    double hidden = model->hidden;
+    double attention = 2.0 * (model->query_heads + model->kv_heads) * model->head_size;
+    double experts = (double)model->experts * (1 + 3.0 * model->expert_inner);
+    double layer = hidden * (attention + experts + 3.0 * model->inner);
+    double total = model->layers * layer + 2 * hidden * model->vocabulary;
+    if (total > 0x1p50) {
+        return pr_fail(
+            PR_ERR_FORMAT, "%s: the dimensions give %.2g weights, which is no real model",
+            config->path, total);
+    }
+    return PR_OK;
+}
+
 // ---- tokens and sampling defaults ------------------------------------------------------------
 
 static pr_status add_eos(const pr_config *config, const json_t *field, pr_model *model)
@@ -326,6 +341,7 @@ static pr_status read_config(const pr_config *config, pr_model *model)
     PR_TRY(read_dimensions(config, model));
     PR_TRY(refuse_unsupported(config, model));
     PR_TRY(read_experts(config, model));
+    PR_TRY(check_total(config, model));
     return pr_rope_read(config, families[model->family].theta, model->max_positions, &model->rope);
 }
 
