@@ -172,15 +172,18 @@ static pr_status read_biases(const pr_config *config, pr_model *model)
 
 static pr_status read_dimensions(const pr_config *config, pr_model *model)
 {
-    double epsilon = 0;
     PR_TRY(pr_config_need_integer(config, "hidden_size", 1, MAX_DIMENSION, &model->hidden));
     PR_TRY(pr_config_need_integer(config, "num_hidden_layers", 1, MAX_LAYERS, &model->layers));
     PR_TRY(pr_config_need_integer(config, "intermediate_size", 1, MAX_DIMENSION, &model->inner));
     PR_TRY(pr_config_need_integer(config, "vocab_size", 1, MAX_DIMENSION, &model->vocabulary));
     PR_TRY(pr_config_need_integer(
         config, "max_position_embeddings", 1, 1 << 28, &model->max_positions));
-    PR_TRY(read_heads(config, model));
-    PR_TRY(read_biases(config, model));
+    return read_heads(config, model);
+}
+
+static pr_status read_norm_and_head(const pr_config *config, pr_model *model)
+{
+    double epsilon = 0;
     PR_TRY(pr_config_require(config, "rms_norm_eps"));
     PR_TRY(pr_config_number(config, "rms_norm_eps", 1e-30, 1, &epsilon));
     model->norm_epsilon = (float)epsilon;
@@ -339,6 +342,8 @@ static pr_status read_config(const pr_config *config, pr_model *model)
 {
     PR_TRY(read_family(config, &model->family));
     PR_TRY(read_dimensions(config, model));
+    PR_TRY(read_biases(config, model));
+    PR_TRY(read_norm_and_head(config, model));
     PR_TRY(refuse_unsupported(config, model));
     PR_TRY(read_experts(config, model));
     PR_TRY(check_total(config, model));
