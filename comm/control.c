@@ -335,6 +335,28 @@ send_local(pr_control *control, pr_message_kind kind, const void *data, size_t s
     return pr_fail(PR_ERR_PEER, "the other thread of rank %d has left", control->rank);
 }
 
+// Makes progress until no more than limit_bytes wait for the peer.
+static pr_status wait_for_room(pr_control *control, int32_t to, size_t limit_bytes)
+{
+    pr_control_link *link = control->link;
+    int64_t deadline_ns = 0;
+    while (!control->peer[to].lost && link->queued_bytes(link, to) > limit_bytes) {
+        int64_t now_ns = pr_clock_now_ns();
+        if (deadline_ns == 0)
+            deadline_ns = now_ns + (int64_t)SEND_LIMIT_MS * 1000000;
+        if (now_ns > deadline_ns)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "rank %d took no control message for %d ms", to, SEND_LIMIT_MS);
+        pump(control);
+        struct pollfd watched = {.fd = link->fd, .events = POLLIN};
+        if (link->queued_bytes(link, to) > limit_bytes && link->arm(link))
+            poll(&watched, 1, 10);
+    }
+    if (control->peer[to].lost)
+        return pr_fail(PR_ERR_PEER, "rank %d is gone", to);
+    return PR_OK;
+}
+
 pr_status pr_control_send(
     pr_control *control, int32_t to, pr_message_kind kind, const void *data, size_t size_bytes)
 {
@@ -345,22 +367,12 @@ pr_status pr_control_send(
     if (to < 0 || to >= control->ranks || !control->peer[to].exists)
         return pr_fail(
             PR_ERR_ARGUMENT, "rank %d has no control connection to rank %d", control->rank, to);
-    pr_control_link *link = control->link;
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)SEND_LIMIT_MS * 1000000;
-    while (!control->peer[to].lost && link->queued_bytes(link, to) > WINDOW_BYTES) {
-        pump(control);
-        if (pr_clock_now_ns() > deadline_ns)
-            return pr_fail(
-                PR_ERR_TIMEOUT, "rank %d took no control message for %d ms", to, SEND_LIMIT_MS);
-        struct pollfd watched = {.fd = link->fd, .events = POLLIN};
-        if (link->queued_bytes(link, to) > WINDOW_BYTES && link->arm(link))
-            poll(&watched, 1, 10);
-    }
-    if (control->peer[to].lost)
-        return pr_fail(PR_ERR_PEER, "rank %d is gone", to);
+    PR_TRY(wait_for_room(control, to, WINDOW_BYTES));
     control->peer[to].idle = false;
     send_frame(control, to, kind, data, size_bytes);
-    return PR_OK;
+    // A worker may compute for long now: nothing must wait here for its next call. The controller
+    // always comes back soon, and must not wait for one slow worker.
+    return control->is_controller ? PR_OK : wait_for_room(control, to, 0);
 }
 
 void pr_control_wake(pr_control *control)
