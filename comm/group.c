@@ -46,14 +46,12 @@ static pr_status split(MPI_Comm from, int color, int key, MPI_Comm *to)
 // Agreement over a binomial tree, up and down again: rank r has the children r + 2^i for every 2^i
 // below its lowest bit (all, for the leader), and the parent r without that bit. By hand, because a
 // collective cannot say who is late.
-enum { MAX_CHILDREN = 31 };
-
 static int32_t lowest_bit(const pr_group *group)
 {
     return group->rank == 0 ? INT32_C(1) << 30 : group->rank & -group->rank;
 }
 
-static int32_t list_children(const pr_group *group, int32_t child[MAX_CHILDREN])
+static int32_t list_children(const pr_group *group, int32_t child[PR_MAX_CHILDREN])
 {
     int32_t children = 0;
     for (int32_t bit = lowest_bit(group) >> 1; bit > 0; bit >>= 1) {
@@ -74,8 +72,8 @@ static pr_status exchange(
     int64_t *value,  // [others] when receiving, [1] when sending
     int32_t timeout_ms)
 {
-    MPI_Request request[MAX_CHILDREN];
-    int32_t peer[MAX_CHILDREN];
+    MPI_Request request[PR_MAX_CHILDREN];
+    int32_t peer[PR_MAX_CHILDREN];
     for (int32_t i = 0; i < others; i++) {
         peer[i] = group->first_rank + other[i];
         int code =
@@ -90,18 +88,20 @@ static pr_status exchange(
 
 static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
 {
-    int32_t child[MAX_CHILDREN], children = list_children(group, child);
-    int64_t theirs[MAX_CHILDREN], largest = *value;
-    PR_TRY(exchange(group, false, child, children, theirs, timeout_ms));
-    for (int32_t i = 0; i < children; i++)
-        largest = theirs[i] > largest ? theirs[i] : largest;
+    int32_t child[PR_MAX_CHILDREN] = {0}, children = list_children(group, child);
+    group->agreed = *value;
+    PR_TRY(exchange(group, false, child, children, group->from_child, timeout_ms));
+    for (int32_t i = 0; i < children; i++) {
+        if (group->from_child[i] > group->agreed)
+            group->agreed = group->from_child[i];
+    }
     if (group->rank != 0) {
         int32_t parent = group->rank - lowest_bit(group);
-        PR_TRY(exchange(group, true, &parent, 1, &largest, timeout_ms));
-        PR_TRY(exchange(group, false, &parent, 1, &largest, timeout_ms));
+        PR_TRY(exchange(group, true, &parent, 1, &group->agreed, timeout_ms));
+        PR_TRY(exchange(group, false, &parent, 1, &group->agreed, timeout_ms));
     }
-    PR_TRY(exchange(group, true, child, children, &largest, timeout_ms));
-    *value = largest;
+    PR_TRY(exchange(group, true, child, children, &group->agreed, timeout_ms));
+    *value = group->agreed;
     return PR_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "comm/mpi_wait.h"
 
 // Every operation has its tag, so that a lost step shows as a named timeout and not as mixed data.
+enum { PR_MAX_CHILDREN = 31 };  // of a rank in a binomial tree
 enum {
     PR_TAG_AGREE = 1,
     PR_TAG_REDUCE,
@@ -24,6 +25,8 @@ struct pr_group {
 #ifdef PR_HAVE_MPI
     MPI_Comm comm;       // the group
     MPI_Comm lane_comm;  // its lane, ordered by tp rank
+    // Of an agreement; here because requests that missed their deadline still point at them.
+    int64_t from_child[PR_MAX_CHILDREN], agreed;
 #endif
 };
 

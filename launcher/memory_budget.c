@@ -8,7 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/cache/kv_store.h"
 
-enum { FIXED_WORK_BYTES = 48 << 20 };  // the program, MPI, tokenizer: measured, rounded up
+enum { FIXED_WORK_BYTES = 48 << 20 };  // an allowance for the program, MPI and the tokenizer
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -90,19 +90,23 @@ int64_t pr_memory_weight_bytes(const pr_memory_facts *facts, int32_t experts, in
     return bytes;
 }
 
-// Rows of activations as forward.c keeps them, logits for each sequence, and for experts the worst
-// case of every lane's rows arriving here.
-static int64_t count_work_bytes(const pr_memory_facts *facts, int32_t ranks, int32_t tp)
+// What forward.c and its layers, and the expert exchange in comm, take at creation.
+static int64_t
+count_work_bytes(const pr_memory_facts *facts, int32_t ranks, int32_t tp, int32_t experts)
 {
     const pr_model *m = facts->model;
-    int64_t tokens = facts->options->max_num_batched_tokens;
+    int64_t tokens = facts->options->max_num_batched_tokens, hidden = m->hidden;
     int64_t heads = (int64_t)(m->query_heads + m->kv_heads) * m->head_size / tp;
-    int64_t row = 4 * (int64_t)m->hidden + 2 * heads + 2 * (int64_t)m->inner / tp;
-    int64_t floats = tokens * row + 2 * (int64_t)facts->options->max_num_seqs * m->vocabulary;
-    floats += (int64_t)facts->max_model_len * m->head_size;  // rotary tables
+    int64_t logits = hidden + 2 * (int64_t)m->vocabulary;
+    int64_t floats = tokens * (3 * hidden + 2 * heads + 2 * (int64_t)m->inner / tp) +
+                     facts->options->max_num_seqs * logits +
+                     (int64_t)facts->max_model_len * m->head_size;  // rotary tables
     if (m->experts) {
-        int64_t rows = tokens * m->experts_chosen * (ranks / tp);
-        floats += rows * (3 * (int64_t)m->hidden + 2 * (int64_t)m->expert_inner);
+        int64_t arrivals = tokens * m->experts_chosen * (ranks / tp);
+        int32_t here = experts < m->experts_chosen ? experts : m->experts_chosen;
+        int64_t received = tokens * here * (ranks / tp);
+        floats += tokens * (m->experts + m->experts_chosen * (2 * hidden + 2)) +
+                  2 * arrivals * hidden + received * (hidden + 2 * (int64_t)m->expert_inner);
     }
     return 4 * floats + FIXED_WORK_BYTES;
 }
@@ -117,7 +121,7 @@ void pr_memory_budget_of(
         budget->weight_bytes += layer_bytes(facts, i, budget->experts, tp);
     budget->weight_bytes +=
         (int64_t)facts->matrix_bytes(divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype);
-    budget->work_bytes = count_work_bytes(facts, ranks, tp);
+    budget->work_bytes = count_work_bytes(facts, ranks, tp, budget->experts);
     pr_kv_store_params store = {
         .layers = m->layers,
         .block_tokens = options->block_size,

@@ -17,7 +17,7 @@ static const pr_option general[] = {
      .help = "print every option with its value and where it came from, and stop"},
     {.name = "log-level", .value_name = "LEVEL", .kind = PR_OPTION_STRING, .offset = FIELD(log_level),
      .standard = "info", .choices = "error|warn|info|debug", .common = true,
-     .help = "error, warn, info or debug"},
+     .help = "the least important lines to print"},
 };
 
 static const pr_option model[] = {
@@ -63,7 +63,7 @@ static const pr_option engine[] = {
      .help = "KV blocks of one lane; 0 = what memory allows and max-num-seqs needs"},
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
-     .help = "type of KV entries: auto (float32 on a CPU), float32 or bfloat16"},
+     .help = "type of KV entries; auto is float32 on a CPU"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
@@ -92,7 +92,7 @@ static const pr_option batch[] = {
      .help = "answers, one JSON object a line; lines already there are not computed again"},
     {.name = "order", .value_name = "ORDER", .kind = PR_OPTION_STRING, .offset = FIELD(order),
      .standard = "input", .choices = "input|completion", .common = true,
-     .help = "order of the answers: input or completion"},
+     .help = "order of the answers"},
     {.name = "validate-only", .kind = PR_OPTION_FLAG, .offset = FIELD(validate_only), .common = true,
      .help = "check every line of the input, compute nothing"},
     {.name = "shuffle-seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(shuffle_seed),

@@ -232,19 +232,44 @@ void pr_option_print_value(const pr_option *option, const void *field, FILE *out
     }
 }
 
+enum { HELP_COLUMN = 37, HELP_WIDTH = 100 };
+
+// Words from column HELP_COLUMN on, in as many lines as it takes.
+static void print_wrapped(const char *text, FILE *out)
+{
+    int column = HELP_COLUMN;
+    for (const char *at = text; *at;) {
+        int length = (int)strcspn(at, " ");
+        if (column > HELP_COLUMN && column + 1 + length > HELP_WIDTH) {
+            fprintf(out, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        column += fprintf(out, "%s%.*s", column > HELP_COLUMN ? " " : "", length, at);
+        at += length + (at[length] == ' ');
+    }
+    fputc('\n', out);
+}
+
 static void print_option(const pr_option *option, FILE *out)
 {
-    char left[96] = "";
+    char left[128] = "", help[512];
     size_t used = 0;
+    const char *value = option->choices ? option->choices : option->value_name;
     if (option->letters)
         used = (size_t)snprintf(left, sizeof left, "-%s, ", option->letters);
     snprintf(
-        left + used, sizeof left - used, "--%s%s%s", option->name, option->value_name ? " " : "",
-        option->value_name ? option->value_name : "");
-    fprintf(out, "  %-34s %s", left, option->help);
-    if (option->standard && option->standard[0])
-        fprintf(out, " [%s]", option->standard);
-    fputc('\n', out);
+        left + used, sizeof left - used, "--%s%s%s", option->name, value ? " " : "",
+        value ? value : "");
+    bool tells_standard = option->standard && option->standard[0];
+    snprintf(
+        help, sizeof help, "%s%s%s%s", option->help, tells_standard ? " [" : "",
+        tells_standard ? option->standard : "", tells_standard ? "]" : "");
+    int width = fprintf(out, "  %s", left);
+    if (width >= HELP_COLUMN)
+        fprintf(out, "\n%*s", HELP_COLUMN, "");
+    else
+        fprintf(out, "%*s", HELP_COLUMN - width, "");
+    print_wrapped(help, out);
 }
 
 void pr_option_group_print(const pr_option_group *group, bool all, FILE *out)

@@ -319,6 +319,23 @@ static void short_help_shows_only_common_options(void **state)
     free(text);
 }
 
+static void no_line_of_help_is_wider_than_a_hundred_columns(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    for (int i = 0; i < PR_OPTION_GROUPS; i++)
+        pr_option_group_print(pr_options_all[i], true, out);
+    fclose(out);
+    for (const char *at = text; *at;) {
+        size_t width = strcspn(at, "\n");
+        assert_in_range(width, 0, 100);
+        at += width + 1;
+    }
+    free(text);
+}
+
 // The product's own tables: names are unique, defaults lie within their bounds, help is there.
 static void the_programs_tables_are_sound(void **state)
 {
@@ -356,6 +373,7 @@ int main(void)
         cmocka_unit_test_teardown(a_wrong_value_is_refused_with_what_is_allowed, forget),
         cmocka_unit_test_teardown(printing_shows_value_and_origin, forget),
         cmocka_unit_test_teardown(short_help_shows_only_common_options, forget),
+        cmocka_unit_test_teardown(no_line_of_help_is_wider_than_a_hundred_columns, forget),
         cmocka_unit_test_teardown(the_programs_tables_are_sound, forget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
