@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The scheduler's outside: events in, decisions out. Who runs where and when is in batching.c and
-// placement.c; what reports mean is in progress.c and transfer.c.
+// placement.c; what reports mean is in intake.c and transfer.c.
 #include "scheduler/scheduler.h"
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "scheduler/batching.h"
-#include "scheduler/progress.h"
+#include "scheduler/intake.h"
 #include "scheduler/record.h"
 #include "scheduler/transfer.h"
 
@@ -229,7 +229,7 @@ void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report)
 {
     begin_event(scheduler);
     pr_record_report(scheduler, report);
-    pr_progress_report(scheduler, report);
+    pr_intake_report(scheduler, report);
 }
 
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/progress.h"
+#include "scheduler/intake.h"
 
 #include "runtime/base/log.h"
 #include "scheduler/transfer.h"
@@ -105,7 +105,7 @@ arrived(pr_scheduler *scheduler, const pr_report *report, const pr_arrival_repor
     pr_transfer_arrived(scheduler, sequence, arrival->intact);
 }
 
-void pr_progress_report(pr_scheduler *scheduler, const pr_report *report)
+void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
 {
     if (report->group < 0 || report->group >= scheduler->groups || report->plan < 1 ||
         report->plan > scheduler->group[report->group].planned) {
