@@ -2,10 +2,12 @@
 #include "launcher/batch_input.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -17,40 +19,99 @@ typedef struct stored_line {
 } stored_line;
 
 struct pr_batch_input {
-    FILE *file;
     char *path;
-    char *buffer;  // of getline
-    size_t capacity;
+    int descriptor;
+    bool ended;    // nothing more comes from the descriptor
+    char *buffer;  // [capacity]: what was read and not yet given out is [begin, end)
+    size_t capacity, begin, end, searched;
     int64_t number, position;
     bool shuffled;
     stored_line *stored;  // when shuffled
     int64_t count, next;
 };
 
-// The next non-empty line of the file.
-static pr_status read_line(pr_batch_input *input, pr_input_line *line, bool *found)
+enum { READ_BYTES = 1 << 16 };
+
+static pr_status make_room(pr_batch_input *input)
 {
-    *found = false;
+    memmove(input->buffer, input->buffer + input->begin, input->end - input->begin);
+    input->end -= input->begin;
+    input->searched -= input->begin;
+    input->begin = 0;
+    if (input->end + READ_BYTES <= input->capacity)
+        return PR_OK;
+    size_t capacity = input->capacity * 2 + READ_BYTES;
+    char *grown = realloc(input->buffer, capacity);
+    if (!grown)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a line of %zu bytes", capacity);
+    input->buffer = grown;
+    input->capacity = capacity;
+    return PR_OK;
+}
+
+// Reads what is there; *later: nothing is, and waiting for it is not wanted.
+static pr_status read_more(pr_batch_input *input, bool wait, bool *later)
+{
+    struct pollfd ready = {.fd = input->descriptor, .events = POLLIN};
+    PR_TRY(make_room(input));
+    *later = poll(&ready, 1, wait ? -1 : 0) == 0;
+    if (*later)
+        return PR_OK;
+    ssize_t got = read(input->descriptor, input->buffer + input->end, READ_BYTES);
+    if (got < 0 && errno != EINTR && errno != EAGAIN)
+        return pr_fail(PR_ERR_IO, "cannot read %s: %s", input->path, strerror(errno));
+    input->ended = got == 0;
+    input->end += got > 0 ? (size_t)got : 0;
+    return PR_OK;
+}
+
+// Cuts the next line off the buffer, with or without its newline at the end of the file.
+static bool cut_line(pr_batch_input *input, const char **text, size_t *length)
+{
+    char *from = input->buffer + input->searched;
+    char *newline =
+        input->end > input->searched ? memchr(from, '\n', input->end - input->searched) : NULL;
+    input->searched = input->end;
+    if (!newline && (!input->ended || input->begin == input->end))
+        return false;
+    size_t end = newline ? (size_t)(newline - input->buffer) : input->end;
+    *text = input->buffer + input->begin;
+    *length = end - input->begin;
+    input->begin = input->searched = newline ? end + 1 : end;
+    input->number++;
+    return true;
+}
+
+// The next non-empty line.
+static pr_status
+read_line(pr_batch_input *input, bool wait, pr_input_line *line, pr_input_state *state)
+{
     for (;;) {
-        errno = 0;
-        ssize_t length = getline(&input->buffer, &input->capacity, input->file);
-        if (length < 0) {
-            if (ferror(input->file))
-                return pr_fail(PR_ERR_IO, "cannot read %s: %s", input->path, strerror(errno));
-            return PR_OK;
+        const char *text;
+        size_t length;
+        bool later = false;
+        while (!cut_line(input, &text, &length)) {
+            if (input->ended) {
+                *state = PR_INPUT_END;
+                return PR_OK;
+            }
+            PR_TRY(read_more(input, wait, &later));
+            if (later) {
+                *state = PR_INPUT_LATER;
+                return PR_OK;
+            }
         }
-        input->number++;
-        while (length > 0 && strchr(" \t\r\n", input->buffer[length - 1]))
+        while (length > 0 && strchr(" \t\r", text[length - 1]))
             length--;
         if (length == 0)
             continue;
         *line = (pr_input_line){
-            .text = input->buffer,
-            .size_bytes = (size_t)length,
+            .text = text,
+            .size_bytes = length,
             .number = input->number,
             .position = input->position++,
         };
-        *found = true;
+        *state = PR_INPUT_LINE;
         return PR_OK;
     }
 }
@@ -81,11 +142,11 @@ static pr_status store_line(pr_batch_input *input, const pr_input_line *line, in
 static pr_status read_shuffled(pr_batch_input *input, uint64_t seed)
 {
     pr_input_line line;
+    pr_input_state state;
     int64_t capacity = 0;
-    bool found;
     for (;;) {
-        PR_TRY(read_line(input, &line, &found));
-        if (!found)
+        PR_TRY(read_line(input, true, &line, &state));
+        if (state == PR_INPUT_END)
             break;
         PR_TRY(store_line(input, &line, &capacity));
     }
@@ -101,12 +162,13 @@ static pr_status read_shuffled(pr_batch_input *input, uint64_t seed)
 static pr_status open_file(pr_batch_input *input)
 {
     struct stat status;
-    input->file = strcmp(input->path, "-") == 0 ? stdin : fopen(input->path, "r");
-    if (!input->file)
+    bool standard = strcmp(input->path, "-") == 0;
+    input->descriptor = standard ? dup(STDIN_FILENO) : open(input->path, O_RDONLY | O_CLOEXEC);
+    if (input->descriptor < 0)
         return pr_fail(
             PR_ERR_NOT_FOUND, "cannot read input %s: %s: give a JSONL file with -i", input->path,
             strerror(errno));
-    if (fstat(fileno(input->file), &status) == 0 && S_ISDIR(status.st_mode))
+    if (fstat(input->descriptor, &status) == 0 && S_ISDIR(status.st_mode))
         return pr_fail(
             PR_ERR_NOT_FOUND, "input %s is a folder: give a JSONL file with -i", input->path);
     return PR_OK;
@@ -122,6 +184,7 @@ pr_status pr_batch_input_open(const char *path, uint64_t shuffle_seed, pr_batch_
         return pr_fail(PR_ERR_RESOURCE, "no memory for the input");
     }
     made->shuffled = shuffle_seed != 0;
+    made->descriptor = -1;
     pr_status status = open_file(made);
     if (status == PR_OK && made->shuffled)
         status = read_shuffled(made, shuffle_seed);
@@ -140,19 +203,19 @@ void pr_batch_input_close(pr_batch_input *input)
     for (int64_t i = 0; i < input->count; i++)
         free(input->stored[i].text);
     free(input->stored);
-    if (input->file && input->file != stdin)
-        fclose(input->file);
+    if (input->descriptor >= 0)
+        close(input->descriptor);
     free(input->buffer);
     free(input->path);
     free(input);
 }
 
-pr_status pr_batch_input_next(pr_batch_input *input, pr_input_line *line, bool *found)
+pr_status pr_batch_input_next(pr_batch_input *input, pr_input_line *line, pr_input_state *state)
 {
     if (!input->shuffled)
-        return read_line(input, line, found);
-    *found = input->next < input->count;
-    if (!*found)
+        return read_line(input, false, line, state);
+    *state = input->next < input->count ? PR_INPUT_LINE : PR_INPUT_END;
+    if (*state == PR_INPUT_END)
         return PR_OK;
     const stored_line *stored = &input->stored[input->next++];
     *line = (pr_input_line){

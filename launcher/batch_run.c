@@ -267,9 +267,11 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
     PR_TRY(run->status);
     while (!run->input_ended && pr_controller_waiting(controller) < run->options->max_waiting) {
         pr_input_line line;
-        bool found;
-        PR_TRY(pr_batch_input_next(run->input, &line, &found));
-        if (!found)
+        pr_input_state state;
+        PR_TRY(pr_batch_input_next(run->input, &line, &state));
+        if (state == PR_INPUT_LATER)
+            break;
+        if (state == PR_INPUT_END)
             run->input_ended = true;
         else
             PR_TRY(take_line(run, controller, &line));

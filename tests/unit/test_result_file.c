@@ -94,35 +94,65 @@ static void input_lines_keep_their_numbers_and_skip_empty_ones(void **state)
     (void)state;
     pr_batch_input *input;
     pr_input_line line;
-    bool found;
+    pr_input_state state_now;
     write_input("{}\n\n  \r\n[1]\r\nlast");
     assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
     static const int numbers[] = {1, 4, 5};
     static const int sizes[] = {2, 3, 4};
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(pr_batch_input_next(input, &line, &found), PR_OK);
-        assert_true(found);
+        assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+        assert_int_equal(state_now, PR_INPUT_LINE);
         assert_int_equal(line.number, numbers[i]);
         assert_int_equal(line.position, i);
         assert_int_equal(line.size_bytes, sizes[i]);
     }
-    assert_int_equal(pr_batch_input_next(input, &line, &found), PR_OK);
-    assert_false(found);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_END);
     pr_batch_input_close(input);
+}
+
+static void a_pipe_without_data_does_not_hold_up_its_reader(void **state)
+{
+    (void)state;
+    int pipe_ends[2];
+    pr_batch_input *input;
+    pr_input_line line;
+    pr_input_state state_now;
+    char name[64];
+    assert_int_equal(pipe(pipe_ends), 0);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", pipe_ends[0]);
+    assert_int_equal(pr_batch_input_open(name, 0, &input), PR_OK);
+    assert_int_equal(write(pipe_ends[1], "{\"a\":", 5), 5);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_LATER);
+    assert_int_equal(write(pipe_ends[1], "1}\n[", 4), 4);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_LINE);
+    assert_int_equal(line.size_bytes, 7);
+    assert_memory_equal(line.text, "{\"a\":1}", 7);
+    close(pipe_ends[1]);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_LINE);
+    assert_memory_equal(line.text, "[", 1);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_END);
+    pr_batch_input_close(input);
+    close(pipe_ends[0]);
 }
 
 static void a_shuffle_is_a_permutation_that_its_seed_repeats(void **state)
 {
     (void)state;
     pr_input_line line;
-    bool found, moved = false;
+    pr_input_state state_now;
+    bool moved = false;
     int64_t first[20], seen = 0;
     write_input("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nn\no\np\nq\nr\ns\nt\n");
     for (int round = 0; round < 2; round++) {
         pr_batch_input *input;
         assert_int_equal(pr_batch_input_open(path, 5, &input), PR_OK);
         for (int i = 0; i < 20; i++) {
-            assert_int_equal(pr_batch_input_next(input, &line, &found), PR_OK);
+            assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
             assert_int_equal(line.text[0], 'a' + line.position);
             if (round == 0) {
                 first[i] = line.position;
@@ -144,6 +174,7 @@ int main(void)
         cmocka_unit_test(completion_order_writes_at_once),
         cmocka_unit_test(an_unwritable_output_names_path_and_way_out),
         cmocka_unit_test(input_lines_keep_their_numbers_and_skip_empty_ones),
+        cmocka_unit_test(a_pipe_without_data_does_not_hold_up_its_reader),
         cmocka_unit_test(a_shuffle_is_a_permutation_that_its_seed_repeats),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
