@@ -141,6 +141,12 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
 
 // ---- The reply ----
 
+// JSON has no infinity; vLLM's floor stands for "impossible".
+static json_t *logprob_value(float logprob)
+{
+    return json_real(logprob < -9999.0f ? -9999.0 : (double)logprob);
+}
+
 static json_t *token_text(const pr_tokenizer *tokenizer, int32_t token)
 {
     char *text = NULL;
@@ -159,13 +165,12 @@ static json_t *top_logprobs(const pr_answer_token *token, const pr_tokenizer *to
         json_t *key = token_text(tokenizer, token->top[i].token);
         // Two tokens may print alike (parts of characters): the likelier one keeps the key.
         if (!json_object_get(map, json_string_value(key)))
-            json_object_set_new(
-                map, json_string_value(key), json_real((double)token->top[i].logprob));
+            json_object_set_new(map, json_string_value(key), logprob_value(token->top[i].logprob));
         json_decref(key);
     }
     json_t *own = token_text(tokenizer, token->token);
     if (!json_object_get(map, json_string_value(own)))
-        json_object_set_new(map, json_string_value(own), json_real((double)token->logprob));
+        json_object_set_new(map, json_string_value(own), logprob_value(token->logprob));
     json_decref(own);
     return map;
 }
@@ -180,7 +185,7 @@ static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
         const pr_answer_token *token = &answer->token[i];
         size_t offset = token->text_offset;
         json_array_append_new(tokens, token_text(tokenizer, token->token));
-        json_array_append_new(values, json_real((double)token->logprob));
+        json_array_append_new(values, logprob_value(token->logprob));
         json_array_append_new(tops, top_logprobs(token, tokenizer));
         json_array_append_new(
             offsets,

@@ -140,8 +140,9 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         return pr_fail(
             PR_ERR_PEER, "rank %d cannot go on: %.*s", message->from, (int)message->size_bytes,
             (const char *)message->data);
-    case PR_MESSAGE_LOST:
-        return name_lost_rank(controller, message->from);
+    case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
+        return controller->counted[message->from] ? PR_OK
+                                                  : name_lost_rank(controller, message->from);
     default:
         return PR_OK;
     }

@@ -69,7 +69,8 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     pr_sequence *sequence = find(scheduler, token->id, token->generation);
     if (!sequence || sequence->ending)
         return;
-    if (!token_is_next(sequence, report, token)) {
+    bool ring_full = scheduler->ring.outcomes >= scheduler->ring.most_tokens;
+    if (ring_full || !token_is_next(sequence, report, token)) {
         complain(report, "a token", token->id);
         return;
     }

@@ -214,11 +214,16 @@ static bool line_is(replay *run, const char *word)
     return true;
 }
 
-static void replay_next(replay *run, int64_t calls)
+static pr_status replay_next(replay *run, int32_t calls)
 {
     pr_decision decision;
-    for (int64_t i = 0; i < calls; i++)
+    for (int32_t i = 0; i < calls; i++)
         pr_scheduler_next(run->scheduler, &decision);
+    for (int32_t g = 0; g < run->scheduler->groups; g++) {
+        if (run->scheduler->group[g].ready)
+            return bad_line(run, "it ends before all plans of the round are out");
+    }
+    return PR_OK;
 }
 
 static pr_status replay_event(replay *run, pr_replay_result *result)
@@ -228,12 +233,15 @@ static pr_status replay_event(replay *run, pr_replay_result *result)
         return replay_submit(run);
     if (line_is(run, "report "))
         return replay_report(run);
+    if (line_is(run, "next ")) {
+        int32_t calls = take_int(run, 1, INT32_MAX);
+        return run->damaged ? bad_line(run, "the event is not well formed")
+                            : replay_next(run, calls);
+    }
     if (line_is(run, "cancel "))
         pr_scheduler_cancel(run->scheduler, take_unsigned(run));
     else if (line_is(run, "advance "))
         pr_scheduler_advance(run->scheduler, (int64_t)take_unsigned(run));
-    else if (line_is(run, "next "))
-        replay_next(run, take_int(run, 1, INT32_MAX));
     else if (line_is(run, "hash ")) {
         result->complete = true;
         result->recorded_hash = strtoull(run->at, NULL, 16);

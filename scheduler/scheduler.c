@@ -18,14 +18,17 @@ static pr_status check_params(const pr_scheduler_params *params)
 {
     const pr_layout *layout = params->layout;
     if (params->kv_blocks < 1 || params->block_tokens < 1 || params->max_model_len < 2 ||
-        params->max_num_batched_tokens < 1 || params->max_num_seqs < 1 || params->lease_steps < 1)
+        params->max_num_batched_tokens < 1 || params->max_num_seqs < 1 || params->lease_steps < 1 ||
+        params->lease_steps > PR_MAX_LEASE_STEPS)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "scheduler: %d blocks of %d tokens, max_model_len %d, max_num_batched_tokens %d, "
-            "max_num_seqs %d, %d lease steps: each must be at least 1 (max_model_len 2)",
+            "max_num_seqs %d, %d lease steps: each must be at least 1 (max_model_len 2), lease "
+            "steps "
+            "at most %d",
             (int)params->kv_blocks, (int)params->block_tokens, (int)params->max_model_len,
             (int)params->max_num_batched_tokens, (int)params->max_num_seqs,
-            (int)params->lease_steps);
+            (int)params->lease_steps, PR_MAX_LEASE_STEPS);
     int32_t roles[3] = {0};
     for (int32_t g = 0; g < layout->groups; g++)
         roles[layout->group[g].role]++;
@@ -64,27 +67,39 @@ static pr_status create_group(pr_scheduler *scheduler, int32_t number)
     return pr_plan_draft_create(&group->draft, number, lanes * scheduler->seats);
 }
 
-static pr_status create_ring(pr_scheduler *scheduler)
+// Everything that is sized by seats, checked before any of it is made.
+static pr_status check_seats(const pr_scheduler *scheduler)
 {
+    const pr_layout *layout = scheduler->params.layout;
     int64_t seats = 0;
     int64_t decode_seats = 0;
-    for (int32_t g = 0; g < scheduler->groups; g++) {
-        seats += scheduler->group[g].draft.seats;
-        if (scheduler->group[g].role == PR_ROLE_DECODE)
-            decode_seats += scheduler->group[g].draft.seats;
+    for (int32_t g = 0; g < layout->groups; g++) {
+        int64_t of_group = (int64_t)pr_layout_lanes(layout, g) * scheduler->seats;
+        seats += of_group;
+        if (layout->group[g].role == PR_ROLE_DECODE)
+            decode_seats += of_group;
     }
-    int64_t outcomes = seats * PR_PLANS_AHEAD * (scheduler->params.lease_steps + 1);
-    if (decode_seats > PR_HANDOVER_TAGS / 2 || outcomes > INT32_MAX)
+    if (decode_seats > PR_HANDOVER_TAGS / 2 ||
+        seats > INT32_MAX / PR_PLANS_AHEAD / (scheduler->params.lease_steps + 1))
         return pr_fail(
             PR_ERR_ARGUMENT,
-            "max_num_seqs gives %lld sequences in all lanes and %lld in decode lanes, which is "
-            "more "
-            "than one scheduler can hold; lower --max-num-seqs",
-            (long long)seats, (long long)decode_seats);
-    scheduler->ring.capacity = (int32_t)outcomes;
-    scheduler->ring.outcome = calloc((size_t)outcomes, sizeof(pr_outcome));
-    if (!scheduler->ring.outcome)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for %lld tokens", (long long)outcomes);
+            "%d sequences per lane make %lld in all lanes and %lld in decode lanes (at most %d), "
+            "which is more than one scheduler can hold; lower --max-num-seqs",
+            (int)scheduler->seats, (long long)seats, (long long)decode_seats, PR_HANDOVER_TAGS / 2);
+    return PR_OK;
+}
+
+static pr_status create_ring(pr_scheduler *scheduler)
+{
+    int32_t seats = 0;
+    for (int32_t g = 0; g < scheduler->groups; g++)
+        seats += scheduler->group[g].draft.seats;
+    pr_outcome_ring *ring = &scheduler->ring;
+    ring->most_tokens = seats * PR_PLANS_AHEAD * scheduler->params.lease_steps;
+    ring->capacity = ring->most_tokens + seats * PR_PLANS_AHEAD;
+    ring->outcome = calloc((size_t)ring->capacity, sizeof(pr_outcome));
+    if (!ring->outcome)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for %d tokens", (int)ring->capacity);
     return PR_OK;
 }
 
@@ -99,6 +114,7 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
     made->seats = params->max_num_seqs < params->max_num_batched_tokens
                       ? params->max_num_seqs
                       : params->max_num_batched_tokens;
+    PR_TRY_GOTO(check_seats(made), destroy);
     made->group = calloc((size_t)params->layout->groups, sizeof *made->group);
     if (!made->group) {
         status = pr_fail(PR_ERR_RESOURCE, "no memory for %d groups", (int)params->layout->groups);
@@ -236,7 +252,7 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)
 
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
 {
-    begin_event(scheduler);
+    clear_sent(scheduler);
     pr_record_advance(scheduler, now_ns);
     scheduler->now_ns = now_ns;
 }
@@ -337,10 +353,11 @@ void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision)
     *decision = (pr_decision){.kind = PR_DECISION_NONE};
     if (next_outcome(scheduler, decision))
         return;
-    if (scheduler->changed)
-        pr_batching_round(scheduler);
-    scheduler->changed = false;
-    next_plan(scheduler, decision);
+    if (next_plan(scheduler, decision) || !scheduler->changed)
+        return;
+    pr_batching_round(scheduler);
+    // A plan changes what the next round sees: there may be one more to send ahead.
+    scheduler->changed = next_plan(scheduler, decision);
 }
 
 int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)

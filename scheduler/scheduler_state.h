@@ -12,6 +12,7 @@
 
 enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
+    PR_MAX_LEASE_STEPS = 65536,
     PR_HANDOVER_TAGS = 32768,
     PR_HANDOVERS_LOST = 8,  // so many damaged handovers of one request: it is rejected
 };
@@ -39,6 +40,7 @@ typedef struct pr_outcome {
 // no more than what the unfinished plans of all seats can bring.
 typedef struct pr_outcome_ring {
     int32_t capacity, first, outcomes;
+    int32_t most_tokens;  // of capacity; the rest is for rejections
     pr_outcome *outcome;  // [capacity]
 } pr_outcome_ring;
 

@@ -16,7 +16,7 @@ STORY = ("In the beginning was a small boat with many oars, and the rowers came 
 def body_for(index, draw):
     prefix = STORY[: draw.choice([0, 16, 16, 33, 48, 64, 64, 100])]
     prompt = prefix + draw.choice(["And", "The king", "He said", " of the land", "x", "Many ranks, one stroke"])
-    body = {"prompt": prompt, "max_tokens": draw.choice([1, 4, 9, 16, 24]), "ignore_eos": True}
+    body = {"prompt": prompt, "max_tokens": draw.choice([1, 4, 9, 16, 24, 60]), "ignore_eos": True}
     if index % 6 == 5:
         body["prompt"] = [draw.randrange(1, 250) for _ in range(draw.choice([1, 2, 15, 16, 17, 31, 32, 33, 80]))]
     if index % 2 == 0:

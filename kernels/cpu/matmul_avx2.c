@@ -10,7 +10,7 @@
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/vector_avx2.h"
 
-enum { MAX_ROWS = 6, MAX_PANELS = 4, MAX_VECTORS = 2 * MAX_PANELS, LEVELS = 3 };
+enum { MAX_ROWS = 6, MAX_PANELS = 4, MAX_VECTORS = 2 * MAX_PANELS, LEVELS = 3, CHUNK = 8 };
 
 typedef struct block {
     const pr_matmul_args *args;
@@ -109,30 +109,40 @@ PR_INLINE void multiply_few(const pr_matmul_args *args, pr_dtype dtype)
     }
 }
 
+// 3 to 6 rows.
+PR_INLINE void compute_rows(const block *b, int64_t rows, pr_dtype dtype)
+{
+    switch (rows) {
+    case 3:
+        compute(b, 3, 1, dtype);
+        break;
+    case 4:
+        compute(b, 4, 1, dtype);
+        break;
+    case 5:
+        compute(b, 5, 1, dtype);
+        break;
+    default:
+        compute(b, 6, 1, dtype);
+        break;
+    }
+}
+
 PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype)
 {
     if (args->rows <= 3) {
         multiply_few(args, dtype);
         return;
     }
-    // Row blocks of nearly equal size, 3 to 6: 7 rows are 3 + 4, not 6 + 1.
+    // Row blocks of nearly equal size, 3 to 6: 7 rows are 3 + 4, not 6 + 1. A chunk of them stays in
+    // the cache while the panels pass.
     int64_t rows = args->rows, blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int64_t panel = 0; panel < pr_matrix_panels(args->matrix); panel++) {
-        for (int64_t i = 0; i < blocks; i++) {
-            block b = {.args = args, .first_row = rows * i / blocks, .first_panel = panel};
-            switch (rows * (i + 1) / blocks - b.first_row) {
-            case 3:
-                compute(&b, 3, 1, dtype);
-                break;
-            case 4:
-                compute(&b, 4, 1, dtype);
-                break;
-            case 5:
-                compute(&b, 5, 1, dtype);
-                break;
-            default:
-                compute(&b, 6, 1, dtype);
-                break;
+    for (int64_t chunk = 0; chunk < blocks; chunk += CHUNK) {
+        int64_t chunk_end = chunk + CHUNK < blocks ? chunk + CHUNK : blocks;
+        for (int64_t panel = 0; panel < pr_matrix_panels(args->matrix); panel++) {
+            for (int64_t i = chunk; i < chunk_end; i++) {
+                block b = {.args = args, .first_row = rows * i / blocks, .first_panel = panel};
+                compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
             }
         }
     }

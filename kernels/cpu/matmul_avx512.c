@@ -8,7 +8,7 @@
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/vector_avx512.h"
 
-enum { MAX_ROWS = 12, MAX_PANELS = 4, LEVELS = 3 };  // 2^LEVELS = PR_SLICES
+enum { MAX_ROWS = 12, MAX_PANELS = 4, CHUNK = 4, LEVELS = 3 };  // 2^LEVELS = PR_SLICES
 
 typedef struct block {
     const pr_matmul_args *args;
@@ -141,12 +141,16 @@ PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype)
         }
         return;
     }
-    // Row blocks of nearly equal size: 13 rows are 7 + 6, not 12 + 1.
+    // Row blocks of nearly equal size: 13 rows are 7 + 6, not 12 + 1. A chunk of them stays in the
+    // cache while the panels pass.
     int64_t blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int64_t panel = 0; panel < panels; panel += 2) {
-        for (int64_t i = 0; i < blocks; i++) {
-            block b = {.args = args, .first_row = rows * i / blocks, .first_panel = panel};
-            compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
+    for (int64_t chunk = 0; chunk < blocks; chunk += CHUNK) {
+        int64_t chunk_end = chunk + CHUNK < blocks ? chunk + CHUNK : blocks;
+        for (int64_t panel = 0; panel < panels; panel += 2) {
+            for (int64_t i = chunk; i < chunk_end; i++) {
+                block b = {.args = args, .first_row = rows * i / blocks, .first_panel = panel};
+                compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
+            }
         }
     }
 }

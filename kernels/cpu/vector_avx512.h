@@ -27,7 +27,7 @@ PR_INLINE __m512 pr_load16(pr_dtype dtype, const void *array, size_t i)
 // The first n lanes set; none for n <= 0, all for n >= 16.
 PR_INLINE __mmask16 pr_lanes(int64_t n)
 {
-    return n <= 0 ? 0 : n >= PR_WIDTH ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u);
+    return (__mmask16)(n <= 0 ? 0u : n >= PR_WIDTH ? 0xffffu : (1u << n) - 1u);
 }
 
 PR_INLINE __m512 pr_exp16(__m512 x)

@@ -218,22 +218,12 @@ static pr_status create_sequence(uint64_t salt, int32_t blocks, pr_kv_sequence *
     return PR_OK;
 }
 
-// Whether a block is left for a copy of `source` once the blocks before it are referenced.
-static bool can_copy(const pr_kv_cache *cache, int32_t source)
-{
-    int32_t taken = 0;
-    int32_t block = pr_prefix_index_parent(cache->index, source);
-    for (; block != PR_PREFIX_ROOT; block = pr_prefix_index_parent(cache->index, block))
-        taken += cache->block[block].references == 0;
-    return cache->free_count + cache->cached_count > taken;
-}
-
 // A private block with the content of `source`. When no other block is left, `source` itself, which
 // leaves the index: nobody else holds it, and its bytes are in place.
 static int32_t take_copy(pr_kv_cache *cache, int32_t source, pr_kv_copy *copy)
 {
     reference(cache, source);
-    if (cache->free_count + cache->cached_count == 0) {
+    if (pr_kv_cache_free_blocks(cache) == 0) {
         pr_prefix_index_remove(cache->index, source);
         return source;
     }
@@ -280,7 +270,8 @@ pr_status pr_kv_cache_open(
             source = last;
         last = pr_prefix_index_parent(cache->index, last);
     }
-    if (source != NONE && !can_copy(cache, source))
+    // Where the source has no references there is at least the source itself.
+    if (source != NONE && pr_kv_cache_free_blocks(cache) == 0)
         return PR_ERR_RESOURCE;
     int32_t shared = usable / cache->block_tokens;
     pr_kv_sequence *made = NULL;
@@ -303,7 +294,7 @@ pr_status pr_kv_cache_open(
 pr_status pr_kv_cache_extend(pr_kv_cache *cache, pr_kv_sequence *sequence, int32_t tokens)
 {
     int64_t wanted = ((int64_t)tokens + cache->block_tokens - 1) / cache->block_tokens;
-    if (wanted - sequence->blocks > cache->free_count + cache->cached_count)
+    if (wanted - sequence->blocks > pr_kv_cache_free_blocks(cache))
         return PR_ERR_RESOURCE;
     PR_TRY(reserve_table(sequence, wanted));
     while (sequence->blocks < wanted)

@@ -44,14 +44,14 @@ static pr_matrix *whole_matrix(
 // y of every device, for one shape, must be the reference's.
 static void compare(const devices *all, pr_dtype dtype, int64_t n, int64_t cols, int32_t slices)
 {
-    enum { MOST_ROWS = 40 };
+    enum { MOST_ROWS = 61 };
     void *data = random_matrix(dtype, n, cols, (uint64_t)(n * 1000 + cols));
     float *x = random_floats((size_t)(MOST_ROWS * cols), 7);
     float *bias = random_floats((size_t)n, 8);
     pr_matrix *matrix[MAX_DEVICES];
     for (int i = 0; i < all->count; i++)
         matrix[i] = whole_matrix(all->device[i], data, dtype, n, cols, slices);
-    for (int32_t rows = 0; rows <= MOST_ROWS; rows++) {
+    for (int32_t rows = 0; rows <= MOST_ROWS; rows += 1 + (rows > 20) * 3) {
         size_t size = (size_t)(rows * n);
         float *right = guarded_floats(size), *y = guarded_floats(size);
         pr_matmul_args args = {.rows = rows, .x = x, .bias = rows % 2 ? bias : NULL};

@@ -39,7 +39,7 @@ expect "context too long" 2 "--max-model-len" batch "$model" -i "$work/good.json
 expect "layout beyond the ranks" 2 "--mixed" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x4
 expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8
 expect "prefill without decode" 2 "--decode" batch "$model" -i "$work/good.jsonl" -o "$work/o" --prefill 1x1
-expect "too few KV blocks" 6 "--kv-blocks" batch "$model" -i "$work/good.jsonl" -o "$work/o" --kv-blocks 2
+expect "too few KV blocks" 2 "--kv-blocks" batch "$model" -i "$work/good.jsonl" -o "$work/o" --kv-blocks 2
 expect "one line from many ranks" 4 "no-such-model" mpirun -n 3 "$polyreme" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 
 cp -r "$model" "$work/cut"

@@ -14,7 +14,7 @@ common_rows() {
     cat <<'ROWS'
 1 --cpu-isa auto
 1 --cpu-isa reference
-1 --max-num-batched-tokens 16
+1 --max-num-batched-tokens 16 --max-num-seqs 16
 1 --max-num-batched-tokens 64 --max-num-seqs 4
 1 --max-num-batched-tokens 256 --no-enable-prefix-caching
 1 --kv-blocks 16 --max-num-seqs 8
@@ -30,7 +30,7 @@ common_rows() {
 4 --mixed 2x2:tp=2 --no-enable-prefix-caching
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 20 --max-num-seqs 8
 4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3
-5 --mixed 1x5 --max-num-batched-tokens 16
+5 --mixed 1x5 --max-num-batched-tokens 16 --max-num-seqs 16
 5 --prefill 1x1 --decode 1x4:tp=4
 8 --mixed 1x8:tp=4 --shuffle-seed 11
 8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
@@ -44,7 +44,7 @@ run_row() { # model ranks flags -> hash
     [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
     rm -f "$out"
     if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --max-model-len 256 \
-        "$@" > "$work/log" 2>&1; then
+        "$@" < /dev/null > "$work/log" 2>&1; then
         tail -n 20 "$work/log" >&2
         echo failed
         return

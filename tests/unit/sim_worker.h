@@ -516,7 +516,8 @@ static inline void sim_step(sim_world *world, int32_t g)
             sim_remove(group, at);
         tokens++;
     }
-    bool last = group->step + 1 >= group->running->max_steps || !sim_can_step(world, g, false);
+    bool last = group->step + 1 >= group->running->max_steps || !sim_can_step(world, g, false) ||
+                (group->inboxes > 0 && sim_random(world, 2));
     world->steps++;
     sim_report_step(world, g, chunk, chunk_lane, chunks, last, token, lane, tokens);
     group->step++;

@@ -11,6 +11,8 @@
 
 #include "launcher/answer.h"
 
+static char stop_rows[] = "rows", stop_wer[] = "wer", stop_ow[] = "ow", stop_a[] = "a",
+            stop_x[] = "x";
 static pr_model *model;
 static pr_tokenizer *tokenizer;
 
@@ -53,7 +55,8 @@ static int feed_text(pr_answer *answer, const char *text, bool *cancelled)
 static void a_stop_string_is_found_across_token_borders(void **state)
 {
     (void)state;
-    pr_completion_request request = {.stops = 2, .stop = {"rows", "wer"}, .skip_special = true};
+    pr_completion_request request = {
+        .stops = 2, .stop = {stop_rows, stop_wer}, .skip_special = true};
     pr_answer answer;
     bool cancelled;
     assert_int_equal(pr_answer_begin(&request, tokenizer, &answer), PR_OK);
@@ -70,7 +73,7 @@ static void a_stop_string_is_found_across_token_borders(void **state)
 static void the_stop_string_is_kept_when_asked(void **state)
 {
     (void)state;
-    pr_completion_request request = {.stops = 1, .stop = {"ow"}, .include_stop = true};
+    pr_completion_request request = {.stops = 1, .stop = {stop_ow}, .include_stop = true};
     pr_answer answer;
     bool cancelled;
     assert_int_equal(pr_answer_begin(&request, tokenizer, &answer), PR_OK);
@@ -82,7 +85,7 @@ static void the_stop_string_is_kept_when_asked(void **state)
 static void a_stop_string_counts_only_after_min_tokens(void **state)
 {
     (void)state;
-    pr_completion_request request = {.stops = 1, .stop = {"a"}};
+    pr_completion_request request = {.stops = 1, .stop = {stop_a}};
     request.sampling.min_tokens = 4;
     pr_answer answer;
     bool cancelled;
@@ -95,7 +98,7 @@ static void a_stop_string_counts_only_after_min_tokens(void **state)
 static void tokens_after_the_stop_change_nothing(void **state)
 {
     (void)state;
-    pr_completion_request request = {.stops = 1, .stop = {"x"}};
+    pr_completion_request request = {.stops = 1, .stop = {stop_x}};
     pr_answer answer;
     bool cancelled;
     assert_int_equal(pr_answer_begin(&request, tokenizer, &answer), PR_OK);

@@ -59,7 +59,7 @@ static sim_result run_everywhere(sim_config config, int32_t seeds)
 static void every_request_finishes_on_every_layout(void **state)
 {
     (void)state;
-    sim_result sum = run_everywhere(base, 6);
+    sim_result sum = run_everywhere(base, 3);
     assert_true(sum.stopped > 0);
     assert_true(sum.counts.handovers > 0);
     assert_true(sum.counts.cached_tokens > 0);
@@ -71,11 +71,11 @@ static void scarce_blocks_preempt_and_tokens_stay_the_same(void **state)
     (void)state;
     sim_config config = base;
     config.kv_blocks = 24;  // exactly one request of max_model_len
-    sim_result sum = run_everywhere(config, 6);
-    assert_true(sum.counts.preemptions > 100);
+    sim_result sum = run_everywhere(config, 2);
+    assert_true(sum.counts.preemptions > 60);
     config.prefix_caching = false;
-    sum = run_everywhere(config, 4);
-    assert_true(sum.counts.preemptions > 100);
+    sum = run_everywhere(config, 2);
+    assert_true(sum.counts.preemptions > 60);
     assert_int_equal(sum.counts.cached_tokens, 0);
 }
 
@@ -98,15 +98,15 @@ static void odd_sizes_work(void **state)
     config.block_tokens = 1;
     config.kv_blocks = 96;
     config.lease = 1;
-    run_everywhere(config, 3);
+    run_everywhere(config, 2);
     config.block_tokens = 7;
     config.kv_blocks = 14;
     config.lease = 30;
     config.max_seqs = 3;
-    run_everywhere(config, 3);
+    run_everywhere(config, 2);
     config.max_tokens = 1;  // prefill only
     config.max_seqs = 1;
-    assert_int_equal(run_everywhere(config, 3).counts.handovers, 0);
+    assert_int_equal(run_everywhere(config, 2).counts.handovers, 0);
 }
 
 static void requests_may_be_cancelled_at_any_moment(void **state)
@@ -115,7 +115,7 @@ static void requests_may_be_cancelled_at_any_moment(void **state)
     sim_config config = base;
     config.kv_blocks = 24;
     config.cancel_percent = 30;  // of a thousand actions
-    sim_result sum = run_everywhere(config, 10);
+    sim_result sum = run_everywhere(config, 5);
     assert_true(sum.cancelled > 100);
 }
 
@@ -127,7 +127,7 @@ static void priorities_and_siblings_finish_under_pressure(void **state)
     config.siblings = 3;
     config.kv_blocks = 30;
     config.cancel_percent = 5;
-    run_everywhere(config, 8);
+    run_everywhere(config, 4);
 }
 
 static void damaged_handovers_are_computed_again(void **state)
@@ -137,7 +137,7 @@ static void damaged_handovers_are_computed_again(void **state)
     config.kv_blocks = 40;
     config.damage_percent = 20;
     config.cancel_percent = 10;
-    sim_result sum = run_everywhere(config, 8);
+    sim_result sum = run_everywhere(config, 4);
     assert_true(sum.counts.handovers_lost > 50);
     config.damage_percent = 100;
     config.layout = "prefill 1x1:1 decode 1x1:1";
@@ -264,8 +264,6 @@ static void a_chunk_goes_out_while_the_one_before_runs_but_no_third(void **state
     assert_int_equal(plan->admission[0].blocks, 11);
     assert_int_equal(plan->chunk[0].count, 16);
     assert_int_equal(plan->max_steps, 1);
-    hand_nothing(&at);
-    pr_scheduler_advance(at.scheduler, 1);
     plan = hand_plan(&at);
     assert_int_equal(plan->number, 2);
     assert_int_equal(plan->chunk[0].start, 16);
