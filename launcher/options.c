@@ -89,7 +89,7 @@ static const pr_option batch[] = {
      .help = "requests, one JSON object a line (OpenAI batch format)"},
     {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
      .offset = FIELD(output), .common = true,
-     .help = "answers, one JSON object a line; lines already there are not computed again"},
+     .help = "answers, one JSON object a line; - is standard output, an existing file is replaced"},
     {.name = "order", .value_name = "ORDER", .kind = PR_OPTION_STRING, .offset = FIELD(order),
      .standard = "input", .choices = "input|completion", .common = true,
      .help = "order of the answers"},
