@@ -14,8 +14,8 @@ typedef struct pr_group pr_group;
 pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **group) PR_MUST_CHECK;
 void pr_group_destroy(pr_group *group);
 
-// The leader (group rank 0) says what every rank of the group does next; nonblocking inside, with a
-// deadline. Others receive into value. 8 bytes, once per step. PR_ERR_TIMEOUT, PR_ERR_PEER.
+// *value becomes the largest of all ranks' values; nonblocking inside, with a deadline. 8 bytes up and
+// down a binomial tree, once per step. PR_ERR_TIMEOUT, PR_ERR_PEER.
 pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms) PR_MUST_CHECK;
 
 typedef struct pr_comm_params {

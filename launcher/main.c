@@ -1,2 +1,201 @@
 // SPDX-License-Identifier: BSD-3-Clause
-int main(void) { return 0; }
+// The program's front door: finds the command, reads its options, runs it. Nothing here calls MPI, so
+// help, plan and doctor work on login nodes where MPI_Init outside a job would abort.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/commands.h"
+#include "launcher/options.h"
+#include "runtime/base/log.h"
+
+enum { MAX_GROUPS = 6 };
+
+typedef struct command {
+    const char *name;
+    const char *summary;
+    const char *usage;    // after the name
+    const char *example;  // one line
+    int (*run)(const pr_options *options);
+    const pr_option_group *group[MAX_GROUPS];  // ends with NULL if shorter
+} command;
+
+// Under a launcher every process reads the same command line; only the first one speaks of it.
+static bool is_silent_rank(void)
+{
+    static const char *const variables[] = {
+        "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *rank = getenv(variables[i]);
+        if (rank)
+            return atoi(rank) > 0;
+    }
+    return false;
+}
+
+static int run_version(const pr_options *options)
+{
+    (void)options;
+    if (!is_silent_rank())
+        printf("polyreme %s\n", PR_VERSION);
+    return PR_EXIT_OK;
+}
+
+static const command commands[] = {
+    {"batch",
+     "answer a JSONL file of requests, on all ranks of the job",
+     "MODEL -i FILE -o FILE [options]",
+     "mpirun -n 4 polyreme batch models/demo -i models/demo/requests.jsonl -o results.jsonl",
+     pr_batch_command,
+     {&pr_options_model, &pr_options_batch, &pr_options_layout, &pr_options_engine,
+      &pr_options_general}},
+    {"generate",
+     "continue one prompt, text to standard output as it comes",
+     "MODEL -p TEXT [options]",
+     "polyreme generate models/demo -p \"In the beginning\" -n 64",
+     pr_generate_command,
+     {&pr_options_model, &pr_options_generate, &pr_options_layout, &pr_options_engine,
+      &pr_options_general}},
+    {"plan",
+     "show which ranks would do what with a model, and why; never starts MPI",
+     "MODEL [--ranks N] [options]",
+     "polyreme plan models/demo --ranks 4",
+     pr_plan_command,
+     {&pr_options_model, &pr_options_plan, &pr_options_layout, &pr_options_engine,
+      &pr_options_report, &pr_options_general}},
+    {"doctor",
+     "check this machine and environment, and say what to do",
+     "[options]",
+     "polyreme doctor",
+     pr_doctor_command,
+     {&pr_options_report, &pr_options_general}},
+    {"version", "print the version", "", "polyreme version", run_version, {&pr_options_general}},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const command *find_command(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static int32_t count_groups(const command *chosen)
+{
+    int32_t groups = 0;
+    while (groups < MAX_GROUPS && chosen->group[groups])
+        groups++;
+    return groups;
+}
+
+static void print_program_help(FILE *out)
+{
+    fputs(
+        "Usage: polyreme COMMAND [arguments]\n"
+        "MPI-native inference of large language models: many ranks, one stroke.\n\nCommands:\n",
+        out);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs(
+        "  help       show this text, or the help of a command: polyreme help COMMAND\n"
+        "\nEvery option is also an environment variable (--max-num-seqs is POLYREME_MAX_NUM_SEQS)\n"
+        "and an entry of a file given by --config.\n"
+        "\nExit codes: 0 ok, 2 usage, 3 some batch requests failed, 4 model or file, 5 MPI or\n"
+        "transport, 6 out of memory.\n",
+        out);
+}
+
+static void print_command_help(const command *chosen, bool all, FILE *out)
+{
+    fprintf(
+        out, "Usage: polyreme %s %s\nPurpose: %s.\n", chosen->name, chosen->usage, chosen->summary);
+    for (int32_t i = 0; i < count_groups(chosen); i++)
+        pr_option_group_print(chosen->group[i], all, out);
+    fprintf(out, "\nExample:\n  %s\n", chosen->example);
+    if (!all)
+        fprintf(out, "\nAll options: polyreme %s --help=all\n", chosen->name);
+}
+
+// 0 = no help asked for, 1 = short, 2 = all.
+static int wants_help(int arguments, const char *const *argument)
+{
+    for (int i = 0; i < arguments && strcmp(argument[i], "--") != 0; i++) {
+        if (strcmp(argument[i], "--help=all") == 0)
+            return 2;
+        if (strcmp(argument[i], "--help") == 0 || strcmp(argument[i], "-h") == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int fail_unknown_command(const char *name)
+{
+    if (is_silent_rank())
+        return PR_EXIT_USAGE;
+    const char *candidate[COMMANDS];
+    for (int i = 0; i < COMMANDS; i++)
+        candidate[i] = commands[i].name;
+    const char *nearest = pr_option_nearest(name, candidate, COMMANDS);
+    if (nearest)
+        fprintf(stderr, "polyreme: unknown command '%s': did you mean '%s'?\n", name, nearest);
+    else
+        fprintf(stderr, "polyreme: unknown command '%s': see polyreme --help\n", name);
+    return PR_EXIT_USAGE;
+}
+
+static int run_command(const command *chosen, int arguments, const char *const *argument)
+{
+    pr_options options;
+    pr_config *config;
+    pr_log_level level = PR_LOG_INFO;
+    bool silent = is_silent_rank();
+    pr_error_capture_begin();
+    pr_status status = pr_options_read(
+        chosen->group, count_groups(chosen), arguments, argument, &options, &config);
+    pr_error_capture_end();
+    if (status != PR_OK) {
+        if (!silent)
+            fprintf(stderr, "polyreme %s: %s\n", chosen->name, pr_error_text());
+        return PR_EXIT_USAGE;
+    }
+    int code = PR_EXIT_OK;
+    if (options.show_config) {
+        if (!silent)
+            pr_config_print(config, stdout);
+    } else if (pr_log_parse_level(options.log_level, &level) != PR_OK) {
+        code = PR_EXIT_USAGE;
+    } else {
+        pr_log_set_level(level);
+        code = chosen->run(&options);
+    }
+    pr_config_destroy(config);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    const char *const *arguments = (const char *const *)argv + 2;
+    if (strcmp(name, "--version") == 0)
+        return run_version(NULL);
+    bool asks_help = strcmp(name, "help") == 0;
+    if (argc < 2 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
+        (asks_help && argc == 2)) {
+        if (!is_silent_rank())
+            print_program_help(argc < 2 ? stderr : stdout);
+        return argc < 2 ? PR_EXIT_USAGE : PR_EXIT_OK;
+    }
+    const command *chosen = find_command(asks_help ? argv[2] : name);
+    if (!chosen)
+        return fail_unknown_command(asks_help ? argv[2] : name);
+    int help = asks_help ? 2 : wants_help(argc - 2, arguments);
+    if (help) {
+        if (!is_silent_rank())
+            print_command_help(chosen, help == 2, stdout);
+        return PR_EXIT_OK;
+    }
+    return run_command(chosen, argc - 2, arguments);
+}

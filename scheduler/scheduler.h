@@ -16,6 +16,8 @@
 #ifndef PR_SCHEDULER_SCHEDULER_H
 #define PR_SCHEDULER_SCHEDULER_H
 
+#include <stdio.h>
+
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
@@ -31,7 +33,6 @@ typedef struct pr_scheduler_params {
     int32_t max_num_seqs;            // sequences admitted to one lane
     int32_t lease_steps;             // decode steps a group may run on one plan
     bool prefix_caching;
-    int32_t record;  // keep the last so many decision lines for --record; 0 = hash only
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {
@@ -53,8 +54,14 @@ pr_status
 pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **scheduler) PR_MUST_CHECK;
 void pr_scheduler_destroy(pr_scheduler *scheduler);
 
-// Events. submit: PR_ERR_ARGUMENT if prompt + 1 exceeds max_model_len or the pool could never hold
-// the request; the request stays the caller's then.
+// Writes every event from here on as one line of text (replay.h), so that the run can be repeated.
+// Before the first event; the stream is borrowed for the scheduler's life.
+void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
+
+// Events. After one or more of them call next until it returns NONE, before the next event.
+// submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
+// one token fits, if the pool could never hold the request, or if the id is taken;
+// the request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
@@ -62,12 +69,14 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 
 void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
 
-int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler);  // submitted and not finished
-int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);     // not yet admitted anywhere
-uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);       // over all decisions so far
+// Submitted and not gone: also those whose last token is known while their KV is still on its way.
+int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler);
+int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);  // not yet admitted anywhere
+uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);    // over all decisions so far
 
 typedef struct pr_scheduler_counts {
-    int64_t plans, prefill_tokens, cached_tokens, output_tokens, preemptions, handovers, rejected;
+    int64_t plans, prefill_tokens, cached_tokens, output_tokens;
+    int64_t preemptions, handovers, handovers_lost, rejected;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
 

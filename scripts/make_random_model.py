@@ -35,7 +35,7 @@ PRESETS = {
         max_position_embeddings=40960),
     "qwen3-moe-1.8b": {
         **qwen3(hidden_size=1024, intermediate_size=3072, num_hidden_layers=24,
-                num_attention_heads=16, num_key_value_heads=8, head_dim=128, vocab_size=65536,
+                num_attention_heads=16, num_key_value_heads=4, head_dim=128, vocab_size=32768,
                 tie_word_embeddings=True, max_position_embeddings=40960),
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 64,
         "num_experts_per_tok": 8, "moe_intermediate_size": 384, "norm_topk_prob": True,

@@ -11,23 +11,54 @@
 
 enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 
+// Stands in the ALIGNMENT bytes before every piece.
+typedef struct piece_header {
+    void *base;
+    size_t mapped_bytes;  // 0: from the heap
+} piece_header;
+
+static piece_header *header_of(void *memory)
+{
+    return (piece_header *)(void *)((char *)memory - ALIGNMENT);
+}
+
+// Large pieces come from the system, zeroed page by page at first use (a KV cache is rarely used to
+// its end), on huge pages where it has them: a quarter more bandwidth.
+static void *take_large(size_t size_bytes)
+{
+    size_t mapped = size_bytes + 2 * (size_t)HUGE_PAGE;
+    char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    size_t up = HUGE_PAGE - ((uintptr_t)base & (HUGE_PAGE - 1));  // 1..HUGE_PAGE, room for a header
+    char *memory = base + (up < ALIGNMENT ? up + HUGE_PAGE : up);
+    (void)madvise(memory, size_bytes, MADV_HUGEPAGE);  // a wish, not a need
+    *header_of(memory) = (piece_header){.base = base, .mapped_bytes = mapped};
+    return memory;
+}
+
+static void *take_small(size_t size_bytes)
+{
+    size_t rounded = (size_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + ALIGNMENT;
+    char *base = aligned_alloc(ALIGNMENT, rounded);
+    if (base == NULL)
+        return NULL;
+    memset(base, 0, rounded);
+    *header_of(base + ALIGNMENT) = (piece_header){.base = base};
+    return base + ALIGNMENT;
+}
+
 static pr_status take(pr_device *device, size_t size_bytes, void **memory)
 {
     (void)device;
-    // Large pieces sit on huge pages where the system has them: a quarter more bandwidth.
-    size_t alignment = size_bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
-    size_t rounded = (size_bytes + alignment - 1) & ~(alignment - 1);
-    if (rounded < size_bytes)
-        return pr_fail(PR_ERR_RESOURCE, "memory of %zu bytes asked for: too large", size_bytes);
-    void *taken = aligned_alloc(alignment, rounded > 0 ? rounded : ALIGNMENT);
+    void *taken = NULL;
+    if (size_bytes < SIZE_MAX / 2)
+        taken = size_bytes >= HUGE_PAGE ? take_large(size_bytes) : take_small(size_bytes);
     if (taken == NULL)
         return pr_fail(
             PR_ERR_RESOURCE,
             "no memory left for %zu bytes: use a smaller model, fewer KV blocks or more ranks",
             size_bytes);
-    if (alignment == HUGE_PAGE)
-        (void)madvise(taken, rounded, MADV_HUGEPAGE);  // a wish, not a need
-    memset(taken, 0, rounded);
     *memory = taken;
     return PR_OK;
 }
@@ -35,7 +66,13 @@ static pr_status take(pr_device *device, size_t size_bytes, void **memory)
 static void release(pr_device *device, void *memory)
 {
     (void)device;
-    free(memory);
+    if (memory == NULL)
+        return;
+    const piece_header *header = header_of(memory);
+    if (header->mapped_bytes > 0)
+        (void)munmap(header->base, header->mapped_bytes);
+    else
+        free(header->base);
 }
 
 typedef struct isa_choice {

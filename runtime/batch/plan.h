@@ -13,6 +13,8 @@
 // then up to max_steps - 1 further steps of decoding until the next plan is there. Plans are numbered
 // from 1 per group and executed in order, each exactly once. A plan with max_steps 0 runs no step.
 //
+// A drop or grant may name a sequence that ended by itself meanwhile; it then has no effect.
+//
 // generation: counts the admissions of one sequence (it grows when a preempted one comes back);
 // reports of an older generation are ignored.
 //
@@ -143,7 +145,8 @@ typedef struct pr_report {
     uint64_t plan;  // number of the plan the step belonged to
     uint32_t step;  // 0-based step within the plan
     int32_t group, lane;
-    bool plan_finished;  // the worker has nothing more to do under this plan: it waits for the next
+    bool plan_finished;  // no further step runs under this plan: nothing to do, or the next is there.
+                         // Each plan's last report of at least one lane says so, also with no step
     int64_t step_ns;
     int32_t step_tokens;  // rows computed in this step
     int32_t tokens, chunks, arrivals;
@@ -152,8 +155,8 @@ typedef struct pr_report {
     const pr_arrival_report *arrival;
 } pr_report;
 
-// Appends the wire form to a buffer that is grown as needed (*buffer from malloc, or NULL; the
-// caller frees). *size_bytes is the whole length.
+// Writes the wire form after the first *size_bytes bytes of a buffer that is grown as needed (*buffer
+// from malloc, or NULL with *size_bytes = 0; the caller frees). *size_bytes grows by its length.
 pr_status
 pr_plan_encode(const pr_plan *plan, unsigned char **buffer, size_t *size_bytes) PR_MUST_CHECK;
 pr_status

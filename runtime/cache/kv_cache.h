@@ -8,8 +8,8 @@
 //   prefix index: root -tokens-> b3 -tokens-> b7   (a chain: a block is found only through its parent)
 //
 // A published block whose last reference goes stays cached; it is evicted least recently used and
-// leaf first (a parent never before its children). A write into a block with other references, or
-// into a published one, goes to a copy (copy on write). Lookups compare tokens, so a hash collision
+// leaf first (a parent never before its children). A published block is never written: where a
+// sequence must write into one, it gets a copy at open. Lookups compare tokens, so a hash collision
 // cannot give a request another's KV. The tenant salt separates chains.
 // Threads: one. Time: a counter of operations, no clock. Everything is deterministic.
 #ifndef PR_RUNTIME_CACHE_KV_CACHE_H
@@ -37,14 +37,16 @@ typedef struct pr_kv_copy {
 pr_status pr_kv_cache_create(const pr_kv_cache_params *params, pr_kv_cache **cache) PR_MUST_CHECK;
 void pr_kv_cache_destroy(pr_kv_cache *cache);
 
-// Leading tokens (whole blocks, at most tokens - 1 in all) that open would find. Changes nothing.
+// What open would say is cached: the tokens of whole published blocks, at most tokens - 1 in all.
 int32_t
 pr_kv_cache_match(const pr_kv_cache *cache, uint64_t salt, const int32_t *token, int32_t tokens);
 
 // Starts a sequence: takes references on the longest published prefix. *cached: leading tokens whose
 // KV is valid, at most tokens - 1 (the last token is always computed, for its logits). If that cuts
-// into a published block, the block is taken as a copy: *copy says from which. Errors:
-// PR_ERR_RESOURCE when no block is left for the copy (nothing is taken then).
+// into a published block, the block is taken as a copy: *copy says from which. When no other block is
+// left and nobody holds the source, the source itself is taken, without a copy. Errors:
+// PR_ERR_RESOURCE when no block is left for the copy (nothing is taken then), PR_ERR_ARGUMENT for no
+// tokens. Copies must be executed in the order of the opens, before any later write.
 pr_status pr_kv_cache_open(
     pr_kv_cache *cache,
     uint64_t salt,
@@ -59,7 +61,9 @@ pr_status pr_kv_cache_open(
 pr_status
 pr_kv_cache_extend(pr_kv_cache *cache, pr_kv_sequence *sequence, int32_t tokens) PR_MUST_CHECK;
 
-// The KV of token[0..tokens) is written: publishes the blocks that became full.
+// The KV of token[0..tokens) is written: publishes the blocks that became full. Where another sequence
+// has published the same first, that one stays in the index and this sequence publishes no more: its
+// later blocks would hang under a block that it does not hold.
 void pr_kv_cache_publish(
     pr_kv_cache *cache, pr_kv_sequence *sequence, const int32_t *token, int32_t tokens);
 

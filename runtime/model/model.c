@@ -11,8 +11,8 @@
 #include "runtime/model/config_field.h"
 #include "runtime/model/rope.h"
 
-// Every dimension is at most 2^24 and every product of two at most 2^48, so that sizes in bytes
-// fit 64 bits with room to spare.
+// Bounds of single numbers; check_total bounds what they give together, so that later arithmetic
+// on sizes in bytes cannot overflow 64 bits.
 enum {
     MAX_DIMENSION = 1 << 24,
     MAX_LAYERS = 4096,
@@ -172,15 +172,18 @@ static pr_status read_biases(const pr_config *config, pr_model *model)
 
 static pr_status read_dimensions(const pr_config *config, pr_model *model)
 {
-    double epsilon = 0;
     PR_TRY(pr_config_need_integer(config, "hidden_size", 1, MAX_DIMENSION, &model->hidden));
     PR_TRY(pr_config_need_integer(config, "num_hidden_layers", 1, MAX_LAYERS, &model->layers));
     PR_TRY(pr_config_need_integer(config, "intermediate_size", 1, MAX_DIMENSION, &model->inner));
     PR_TRY(pr_config_need_integer(config, "vocab_size", 1, MAX_DIMENSION, &model->vocabulary));
     PR_TRY(pr_config_need_integer(
         config, "max_position_embeddings", 1, 1 << 28, &model->max_positions));
-    PR_TRY(read_heads(config, model));
-    PR_TRY(read_biases(config, model));
+    return read_heads(config, model);
+}
+
+static pr_status read_norm_and_head(const pr_config *config, pr_model *model)
+{
+    double epsilon = 0;
     PR_TRY(pr_config_require(config, "rms_norm_eps"));
     PR_TRY(pr_config_number(config, "rms_norm_eps", 1e-30, 1, &epsilon));
     model->norm_epsilon = (float)epsilon;
@@ -243,6 +246,21 @@ static pr_status read_experts(const pr_config *config, pr_model *model)
     for (int32_t layer = 0; layer < model->layers; layer++)
         model->layer_is_moe[layer] = (layer + 1) % step == 0;
     return model->family == PR_FAMILY_MIXTRAL ? PR_OK : mark_dense_layers(config, model);
+}
+
+static pr_status check_total(const pr_config *config, const pr_model *model)
+{
+    double hidden = model->hidden;
+    double attention = 2.0 * (model->query_heads + model->kv_heads) * model->head_size;
+    double experts = (double)model->experts * (1 + 3.0 * model->expert_inner);
+    double layer = hidden * (attention + experts + 3.0 * model->inner);
+    double total = model->layers * layer + 2 * hidden * model->vocabulary;
+    if (total > 0x1p50) {
+        return pr_fail(
+            PR_ERR_FORMAT, "%s: the dimensions give %.2g weights, which is no real model",
+            config->path, total);
+    }
+    return PR_OK;
 }
 
 // ---- tokens and sampling defaults ------------------------------------------------------------
@@ -324,8 +342,11 @@ static pr_status read_config(const pr_config *config, pr_model *model)
 {
     PR_TRY(read_family(config, &model->family));
     PR_TRY(read_dimensions(config, model));
+    PR_TRY(read_biases(config, model));
+    PR_TRY(read_norm_and_head(config, model));
     PR_TRY(refuse_unsupported(config, model));
     PR_TRY(read_experts(config, model));
+    PR_TRY(check_total(config, model));
     return pr_rope_read(config, families[model->family].theta, model->max_positions, &model->rope);
 }
 

@@ -7,12 +7,9 @@
 #include <string.h>
 
 #include "runtime/base/log.h"
+#include "runtime/model/shard_cut.h"
 
 enum { NAME_BYTES = 160 };
-
-typedef struct range {
-    int64_t begin, end;
-} range;
 
 // What the functions below share while one shard is loaded.
 typedef struct loader {
@@ -31,108 +28,6 @@ typedef struct expert_names {
 
 static const expert_names common_names = {"mlp", "gate_proj", "up_proj", "down_proj"};
 static const expert_names mixtral_names = {"block_sparse_moe", "w1", "w3", "w2"};
-
-// ---- who holds what --------------------------------------------------------------------------
-
-static range part(int64_t length, int32_t parts, int32_t number)
-{
-    return (range){length * number / parts, length * (number + 1) / parts};
-}
-
-static range cut(const pr_place *place, int64_t length)
-{
-    return part(length, place->tp, place->tp_rank);
-}
-
-static range local_experts(const pr_model *model, const pr_place *place)
-{
-    return part(model->experts, place->ranks, place->rank);
-}
-
-static bool has_dense_layer(const pr_model *model)
-{
-    for (int32_t i = 0; i < model->layers; i++)
-        if (!model->layer_is_moe[i])
-            return true;
-    return false;
-}
-
-// NULL if the model can be cut in tp parts, else the name of the dimension that cannot.
-static const char *uncut_dimension(const pr_model *model, int32_t tp, int32_t *length)
-{
-    const struct {
-        const char *name;
-        int32_t length;
-    } cuts[] = {
-        {"num_attention_heads", model->query_heads},
-        {"num_key_value_heads", model->kv_heads},
-        {"intermediate_size", has_dense_layer(model) ? model->inner : 0},
-    };
-    for (int i = 0; i < 3; i++) {
-        if (cuts[i].length % tp != 0) {
-            *length = cuts[i].length;
-            return cuts[i].name;
-        }
-    }
-    return NULL;
-}
-
-pr_status pr_shard_check(const pr_model *model, const pr_place *place)
-{
-    int32_t tp = place->tp, length = 0;
-    if (tp != 1 && tp != 2 && tp != 4 && tp != 8)
-        return pr_fail(PR_ERR_ARGUMENT, "tp is %d: 1, 2, 4 and 8 are possible", tp);
-    if (place->ranks < 1 || place->ranks % tp != 0) {
-        return pr_fail(
-            PR_ERR_ARGUMENT,
-            "a group of %d ranks cannot be cut by tp %d: the ranks must be a "
-            "multiple of tp",
-            place->ranks, tp);
-    }
-    if (place->tp_rank < 0 || place->tp_rank >= tp || place->rank < 0 ||
-        place->rank >= place->ranks) {
-        return pr_fail(
-            PR_ERR_ARGUMENT, "rank %d of %d with tp rank %d of %d does not exist", place->rank,
-            place->ranks, place->tp_rank, tp);
-    }
-    const char *name = uncut_dimension(model, tp, &length);
-    if (!name)
-        return PR_OK;
-    int32_t nearest = tp, ignored;
-    while (uncut_dimension(model, nearest, &ignored))
-        nearest /= 2;
-    return pr_fail(
-        PR_ERR_ARGUMENT, "%s: %s is %d, not divisible by tp %d: tp %d fits this model", model->path,
-        name, length, tp, nearest);
-}
-
-// ---- bytes from the config alone -------------------------------------------------------------
-
-static int64_t layer_elements(const pr_model *model, const pr_place *place, int32_t layer)
-{
-    int64_t hidden = model->hidden, tp = place->tp;
-    int64_t queries = (int64_t)model->query_heads * model->head_size / tp;
-    int64_t keys = (int64_t)model->kv_heads * model->head_size / tp;
-    int64_t elements = 2 * hidden;                         // the norms
-    elements += 2 * hidden * queries + 2 * hidden * keys;  // q, o, k, v
-    elements += model->qkv_bias ? queries + 2 * keys : 0;
-    elements += model->output_bias ? hidden : 0;
-    elements += model->qk_norm ? 2 * model->head_size : 0;
-    if (!model->layer_is_moe[layer])
-        return elements + 3 * hidden * (model->inner / tp);
-    range experts = local_experts(model, place);
-    return elements + hidden * model->experts +
-           (experts.end - experts.begin) * 3 * hidden * model->expert_inner;
-}
-
-int64_t pr_shard_predict_bytes(const pr_model *model, const pr_place *place, pr_dtype dtype)
-{
-    range head = cut(place, model->vocabulary);
-    int64_t elements = model->hidden + (head.end - head.begin) * model->hidden;
-    for (int32_t layer = 0; layer < model->layers; layer++)
-        elements += layer_elements(model, place, layer);
-    return elements * (int64_t)pr_dtype_bytes(dtype);
-}
 
 // ---- tensors ---------------------------------------------------------------------------------
 
@@ -177,8 +72,8 @@ static pr_status need_tensor(
 }
 
 // The wanted elements of a vector, widened to float32.
-static pr_status
-load_vector(const loader *load, const char *name, int64_t length, range wanted, float **vector)
+static pr_status load_vector(
+    const loader *load, const char *name, int64_t length, pr_shard_range wanted, float **vector)
 {
     const pr_tensor *tensor;
     void *memory;
@@ -209,7 +104,7 @@ static pr_status load_rows(
     const char *name,
     int64_t rows,
     int64_t cols,
-    range wanted,
+    pr_shard_range wanted,
     pr_matrix **matrix)
 {
     const pr_tensor *tensor;
@@ -233,7 +128,7 @@ load_columns(const loader *load, const char *name, int64_t rows, int64_t cols, p
 {
     const pr_tensor *tensor;
     const int64_t shape[] = {rows, cols};
-    range wanted = cut(&load->place, cols);
+    pr_shard_range wanted = pr_shard_cut(&load->place, cols);
     PR_TRY(need_tensor(load, name, 2, shape, &tensor));
     const pr_matrix_source source = {
         .data = tensor->data,
@@ -267,7 +162,7 @@ static pr_status load_norms(const loader *load, int32_t layer, pr_layer_weights 
 {
     char name[NAME_BYTES];
     int64_t hidden = load->model->hidden, head_size = load->model->head_size;
-    range whole = {0, hidden}, head = {0, head_size};
+    pr_shard_range whole = {0, hidden}, head = {0, head_size};
     layer_name(name, layer, "input_layernorm.weight");
     PR_TRY(load_vector(load, name, hidden, whole, &weights->attention_norm));
     layer_name(name, layer, "post_attention_layernorm.weight");
@@ -286,7 +181,7 @@ static pr_status load_heads(
 {
     char name[NAME_BYTES];
     int64_t rows = (int64_t)heads * load->model->head_size;
-    range wanted = cut(&load->place, rows);
+    pr_shard_range wanted = pr_shard_cut(&load->place, rows);
     layer_name(name, layer, "self_attn.%c_proj.weight", letter);
     PR_TRY(load_rows(load, name, rows, load->model->hidden, wanted, matrix));
     if (!load->model->qkv_bias)
@@ -308,14 +203,14 @@ static pr_status load_attention(const loader *load, int32_t layer, pr_layer_weig
     if (!model->output_bias)
         return PR_OK;
     layer_name(name, layer, "self_attn.o_proj.bias");
-    return load_vector(load, name, hidden, (range){0, hidden}, &weights->o_bias);
+    return load_vector(load, name, hidden, (pr_shard_range){0, hidden}, &weights->o_bias);
 }
 
 static pr_status load_dense(const loader *load, int32_t layer, pr_layer_weights *weights)
 {
     char name[NAME_BYTES];
     int64_t hidden = load->model->hidden, inner = load->model->inner;
-    range wanted = cut(&load->place, inner);
+    pr_shard_range wanted = pr_shard_cut(&load->place, inner);
     layer_name(name, layer, "mlp.gate_proj.weight");
     PR_TRY(load_rows(load, name, inner, hidden, wanted, &weights->gate));
     layer_name(name, layer, "mlp.up_proj.weight");
@@ -330,7 +225,7 @@ static pr_status load_separate_experts(
     const loader *load,
     int32_t layer,
     const expert_names *names,
-    range experts,
+    pr_shard_range experts,
     pr_layer_weights *weights)
 {
     char name[NAME_BYTES];
@@ -351,7 +246,7 @@ static pr_status load_separate_experts(
                 name, layer, "%s.experts.%lld.%s.weight", names->block, (long long)e,
                 parts[i].name);
             PR_TRY(load_rows(
-                load, name, parts[i].rows, parts[i].cols, (range){0, parts[i].rows},
+                load, name, parts[i].rows, parts[i].cols, (pr_shard_range){0, parts[i].rows},
                 parts[i].matrix));
         }
     }
@@ -360,7 +255,11 @@ static pr_status load_separate_experts(
 
 // Rows `wanted` of matrix `number` of a [.][rows][cols] tensor.
 static pr_status load_fused_rows(
-    const loader *load, const pr_tensor *tensor, int64_t number, range wanted, pr_matrix **matrix)
+    const loader *load,
+    const pr_tensor *tensor,
+    int64_t number,
+    pr_shard_range wanted,
+    pr_matrix **matrix)
 {
     int64_t rows = tensor->shape[1], cols = tensor->shape[2];
     size_t skipped = (size_t)(number * rows * cols) * pr_dtype_bytes(tensor->dtype);
@@ -378,7 +277,11 @@ static pr_status load_fused_rows(
 
 // gate_up_proj [E][2I][H], an expert's gate rows first, and down_proj [E][H][I].
 static pr_status load_fused_experts(
-    const loader *load, int32_t layer, const char *block, range experts, pr_layer_weights *weights)
+    const loader *load,
+    int32_t layer,
+    const char *block,
+    pr_shard_range experts,
+    pr_layer_weights *weights)
 {
     char name[NAME_BYTES];
     const pr_tensor *gate_up, *down;
@@ -391,7 +294,8 @@ static pr_status load_fused_experts(
     PR_TRY(need_tensor(load, name, 3, down_shape, &down));
     for (int64_t e = experts.begin; e < experts.end; e++) {
         int64_t local = e - experts.begin;
-        range gate_rows = {0, inner}, up_rows = {inner, 2 * inner}, down_rows = {0, hidden};
+        pr_shard_range gate_rows = {0, inner}, up_rows = {inner, 2 * inner},
+                       down_rows = {0, hidden};
         PR_TRY(load_fused_rows(load, gate_up, e, gate_rows, &weights->expert_gate_proj[local]));
         PR_TRY(load_fused_rows(load, gate_up, e, up_rows, &weights->expert_up_proj[local]));
         PR_TRY(load_fused_rows(load, down, e, down_rows, &weights->expert_down_proj[local]));
@@ -419,7 +323,7 @@ static pr_status load_experts(const loader *load, int32_t layer, pr_layer_weight
 {
     char name[NAME_BYTES];
     const pr_model *model = load->model;
-    range experts = local_experts(model, &load->place);
+    pr_shard_range experts = pr_shard_cut_experts(&load->place, model->experts);
     expert_names names = model->family == PR_FAMILY_MIXTRAL ? mixtral_names : common_names;
     layer_name(name, layer, "mlp.gate.weight");
     if (pr_weights_find(load->weights, name))
@@ -427,7 +331,7 @@ static pr_status load_experts(const loader *load, int32_t layer, pr_layer_weight
     PR_TRY(take_expert_tables(load, experts.end - experts.begin, weights));
     layer_name(name, layer, "%s.gate.weight", names.block);
     PR_TRY(load_rows(
-        load, name, model->experts, model->hidden, (range){0, model->experts},
+        load, name, model->experts, model->hidden, (pr_shard_range){0, model->experts},
         &weights->expert_gate));
     layer_name(name, layer, "%s.experts.gate_up_proj", names.block);
     if (pr_weights_find(load->weights, name))
@@ -459,10 +363,11 @@ static pr_status load_all(const loader *load)
     for (int32_t layer = 0; layer < model->layers; layer++)
         PR_TRY(load_layer(load, layer, &shard->layer[layer]));
     PR_TRY(load_vector(
-        load, "model.norm.weight", model->hidden, (range){0, model->hidden}, &shard->final_norm));
+        load, "model.norm.weight", model->hidden, (pr_shard_range){0, model->hidden},
+        &shard->final_norm));
     return load_rows(
         load, model->tied_embeddings ? embedding_name : "lm_head.weight", model->vocabulary,
-        model->hidden, cut(&load->place, model->vocabulary), &shard->head);
+        model->hidden, pr_shard_cut(&load->place, model->vocabulary), &shard->head);
 }
 
 pr_status pr_shard_load(

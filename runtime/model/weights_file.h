@@ -34,8 +34,9 @@ void pr_weights_close(pr_weights *weights);
 const pr_tensor *pr_weights_find(const pr_weights *weights, const char *name);
 int64_t pr_weights_total_bytes(const pr_weights *weights);
 
-// Parses one header from memory (the fuzz target's door; open uses it). file_bytes is the length
-// the file claims to have; data offsets are checked against it. path is for messages only.
+// Checks one header in memory as open does (the fuzz target's door). header is the JSON alone,
+// without the length before it; file_bytes is the length of the whole file, 8 + header_bytes +
+// data, and data offsets are checked against it. path is for messages only.
 pr_status pr_weights_check_header(
     const char *path, const void *header, uint64_t header_bytes, uint64_t file_bytes) PR_MUST_CHECK;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From one row of logits to one token: bias, penalties, temperature, top-k, top-p, min-p, draw.
+// From one row of logits to one token: bias, penalties, temperature, min-p, top-k, top-p, draw.
 // The random number depends on (seed, choice, position) only: a counter-based generator (Philox
 // 4x32-10; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). Greedy: the
 // largest logit, ties to the lowest token. Order of operations and vLLM's meaning of each field:

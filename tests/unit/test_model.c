@@ -349,6 +349,9 @@ static void wrong_types_and_bounds_are_refused(void **state)
         {"{\"eos_token_id\": 256}", "eos_token_id is 256, allowed are 0 to 255"},
         {"{\"eos_token_id\": [1, \"2\"]}", "eos_token_id must be an integer or a list"},
         {"{\"bos_token_id\": -2}", "bos_token_id is -2"},
+        {"{\"hidden_size\": 16777216, \"intermediate_size\": 16777216,"
+         " \"num_hidden_layers\": 4096, \"head_dim\": 16}",
+         "weights, which is no real model"},
         {"{\"layer_types\": \"full_attention\"}", "layer_types must be a list"},
     };
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// runtime/parallel.h over MPI: tensor reduce and gather here, experts in expert_exchange.c.
+// Cost of a reduce: log2(tp) exchanges of T * cols floats. Recursive doubling and not an allreduce,
+// because the branches must be added in the order of the fixed tree on every rank.
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/expert_exchange.h"
+#include "comm/group_ranks.h"
+#include "runtime/base/log.h"
+
+#ifdef PR_HAVE_MPI
+
+typedef struct parallel_state {
+    pr_group *group;
+    pr_comm_params params;
+    pr_comm_counts counts;
+    pr_expert_exchange *exchange;  // NULL for a dense model
+    float *arrived;                // [max of T * H and max_outputs * V]: the other ranks' parts
+    size_t capacity;               // floats
+    MPI_Request *request;          // [2 tp]
+    int32_t *peer;                 // [2 tp]
+} parallel_state;
+
+static int32_t lane_peer(const pr_group *group, int32_t tp_rank)
+{
+    return group->first_rank + group->lane * group->tp + tp_rank;
+}
+
+// Adds the branch of the neighbour at distance `step` to x: lower branch + upper branch.
+static pr_status
+add_branch(parallel_state *state, float *x, int32_t tokens, int32_t cols, int32_t step)
+{
+    const pr_group *group = state->group;
+    int32_t other = group->tp_rank ^ step, world_peer = lane_peer(group, other);
+    int64_t elements = (int64_t)tokens * cols;
+    float *y = state->arrived;
+    for (int32_t i = 0; i < 2; i++)
+        state->peer[i] = world_peer;
+    int count = (int)elements;
+    int code =
+        MPI_Irecv(y, count, MPI_FLOAT, other, PR_TAG_REDUCE, group->lane_comm, &state->request[0]);
+    if (code == MPI_SUCCESS)
+        code = MPI_Isend(
+            x, count, MPI_FLOAT, other, PR_TAG_REDUCE, group->lane_comm, &state->request[1]);
+    PR_TRY(pr_mpi_check(code, "tensor reduce", world_peer));
+    state->counts.reduce_bytes += elements * (int64_t)sizeof(float);
+    state->counts.messages++;
+    PR_TRY(
+        pr_mpi_wait_all(state->request, state->peer, 2, "tensor reduce", state->params.timeout_ms));
+    bool lower = (group->tp_rank & step) == 0;
+    for (int64_t i = 0; i < elements; i++)
+        x[i] = lower ? x[i] + y[i] : y[i] + x[i];
+    return PR_OK;
+}
+
+static pr_status tensor_reduce(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols)
+{
+    parallel_state *state = parallel->state;
+    pr_status status = PR_OK;
+    assert(!state->group->broken);
+    assert((size_t)tokens * (size_t)cols <= state->capacity);
+    for (int32_t step = 1; tokens > 0 && step < parallel->tp && status == PR_OK; step *= 2)
+        status = add_branch(state, x, tokens, cols, step);
+    state->group->broken = status != PR_OK;
+    return status;
+}
+
+// Columns [begin, end) of tp rank r, from its own dense rows.
+static void place_columns(
+    const float *part, float *whole, int32_t tokens, int32_t cols, int32_t tp_rank, int32_t tp)
+{
+    int64_t begin = pr_share_begin(cols, tp_rank, tp), end = pr_share_begin(cols, tp_rank + 1, tp);
+    for (int64_t t = 0; t < tokens; t++)
+        memcpy(
+            whole + t * cols + begin, part + t * (end - begin),
+            (size_t)(end - begin) * sizeof(float));
+}
+
+static pr_status
+exchange_parts(parallel_state *state, const float *part, int32_t tokens, int32_t cols)
+{
+    const pr_group *group = state->group;
+    int32_t requests = 0;
+    for (int32_t r = 0; r < group->tp; r++) {
+        int64_t begin = pr_share_begin(cols, r, group->tp);
+        int64_t count = (pr_share_begin(cols, r + 1, group->tp) - begin) * tokens;
+        if (r == group->tp_rank)
+            continue;
+        state->peer[requests] = lane_peer(group, r);
+        PR_TRY(pr_mpi_check(
+            MPI_Irecv(
+                state->arrived + begin * tokens, (int)count, MPI_FLOAT, r, PR_TAG_GATHER,
+                group->lane_comm, &state->request[requests]),
+            "tensor gather", state->peer[requests]));
+        requests++;
+    }
+    int64_t begin = pr_share_begin(cols, group->tp_rank, group->tp);
+    int64_t count = (pr_share_begin(cols, group->tp_rank + 1, group->tp) - begin) * tokens;
+    for (int32_t step = 1; step < group->tp; step++) {
+        int32_t r = (group->tp_rank + step) % group->tp;
+        state->peer[requests] = lane_peer(group, r);
+        PR_TRY(pr_mpi_check(
+            MPI_Isend(
+                part, (int)count, MPI_FLOAT, r, PR_TAG_GATHER, group->lane_comm,
+                &state->request[requests]),
+            "tensor gather", state->peer[requests]));
+        state->counts.gather_bytes += count * (int64_t)sizeof(float);
+        state->counts.messages++;
+        requests++;
+    }
+    return pr_mpi_wait_all(
+        state->request, state->peer, requests, "tensor gather", state->params.timeout_ms);
+}
+
+static pr_status
+tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols)
+{
+    parallel_state *state = parallel->state;
+    assert(!state->group->broken);
+    assert((size_t)tokens * (size_t)cols <= state->capacity);
+    if (tokens == 0)
+        return PR_OK;
+    pr_status status = parallel->tp > 1 ? exchange_parts(state, part, tokens, cols) : PR_OK;
+    state->group->broken = status != PR_OK;
+    PR_TRY(status);
+    for (int32_t r = 0; r < parallel->tp; r++) {
+        const float *from = r == parallel->tp_rank
+                                ? part
+                                : state->arrived + pr_share_begin(cols, r, parallel->tp) * tokens;
+        place_columns(from, whole, tokens, cols, r, parallel->tp);
+    }
+    return PR_OK;
+}
+
+static pr_status expert_dispatch(pr_parallel *parallel, pr_dispatch_args *args)
+{
+    parallel_state *state = parallel->state;
+    return pr_expert_exchange_dispatch(state->exchange, args);
+}
+
+static pr_status expert_combine(pr_parallel *parallel, const pr_return_args *args)
+{
+    parallel_state *state = parallel->state;
+    return pr_expert_exchange_combine(state->exchange, args);
+}
+
+static pr_status take_buffers(parallel_state *state)
+{
+    const pr_comm_params *params = &state->params;
+    size_t tp = (size_t)state->group->tp;
+    size_t reduce = (size_t)params->max_tokens * (size_t)params->hidden;
+    size_t gather = (size_t)params->max_outputs * (size_t)params->vocabulary;
+    state->capacity = reduce > gather ? reduce : gather;
+    size_t floats = tp > 1 ? state->capacity : 0;
+    if (state->capacity > INT32_MAX)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "%zu floats are more than one message holds: lower %s",
+            state->capacity, gather > reduce ? "--max-num-seqs" : "--max-num-batched-tokens");
+    state->arrived = malloc((floats ? floats : 1) * sizeof(float));
+    state->request = malloc(2 * tp * sizeof *state->request);
+    state->peer = malloc(2 * tp * sizeof *state->peer);
+    if (!state->arrived || !state->request || !state->peer)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for %zu floats of tensor parallelism", floats);
+    return PR_OK;
+}
+
+static void
+fill_parallel(pr_parallel *parallel, const pr_group *group, const pr_comm_params *params)
+{
+    parallel->tp = group->tp;
+    parallel->tp_rank = group->tp_rank;
+    parallel->lanes = group->ranks / group->tp;
+    parallel->lane = group->lane;
+    parallel->ranks = group->ranks;
+    parallel->rank = group->rank;
+    parallel->experts = params->experts;
+    parallel->tensor_reduce = tensor_reduce;
+    parallel->tensor_gather = tensor_gather;
+    parallel->expert_dispatch = expert_dispatch;
+    parallel->expert_combine = expert_combine;
+}
+
+static pr_status
+create_with_mpi(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
+{
+    pr_parallel *created = calloc(1, sizeof *created);
+    parallel_state *state = calloc(1, sizeof *state);
+    pr_status status = PR_OK;
+    if (!created || !state) {
+        free(created);
+        free(state);
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the group's operations");
+    }
+    fill_parallel(created, group, params);
+    created->state = state;
+    state->group = group;
+    state->params = *params;
+    PR_TRY_GOTO(take_buffers(state), destroy_created);
+    if (params->experts > 0)
+        PR_TRY_GOTO(
+            pr_expert_exchange_create(group, params, &state->counts, &state->exchange),
+            destroy_created);
+    *parallel = created;
+    return PR_OK;
+destroy_created:
+    pr_comm_parallel_destroy(created);
+    return status;
+}
+
+#endif
+
+pr_status
+pr_comm_parallel_create(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
+{
+    if (group->ranks == 1)
+        return pr_parallel_alone_create(
+            params->experts, params->chosen, params->hidden, params->max_tokens, parallel);
+#ifdef PR_HAVE_MPI
+    return create_with_mpi(group, params, parallel);
+#else
+    return pr_fail(PR_ERR_INTERNAL, "a group of %d ranks in a build without MPI", group->ranks);
+#endif
+}
+
+void pr_comm_parallel_destroy(pr_parallel *parallel)
+{
+    if (parallel && parallel->ranks == 1) {
+        pr_parallel_alone_destroy(parallel);
+        return;
+    }
+#ifdef PR_HAVE_MPI
+    if (!parallel)
+        return;
+    parallel_state *state = parallel->state;
+    pr_expert_exchange_destroy(state->exchange);
+    if (!state->group->broken) {  // else MPI may still write to them
+        free(state->arrived);
+        free(state->request);
+    }
+    free(state->peer);
+    free(state);
+    free(parallel);
+#endif
+}
+
+void pr_comm_parallel_count(const pr_parallel *parallel, pr_comm_counts *counts)
+{
+    memset(counts, 0, sizeof *counts);
+#ifdef PR_HAVE_MPI
+    if (parallel->ranks > 1)
+        *counts = ((const parallel_state *)parallel->state)->counts;
+#else
+    (void)parallel;
+#endif
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "comm/mpi_wait.h"
+
+#ifdef PR_HAVE_MPI
+
+#include <sched.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+enum { HARD_POLLS = 64, POLLS_PER_CLOCK = 16 };
+
+pr_status pr_mpi_check(int code, const char *operation, int32_t peer)
+{
+    if (code == MPI_SUCCESS)
+        return PR_OK;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    if (peer < 0)
+        return pr_fail(PR_ERR_PEER, "%s failed: %s", operation, text);
+    return pr_fail(PR_ERR_PEER, "%s with rank %d failed: %s", operation, peer, text);
+}
+
+void pr_mpi_pause(int32_t *spins)
+{
+    if (++*spins > HARD_POLLS)
+        sched_yield();
+}
+
+// Names the request that keeps us waiting.
+static pr_status report_late(
+    MPI_Request *request,
+    const int32_t *peer,
+    int32_t requests,
+    const char *operation,
+    int32_t timeout_ms)
+{
+    for (int32_t i = 0; i < requests; i++) {
+        int done = 0;
+        PR_TRY(pr_mpi_check(MPI_Test(&request[i], &done, MPI_STATUS_IGNORE), operation, peer[i]));
+        if (!done)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s", peer[i], timeout_ms,
+                operation);
+    }
+    return PR_OK;
+}
+
+// The collective test says only that some request failed; testing each says which.
+static pr_status report_failed(
+    MPI_Request *request, const int32_t *peer, int32_t requests, const char *operation, int code)
+{
+    for (int32_t i = 0; i < requests; i++) {
+        int done = 0;
+        PR_TRY(pr_mpi_check(MPI_Test(&request[i], &done, MPI_STATUS_IGNORE), operation, peer[i]));
+    }
+    return pr_mpi_check(code, operation, -1);
+}
+
+pr_status pr_mpi_wait_all(
+    MPI_Request *request,
+    const int32_t *peer,
+    int32_t requests,
+    const char *operation,
+    int32_t timeout_ms)
+{
+    int64_t deadline_ns = 0;
+    for (int32_t spins = 0;;) {
+        int done = 0;
+        int code = MPI_Testall(requests, request, &done, MPI_STATUSES_IGNORE);
+        if (code != MPI_SUCCESS)
+            return report_failed(request, peer, requests, operation, code);
+        if (done)
+            return PR_OK;
+        if (spins % POLLS_PER_CLOCK == 0) {
+            int64_t now_ns = pr_clock_now_ns();
+            if (deadline_ns == 0)
+                deadline_ns = now_ns + (int64_t)timeout_ms * 1000000;
+            else if (now_ns > deadline_ns)
+                return report_late(request, peer, requests, operation, timeout_ms);
+        }
+        pr_mpi_pause(&spins);
+    }
+}
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Waiting for MPI with a deadline, and MPI's codes as ours. Private to comm/.
+// Polls hard at first, then gives the core away between polls, so that more ranks than cores go on.
+// Threads: the worker thread. Empty in a build without MPI.
+#ifndef PR_COMM_MPI_WAIT_H
+#define PR_COMM_MPI_WAIT_H
+
+#ifdef PR_HAVE_MPI
+
+#include <mpi.h>
+
+#include "comm/world.h"
+
+// MPI_COMM_NULL if MPI was not started.
+MPI_Comm pr_world_comm(const pr_world *world);
+
+// Translates an MPI code; peer is a world rank, -1 for a collective.
+pr_status pr_mpi_check(int code, const char *operation, int32_t peer) PR_MUST_CHECK;
+
+// Waits for all requests. A rank that is late is named: "rank 3 did not answer within 5000 ms in
+// expert dispatch". After an error the requests are still pending and their buffers must live on.
+pr_status pr_mpi_wait_all(
+    MPI_Request *request,  // [requests], MPI_REQUEST_NULL allowed
+    const int32_t *peer,   // [requests] world ranks
+    int32_t requests,
+    const char *operation,
+    int32_t timeout_ms) PR_MUST_CHECK;
+
+// What a polling loop does between two polls; *spins starts at 0.
+void pr_mpi_pause(int32_t *spins);
+
+#endif
+#endif

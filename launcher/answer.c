@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/answer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+
+pr_status pr_answer_begin(
+    const pr_completion_request *request, const pr_tokenizer *tokenizer, pr_answer *answer)
+{
+    *answer = (pr_answer){.request = request, .stop_token = -1};
+    answer->text = calloc(1, 1);
+    answer->text_capacity = 1;
+    if (!answer->text)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for an answer");
+    return pr_detokenizer_create(tokenizer, request->skip_special, &answer->detokenizer);
+}
+
+void pr_answer_end(pr_answer *answer)
+{
+    for (int32_t i = 0; i < answer->tokens; i++)
+        free(answer->token[i].top);
+    free(answer->token);
+    free(answer->text);
+    pr_detokenizer_destroy(answer->detokenizer);
+    *answer = (pr_answer){0};
+}
+
+static pr_status append_text(pr_answer *answer, const char *text, size_t size_bytes)
+{
+    size_t needed = answer->text_bytes + size_bytes + 1;
+    if (needed > answer->text_capacity) {
+        char *grown = realloc(answer->text, needed * 2);
+        if (!grown)
+            return pr_fail(PR_ERR_RESOURCE, "no memory for an answer of %zu bytes", needed);
+        answer->text = grown;
+        answer->text_capacity = needed * 2;
+    }
+    memcpy(answer->text + answer->text_bytes, text, size_bytes);
+    answer->text_bytes += size_bytes;
+    answer->text[answer->text_bytes] = '\0';
+    return PR_OK;
+}
+
+static pr_status keep_token(pr_answer *answer, const pr_token_report *report)
+{
+    if (answer->tokens == answer->capacity) {
+        int32_t capacity = answer->capacity ? answer->capacity * 2 : 16;
+        pr_answer_token *grown = realloc(answer->token, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return pr_fail(PR_ERR_RESOURCE, "no memory for %d tokens of an answer", capacity);
+        answer->token = grown;
+        answer->capacity = capacity;
+    }
+    pr_answer_token kept = {
+        .token = report->token,
+        .text_offset = answer->text_bytes,
+        .logprob = report->logprob,
+        .tops = report->tops,
+    };
+    if (report->tops > 0) {
+        kept.top = malloc((size_t)report->tops * sizeof *kept.top);
+        if (!kept.top)
+            return pr_fail(PR_ERR_RESOURCE, "no memory for logprobs");
+        memcpy(kept.top, report->top, (size_t)report->tops * sizeof *kept.top);
+    }
+    answer->token[answer->tokens++] = kept;
+    return PR_OK;
+}
+
+// The earliest stop string that ends in the text from `from` on; ties go to the first listed.
+static const char *find_stop(const pr_answer *answer, size_t from, size_t *begin)
+{
+    const char *found = NULL;
+    for (int32_t i = 0; i < answer->request->stops; i++) {
+        const char *stop = answer->request->stop[i];
+        size_t length = strlen(stop), start = from >= length ? from - length + 1 : 0;
+        if (start > answer->text_bytes)
+            continue;
+        const char *place = memmem(answer->text + start, answer->text_bytes - start, stop, length);
+        if (place && (!found || (size_t)(place - answer->text) < *begin)) {
+            found = stop;
+            *begin = (size_t)(place - answer->text);
+        }
+    }
+    return found;
+}
+
+static void cut_at_stop(pr_answer *answer, size_t from)
+{
+    size_t begin = 0;
+    const char *stop = find_stop(answer, from, &begin);
+    if (!stop)
+        return;
+    answer->text_bytes = begin + (answer->request->include_stop ? strlen(stop) : 0);
+    answer->text[answer->text_bytes] = '\0';
+    answer->done = true;
+    answer->finish = PR_FINISH_STOP;
+    answer->stop_string = stop;
+}
+
+static bool is_eos(const pr_model *model, int32_t token)
+{
+    for (int32_t i = 0; i < model->eos_count; i++) {
+        if (model->eos[i] == token)
+            return true;
+    }
+    return false;
+}
+
+pr_status
+pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *report, bool *cancel)
+{
+    const char *piece = "";
+    size_t piece_bytes = 0, before = answer->text_bytes;
+    *cancel = false;
+    if (answer->done)  // generated before the cancel reached the worker
+        return PR_OK;
+    PR_TRY(keep_token(answer, report));
+    PR_TRY(pr_detokenizer_feed(answer->detokenizer, report->token, &piece, &piece_bytes));
+    PR_TRY(append_text(answer, piece, piece_bytes));
+    if (report->finish != PR_FINISH_NONE) {
+        PR_TRY(pr_detokenizer_finish(answer->detokenizer, &piece, &piece_bytes));
+        PR_TRY(append_text(answer, piece, piece_bytes));
+    }
+    if (answer->tokens >= answer->request->sampling.min_tokens)
+        cut_at_stop(answer, before);
+    if (answer->done) {
+        *cancel = report->finish == PR_FINISH_NONE;
+        return PR_OK;
+    }
+    if (report->finish != PR_FINISH_NONE) {
+        answer->done = true;
+        answer->finish = report->finish;
+        if (report->finish == PR_FINISH_STOP && !is_eos(model, report->token))
+            answer->stop_token = report->token;
+    }
+    return PR_OK;
+}
+
+// ---- The reply ----
+
+// JSON has no infinity; vLLM's floor stands for "impossible".
+static json_t *logprob_value(float logprob)
+{
+    return json_real(logprob < -9999.0f ? -9999.0 : (double)logprob);
+}
+
+static json_t *token_text(const pr_tokenizer *tokenizer, int32_t token)
+{
+    char *text = NULL;
+    size_t size_bytes = 0;
+    if (pr_tokenizer_decode(tokenizer, &token, 1, false, &text, &size_bytes) != PR_OK)
+        return json_string("");
+    json_t *value = json_stringn(text, size_bytes);
+    free(text);
+    return value ? value : json_string("");
+}
+
+static json_t *top_logprobs(const pr_answer_token *token, const pr_tokenizer *tokenizer)
+{
+    json_t *map = json_object();
+    for (int32_t i = 0; i < token->tops; i++) {
+        json_t *key = token_text(tokenizer, token->top[i].token);
+        // Two tokens may print alike (parts of characters): the likelier one keeps the key.
+        if (!json_object_get(map, json_string_value(key)))
+            json_object_set_new(map, json_string_value(key), logprob_value(token->top[i].logprob));
+        json_decref(key);
+    }
+    json_t *own = token_text(tokenizer, token->token);
+    if (!json_object_get(map, json_string_value(own)))
+        json_object_set_new(map, json_string_value(own), logprob_value(token->logprob));
+    json_decref(own);
+    return map;
+}
+
+static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
+{
+    if (answer->request->sampling.top_logprobs < 0)
+        return json_null();
+    json_t *tokens = json_array(), *values = json_array(), *tops = json_array();
+    json_t *offsets = json_array();
+    for (int32_t i = 0; i < answer->tokens; i++) {
+        const pr_answer_token *token = &answer->token[i];
+        size_t offset = token->text_offset;
+        json_array_append_new(tokens, token_text(tokenizer, token->token));
+        json_array_append_new(values, logprob_value(token->logprob));
+        json_array_append_new(tops, top_logprobs(token, tokenizer));
+        json_array_append_new(
+            offsets,
+            json_integer((json_int_t)(offset < answer->text_bytes ? offset : answer->text_bytes)));
+    }
+    return json_pack(
+        "{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs", tops,
+        "text_offset", offsets);
+}
+
+json_t *pr_answer_choice(
+    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t index, const char *prefix)
+{
+    json_t *stop_reason = json_null();
+    if (answer->stop_string)
+        stop_reason = json_string(answer->stop_string);
+    else if (answer->stop_token >= 0)
+        stop_reason = json_integer(answer->stop_token);
+    size_t prefix_bytes = strlen(prefix);
+    char *text = malloc(prefix_bytes + answer->text_bytes + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, prefix, prefix_bytes);
+    memcpy(text + prefix_bytes, answer->text, answer->text_bytes);
+    json_t *choice = json_pack(
+        "{s:i, s:o, s:o, s:s, s:o}", "index", index, "text",
+        json_stringn(text, prefix_bytes + answer->text_bytes), "logprobs",
+        logprobs(answer, tokenizer), "finish_reason",
+        answer->finish == PR_FINISH_STOP ? "stop" : "length", "stop_reason", stop_reason);
+    free(text);
+    return choice;
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The growing answer of one sequence: tokens become text piece by piece, stop strings are found
+// across token borders, logprobs are kept for the reply.
+// Threads: the controller's.
+#ifndef PR_LAUNCHER_ANSWER_H
+#define PR_LAUNCHER_ANSWER_H
+
+#include "launcher/completion_request.h"
+#include "runtime/batch/plan.h"
+
+typedef struct pr_answer_token {
+    int32_t token;
+    size_t text_offset;  // bytes of text before this token's piece
+    float logprob;
+    int32_t tops;
+    pr_logprob *top;  // [tops]
+} pr_answer_token;
+
+typedef struct pr_answer {
+    const pr_completion_request *request;  // borrowed: stop strings and flags
+    pr_detokenizer *detokenizer;
+    char *text;  // NUL-terminated
+    size_t text_bytes, text_capacity;
+    pr_answer_token *token;
+    int32_t tokens, capacity;
+    bool done;
+    pr_finish finish;         // STOP or LENGTH when done
+    const char *stop_string;  // the one that was found, or NULL
+    int32_t stop_token;       // the stop token that is not an eos, or -1
+} pr_answer;
+
+pr_status pr_answer_begin(
+    const pr_completion_request *request,
+    const pr_tokenizer *tokenizer,
+    pr_answer *answer) PR_MUST_CHECK;
+void pr_answer_end(pr_answer *answer);
+
+// Takes one token. *cancel: a stop string ended the answer, but the engine still generates.
+pr_status
+pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *report, bool *cancel)
+    PR_MUST_CHECK;
+
+// One choice of /v1/completions. `prefix` is put before the text (echo), or "".
+json_t *pr_answer_choice(
+    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t index, const char *prefix);
+
+#endif

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// `polyreme batch`: opens the engine on every rank, runs a JSONL file through it, sums up.
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/batch_line.h"
+#include "launcher/batch_run.h"
+#include "launcher/commands.h"
+#include "launcher/engine.h"
+#include "launcher/layout_choice.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+typedef struct opening {
+    const pr_options *options;
+    pr_batch_run *run;
+} opening;
+
+static pr_status prepare(void *context)
+{
+    opening *open = context;
+    return pr_batch_run_create(open->options, &open->run);
+}
+
+static void sum_up_ranks(const pr_engine *engine, const pr_controller *controller)
+{
+    for (int32_t rank = 0; rank < engine->ranks; rank++) {
+        const pr_worker_counts *counts = pr_controller_counts(controller, rank);
+        int32_t index = pr_layout_group_of(&engine->layout, rank);
+        if (index < 0)
+            continue;
+        pr_log(
+            PR_LOG_INFO,
+            "rank %d (%s group %d): %.1f MB of weights read, %lld steps, %lld rows in %.2f s; sent "
+            "MB: reduce %.2f, gather %.2f, dispatch %.2f, combine %.2f, KV %.2f",
+            rank, pr_role_name(engine->layout.group[index].role), index,
+            (double)counts->read_bytes / 1e6, (long long)counts->steps, (long long)counts->rows,
+            (double)counts->step_ns * 1e-9, (double)counts->reduce_bytes / 1e6,
+            (double)counts->gather_bytes / 1e6, (double)counts->dispatch_bytes / 1e6,
+            (double)counts->combine_bytes / 1e6, (double)counts->transfer_bytes / 1e6);
+    }
+}
+
+static void sum_up(
+    const pr_engine *engine,
+    const pr_controller *controller,
+    const pr_batch_totals *totals,
+    double seconds)
+{
+    pr_scheduler_counts counts;
+    pr_controller_scheduler_counts(controller, &counts);
+    sum_up_ranks(engine, controller);
+    pr_log(
+        PR_LOG_INFO,
+        "%lld requests answered, %lld refused in %.2f s: %lld prompt tokens (%lld from the prefix "
+        "cache), %lld output tokens, %.0f tokens/s out; %lld preemptions, %lld handovers",
+        (long long)totals->answered, (long long)totals->refused, seconds,
+        (long long)totals->prompt_tokens, (long long)counts.cached_tokens,
+        (long long)totals->output_tokens, (double)totals->output_tokens / seconds,
+        (long long)counts.preemptions, (long long)counts.handovers);
+    pr_log(
+        PR_LOG_INFO, "results: %s; decision hash %016llx", engine->options->output,
+        (unsigned long long)pr_controller_hash(controller));
+}
+
+static int exit_code(const pr_batch_totals *totals)
+{
+    int signal_number = pr_engine_signal();
+    if (signal_number != 0) {
+        pr_log(
+            PR_LOG_WARN, "stopped by signal %d after %lld answers: the output holds what was done",
+            signal_number, (long long)totals->answered);
+        return 128 + signal_number;
+    }
+    return totals->refused > 0 ? PR_EXIT_SOME_FAILED : PR_EXIT_OK;
+}
+
+static int run_batch(pr_engine *engine, pr_batch_run *run)
+{
+    pr_controller *controller = NULL;
+    pr_batch_totals totals = {0};
+    int64_t begin_ns = pr_clock_now_ns();
+    if (engine->rank != 0) {
+        pr_status status = pr_engine_run(engine, NULL, &controller);
+        pr_engine_close(engine, NULL, status);
+        return pr_exit_code(status);
+    }
+    pr_batch_run_attach(run, engine);
+    pr_face face = pr_batch_run_face(run);
+    pr_status status = pr_engine_run(engine, &face, &controller);
+    double seconds = (double)(pr_clock_now_ns() - begin_ns) * 1e-9;
+    pr_status written = pr_batch_run_finish(run, &totals);
+    if (status == PR_OK)
+        status = written;
+    if (status == PR_OK)
+        sum_up(engine, controller, &totals, seconds);
+    pr_engine_close(engine, controller, status);
+    return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
+}
+
+int pr_batch_command(const pr_options *options)
+{
+    opening open = {.options = options};
+    pr_engine_prepare preparation = {.call = prepare, .context = &open};
+    pr_engine *engine;
+    pr_status status = pr_engine_open(options, &preparation, &engine);
+    int code = status == PR_OK ? run_batch(engine, open.run) : pr_exit_code(status);
+    pr_batch_run_destroy(open.run);
+    return code;
+}

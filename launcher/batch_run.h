@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The face of `polyreme batch`: lines of a JSONL file become requests, final tokens become answers,
+// answers become result lines. Everything here runs on rank 0's controller thread.
+#ifndef PR_LAUNCHER_BATCH_RUN_H
+#define PR_LAUNCHER_BATCH_RUN_H
+
+#include "launcher/batch_input.h"
+#include "launcher/controller.h"
+#include "launcher/engine.h"
+#include "launcher/result_file.h"
+
+typedef struct pr_batch_run pr_batch_run;
+
+typedef struct pr_batch_totals {
+    int64_t answered, refused;  // requests (lines)
+    int64_t prompt_tokens, output_tokens;
+} pr_batch_totals;
+
+// Opens input and output (rank 0, before the model is loaded).
+pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run) PR_MUST_CHECK;
+void pr_batch_run_destroy(pr_batch_run *run);
+
+// The model is there: from now on the face can be fed.
+void pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine);
+pr_face pr_batch_run_face(pr_batch_run *run);
+
+// Writes what is held back and closes the output.
+pr_status pr_batch_run_finish(pr_batch_run *run, pr_batch_totals *totals) PR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The body of an OpenAI /v1/completions request: parsed, checked, tokenised. Which fields are taken,
+// ignored and refused: docs/formats.md. A refusal is the content of OpenAI's error object.
+// Source: OpenAI API reference (completions); extra sampling fields as vLLM names them.
+#ifndef PR_LAUNCHER_COMPLETION_REQUEST_H
+#define PR_LAUNCHER_COMPLETION_REQUEST_H
+
+#include <jansson.h>
+
+#include "runtime/batch/request.h"
+#include "runtime/model/model.h"
+#include "runtime/text/tokenizer.h"
+
+enum { PR_MAX_STOP_STRINGS = 16, PR_MAX_CHOICES = 128, PR_MAX_PROMPTS = 2048 };
+
+typedef struct pr_prompt {
+    int32_t *token;
+    int32_t tokens;
+} pr_prompt;
+
+typedef struct pr_completion_request {
+    int32_t prompts;
+    pr_prompt *prompt;     // [prompts]
+    int32_t n;             // choices per prompt
+    pr_sampling sampling;  // of choice 0; owns its biases
+    int32_t stops;
+    char *stop[PR_MAX_STOP_STRINGS];
+    bool include_stop, skip_special, echo;
+    int32_t priority;
+} pr_completion_request;
+
+typedef struct pr_completion_context {
+    const pr_model *model;
+    const pr_tokenizer *tokenizer;
+    const char *served_name;  // what `model` in the body must be, if it is given
+    int32_t max_model_len;
+    uint64_t default_seed;  // when the body has none
+} pr_completion_context;
+
+typedef struct pr_refusal {
+    int32_t http_status;  // 400, 404
+    const char *type;     // "invalid_request_error", "not_found_error"
+    const char *code;     // may be NULL
+    char parameter[64];   // "" if none
+    char message[512];
+} pr_refusal;
+
+// PR_OK, or PR_ERR_REQUEST with *refusal filled (nothing is logged: one bad request is its sender's).
+pr_status pr_completion_request_parse(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request **request,
+    pr_refusal *refusal) PR_MUST_CHECK;
+void pr_completion_request_destroy(pr_completion_request *request);
+
+// Fills a refusal; returns PR_ERR_REQUEST.
+pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/controller.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+// A face that waits for input is asked again so often; it costs nothing to speak of.
+enum { POLL_MS = 100, STOP_WAIT_MS = 30000 };
+
+struct pr_controller {
+    pr_controller_params params;
+    pr_scheduler *scheduler;
+    atomic_bool interrupted;
+    unsigned char *wire;       // the encoded plan; grows to the largest
+    pr_worker_counts *counts;  // [ranks]
+    bool *counted;             // [ranks]
+    int32_t outstanding;       // ranks that owe counts
+    uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
+    int32_t cancels, cancel_capacity;
+};
+
+pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
+{
+    pr_controller *made = calloc(1, sizeof *made);
+    if (!made)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    made->params = *params;
+    size_t ranks = (size_t)params->layout->ranks;
+    made->counts = calloc(ranks, sizeof *made->counts);
+    made->counted = calloc(ranks, sizeof *made->counted);
+    pr_status status = made->counts && made->counted
+                           ? pr_scheduler_create(&params->scheduler, &made->scheduler)
+                           : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    if (status != PR_OK) {
+        pr_controller_destroy(made);
+        return status;
+    }
+    if (params->record)
+        pr_scheduler_record(made->scheduler, params->record);
+    *controller = made;
+    return PR_OK;
+}
+
+void pr_controller_destroy(pr_controller *controller)
+{
+    if (!controller)
+        return;
+    pr_scheduler_destroy(controller->scheduler);
+    free(controller->wire);
+    free(controller->counts);
+    free(controller->counted);
+    free(controller->cancelled);
+    free(controller);
+}
+
+pr_status pr_controller_submit(pr_controller *controller, pr_request *request)
+{
+    return pr_scheduler_submit(controller->scheduler, request);
+}
+
+// The face asks from inside a decision; the scheduler takes events only between rounds.
+pr_status pr_controller_cancel(pr_controller *controller, uint64_t id)
+{
+    if (controller->cancels == controller->cancel_capacity) {
+        int32_t capacity = controller->cancel_capacity * 2 + 16;
+        uint64_t *grown = realloc(controller->cancelled, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return pr_fail(PR_ERR_RESOURCE, "no memory to cancel a request");
+        controller->cancelled = grown;
+        controller->cancel_capacity = capacity;
+    }
+    controller->cancelled[controller->cancels++] = id;
+    return PR_OK;
+}
+
+int32_t pr_controller_waiting(const pr_controller *controller)
+{
+    return pr_scheduler_waiting(controller->scheduler);
+}
+
+void pr_controller_interrupt(pr_controller *controller)
+{
+    atomic_store(&controller->interrupted, true);
+    pr_control_wake(controller->params.control);
+}
+
+bool pr_controller_interrupted(const pr_controller *controller)
+{
+    return atomic_load(&controller->interrupted);
+}
+
+const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank)
+{
+    return &controller->counts[rank];
+}
+
+void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts)
+{
+    pr_scheduler_count(controller->scheduler, counts);
+}
+
+uint64_t pr_controller_hash(const pr_controller *controller)
+{
+    return pr_scheduler_hash(controller->scheduler);
+}
+
+// ---- Events ----
+
+static pr_status name_lost_rank(const pr_controller *controller, int32_t rank)
+{
+    const pr_layout *layout = controller->params.layout;
+    int32_t index = pr_layout_group_of(layout, rank);
+    return pr_fail(
+        PR_ERR_PEER, "rank %d (%s group %d) is lost: the run ends, results so far are kept", rank,
+        index >= 0 ? pr_role_name(layout->group[index].role) : "no", index);
+}
+
+static pr_status take_message(pr_controller *controller, const pr_message *message)
+{
+    pr_report *report;
+    switch (message->kind) {
+    case PR_MESSAGE_REPORT:
+        PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
+        pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+        pr_scheduler_report(controller->scheduler, report);
+        pr_report_free(report);
+        return PR_OK;
+    case PR_MESSAGE_COUNTS:
+        if (message->size_bytes != sizeof(pr_worker_counts) || controller->counted[message->from])
+            return pr_fail(PR_ERR_PEER, "rank %d sent malformed counts", message->from);
+        memcpy(&controller->counts[message->from], message->data, sizeof(pr_worker_counts));
+        controller->counted[message->from] = true;
+        controller->outstanding--;
+        return PR_OK;
+    case PR_MESSAGE_FAULT:
+        return pr_fail(
+            PR_ERR_PEER, "rank %d cannot go on: %.*s", message->from, (int)message->size_bytes,
+            (const char *)message->data);
+    case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
+        return controller->counted[message->from] ? PR_OK
+                                                  : name_lost_rank(controller, message->from);
+    default:
+        return PR_OK;
+    }
+}
+
+// Waits for one message, then takes all that are there.
+static pr_status take_messages(pr_controller *controller, int32_t timeout_ms)
+{
+    for (;;) {
+        pr_message message;
+        PR_TRY(pr_control_receive(controller->params.control, timeout_ms, &message));
+        if (message.kind == PR_MESSAGE_NONE)
+            return PR_OK;
+        PR_TRY(take_message(controller, &message));
+        if (controller->params.check)
+            pr_scheduler_check(controller->scheduler);
+        timeout_ms = 0;
+    }
+}
+
+// ---- Decisions ----
+
+static pr_status send_plan(pr_controller *controller, const pr_plan *plan)
+{
+    const pr_group_layout *group = &controller->params.layout->group[plan->group];
+    size_t size_bytes = 0;
+    PR_TRY(pr_plan_encode(plan, &controller->wire, &size_bytes));
+    for (int32_t i = 0; i < group->ranks; i++)
+        PR_TRY(pr_control_send(
+            controller->params.control, group->first_rank + i, PR_MESSAGE_PLAN, controller->wire,
+            size_bytes));
+    return PR_OK;
+}
+
+static pr_status carry_out_round(pr_controller *controller)
+{
+    const pr_face *face = &controller->params.face;
+    for (;;) {
+        pr_decision decision;
+        pr_scheduler_next(controller->scheduler, &decision);
+        switch (decision.kind) {
+        case PR_DECISION_NONE:
+            return PR_OK;
+        case PR_DECISION_PLAN:
+            PR_TRY(send_plan(controller, decision.plan));
+            break;
+        case PR_DECISION_TOKEN:
+            face->token(face->context, controller, decision.token);
+            break;
+        case PR_DECISION_REJECTED:
+            face->rejected(face->context, decision.id, decision.reason);
+            break;
+        }
+    }
+}
+
+// Until a round asks for no cancel.
+static pr_status carry_out_decisions(pr_controller *controller)
+{
+    do {
+        for (int32_t i = 0; i < controller->cancels; i++)
+            pr_scheduler_cancel(controller->scheduler, controller->cancelled[i]);
+        controller->cancels = 0;
+        PR_TRY(carry_out_round(controller));
+    } while (controller->cancels > 0);
+    return PR_OK;
+}
+
+static pr_status answer_everything(pr_controller *controller)
+{
+    const pr_face *face = &controller->params.face;
+    bool more = true;
+    while (!pr_controller_interrupted(controller)) {
+        pr_scheduler_counts counts;
+        pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+        if (more)
+            PR_TRY(face->feed(face->context, controller, &more));
+        PR_TRY(carry_out_decisions(controller));
+        pr_scheduler_count(controller->scheduler, &counts);
+        face->progress(face->context, &counts);
+        int32_t unfinished = pr_scheduler_unfinished(controller->scheduler);
+        if (unfinished == 0 && !more)
+            return PR_OK;
+        PR_TRY(take_messages(controller, POLL_MS));
+    }
+    return PR_OK;
+}
+
+static pr_status stop_workers(pr_controller *controller)
+{
+    const pr_layout *layout = controller->params.layout;
+    for (int32_t rank = 0; rank < layout->ranks; rank++) {
+        if (pr_layout_group_of(layout, rank) < 0)
+            continue;
+        PR_TRY(pr_control_send(controller->params.control, rank, PR_MESSAGE_STOP, NULL, 0));
+        controller->outstanding++;
+    }
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)STOP_WAIT_MS * 1000000;
+    while (controller->outstanding > 0) {
+        if (pr_clock_now_ns() > deadline_ns)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "%d ranks did not stop within %d s", controller->outstanding,
+                STOP_WAIT_MS / 1000);
+        PR_TRY(take_messages(controller, POLL_MS));
+    }
+    return PR_OK;
+}
+
+pr_status pr_controller_run(pr_controller *controller)
+{
+    PR_TRY(answer_everything(controller));
+    return stop_workers(controller);
+}

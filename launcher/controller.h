@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The loop on rank 0 that turns events into decisions: requests from a face (batch file, prompt,
+// later HTTP) and reports from workers go into the scheduler, plans go out to groups, tokens to the face.
+// Threads: its own thread on rank 0; never calls MPI. pr_controller_interrupt may come from anywhere.
+#ifndef PR_LAUNCHER_CONTROLLER_H
+#define PR_LAUNCHER_CONTROLLER_H
+
+#include <stdio.h>
+
+#include "comm/control.h"
+#include "launcher/worker.h"
+#include "scheduler/scheduler.h"
+
+typedef struct pr_controller pr_controller;
+
+// Who brings requests and takes tokens. Called from the controller's thread only.
+typedef struct pr_face {
+    void *context;
+    // Submits more requests by pr_controller_submit while it is sensible; *more: false at the end of
+    // input. Called before each round of decisions.
+    pr_status (*feed)(void *context, pr_controller *controller, bool *more);
+    // One final token of a sequence, in order; finish is set on the last.
+    void (*token)(void *context, pr_controller *controller, const pr_token_report *token);
+    // The sequence will never run.
+    void (*rejected)(void *context, uint64_t id, const char *reason);
+    // Now and then (every round): a chance to show progress.
+    void (*progress)(void *context, const pr_scheduler_counts *counts);
+} pr_face;
+
+typedef struct pr_controller_params {
+    const pr_layout *layout;
+    pr_scheduler_params scheduler;
+    pr_control *control;  // the controller's endpoint
+    pr_face face;
+    FILE *record;  // events for replay, or NULL
+    bool check;    // pr_scheduler_check after every event (POLYREME_CHECK=1)
+} pr_controller_params;
+
+pr_status
+pr_controller_create(const pr_controller_params *params, pr_controller **controller) PR_MUST_CHECK;
+void pr_controller_destroy(pr_controller *controller);
+
+// Until the face has no more input and everything is answered, or an interrupt; then stops all
+// workers and collects their counts.
+pr_status pr_controller_run(pr_controller *controller) PR_MUST_CHECK;
+
+// For the face: takes the request on success.
+pr_status pr_controller_submit(pr_controller *controller, pr_request *request) PR_MUST_CHECK;
+// Takes effect when this round of decisions is carried out.
+pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_CHECK;
+int32_t pr_controller_waiting(const pr_controller *controller);
+
+// Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
+void pr_controller_interrupt(pr_controller *controller);
+bool pr_controller_interrupted(const pr_controller *controller);
+
+// After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.
+const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
+void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
+uint64_t pr_controller_hash(const pr_controller *controller);
+
+#endif

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/cpu/cpu_device.h"
+#include "launcher/commands.h"
+#include "launcher/layout_choice.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+
+enum { PING_MS = 5000, ERROR_TEXT = 512 };
+
+// ---- Agreement: a stage has worked on every rank, or fails on every rank ----
+
+typedef struct stage_result {
+    int32_t status;
+    char text[ERROR_TEXT];
+} stage_result;
+
+// The lowest failing rank's error is the one line that is told, by that rank.
+static pr_status agree(pr_engine *engine, pr_status mine)
+{
+    stage_result result = {.status = mine};
+    if (mine != PR_OK)
+        snprintf(result.text, sizeof result.text, "%s", pr_error_text());
+    pr_error_capture_end();
+    stage_result *all = calloc((size_t)engine->ranks, sizeof *all);
+    if (!all)
+        return pr_fail(PR_ERR_RESOURCE, "no memory to agree on a start-up stage");
+    pr_status status = pr_world_gather_all(engine->world, &result, all, sizeof result);
+    for (int32_t i = 0; status == PR_OK && i < engine->ranks; i++) {
+        if (all[i].status == PR_OK)
+            continue;
+        status = (pr_status)all[i].status;
+        if (i == engine->rank)
+            pr_log(PR_LOG_ERROR, "%s", result.text);
+    }
+    free(all);
+    return status;
+}
+
+#define STAGE(engine, call)                                                                        \
+    do {                                                                                           \
+        pr_error_capture_begin();                                                                  \
+        PR_TRY(agree(engine, call));                                                               \
+    } while (0)
+
+// ---- Stages ----
+
+static char *last_part(const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    return strndup(path + begin, end - begin);
+}
+
+static pr_status open_model(pr_engine *engine)
+{
+    const pr_options *options = engine->options;
+    PR_TRY(pr_model_open(options->model, &engine->model));
+    engine->model_name =
+        options->served_model_name ? strdup(options->served_model_name) : last_part(options->model);
+    if (!engine->model_name)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the model's name");
+    if (engine->rank == 0)
+        PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
+    PR_TRY(pr_cpu_device_open(options->cpu_isa, &engine->device));
+    return pr_weights_open(options->model, &engine->weights);
+}
+
+static pr_dtype kv_dtype(const pr_options *options)
+{
+    return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}
+
+static pr_status take_place(pr_engine *engine)
+{
+    engine->group_index = pr_layout_group_of(&engine->layout, engine->rank);
+    if (engine->group_index < 0)
+        return PR_OK;
+    const pr_group_layout *layout = &engine->layout.group[engine->group_index];
+    int32_t rank = engine->rank - layout->first_rank;
+    pr_place place = {
+        .tp = layout->tp,
+        .tp_rank = rank % layout->tp,
+        .ranks = layout->ranks,
+        .rank = rank,
+    };
+    engine->lane = rank / layout->tp;
+    PR_TRY(pr_shard_load(engine->model, engine->weights, &place, engine->device, &engine->shard));
+    int32_t heads = engine->model->kv_heads / layout->tp;
+    pr_kv_store_params store = {
+        .layers = engine->model->layers,
+        .blocks = engine->kv_blocks,
+        .block_tokens = engine->options->block_size,
+        .kv_heads = heads,
+        .head_size = engine->model->head_size,
+        .first_head = heads * place.tp_rank,
+        .dtype = kv_dtype(engine->options),
+    };
+    return pr_kv_store_create(engine->device, &store, &engine->store);
+}
+
+static pr_status join_group(pr_engine *engine)
+{
+    const pr_model *model = engine->model;
+    const pr_options *options = engine->options;
+    pr_control_params control = {
+        .world = engine->world,
+        .backend = options->control,
+        .ping_ms = PING_MS,
+    };
+    pr_kv_transfer_params transfer = {
+        .world = engine->world,
+        .layout = &engine->layout,
+        .store = engine->store,
+        .kv_heads = model->kv_heads,
+        .max_blocks = engine->max_model_len / options->block_size + 2,
+        .timeout_ms = options->comm_timeout,
+        .corrupt_for_test = getenv("POLYREME_TEST_CORRUPT_KV") != NULL,
+    };
+    PR_TRY(pr_group_create(engine->world, &engine->layout, &engine->group));
+    PR_TRY(pr_control_create(&control, &engine->control, &engine->controller_control));
+    return pr_kv_transfer_create(&transfer, &engine->transfer);
+}
+
+static pr_status create_worker(pr_engine *engine)
+{
+    const pr_options *options = engine->options;
+    const pr_model *model = engine->model;
+    if (!engine->group)
+        return PR_OK;
+    pr_comm_params comm = {
+        .experts = model->experts,
+        .chosen = model->experts_chosen,
+        .hidden = model->hidden,
+        .vocabulary = model->vocabulary,
+        .max_tokens = options->max_num_batched_tokens,
+        .max_outputs = options->max_num_seqs,
+        .timeout_ms = options->comm_timeout,
+    };
+    PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
+    pr_worker_params worker = {
+        .model = model,
+        .layout = &engine->layout,
+        .group_index = engine->group_index,
+        .lane = engine->lane,
+        .group = engine->group,
+        .control = engine->control,
+        .transfer = engine->transfer,
+        .store = engine->store,
+        .shard = engine->shard,
+        .parallel = engine->parallel,
+        .max_num_batched_tokens = options->max_num_batched_tokens,
+        .max_num_seqs = options->max_num_seqs,
+        .max_model_len = engine->max_model_len,
+        .timeout_ms = options->comm_timeout,
+    };
+    return pr_worker_create(&worker, &engine->worker);
+}
+
+static pr_status open_record(pr_engine *engine)
+{
+    const char *path = engine->options->record;
+    if (!path || engine->rank != 0)
+        return PR_OK;
+    engine->record = fopen(path, "w");
+    if (!engine->record)
+        return pr_fail(PR_ERR_IO, "cannot write the record %s: %s", path, strerror(errno));
+    return PR_OK;
+}
+
+static void say_what_runs(const pr_engine *engine, const char *why)
+{
+    const pr_model *model = engine->model;
+    char text[PR_LAYOUT_TEXT_BYTES];
+    pr_layout_describe(&engine->layout, text);
+    pr_log(
+        PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s",
+        engine->model_name, pr_family_name(model->family), model->layers, model->experts,
+        engine->max_model_len, engine->device->isa);
+    pr_log(PR_LOG_INFO, "layout: %s", text);
+    for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
+        pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
+    pr_log(
+        PR_LOG_INFO, "KV: %d blocks of %d tokens a lane; control plane: %s; start-up %.2f s",
+        engine->kv_blocks, engine->options->block_size,
+        pr_control_backend(engine->controller_control), (double)engine->open_ns * 1e-9);
+}
+
+// How many ranks share this machine's memory.
+static pr_status count_neighbours(pr_engine *engine, int32_t *neighbours)
+{
+    enum { NAME = 256 };
+    char mine[NAME] = "";
+    gethostname(mine, sizeof mine - 1);
+    char *all = calloc((size_t)engine->ranks, NAME);
+    if (!all)
+        return pr_fail(PR_ERR_RESOURCE, "no memory to compare host names");
+    pr_status status = pr_world_gather_all(engine->world, mine, all, NAME);
+    *neighbours = 0;
+    for (int32_t i = 0; status == PR_OK && i < engine->ranks; i++)
+        *neighbours += strcmp(all + (size_t)i * NAME, mine) == 0;
+    free(all);
+    return status;
+}
+
+// Ranks see different free memory; the least of them decides, so that all choose the same layout.
+static pr_status agree_on_memory(pr_engine *engine, pr_memory_facts *facts)
+{
+    int64_t memory = -facts->memory_bytes;
+    PR_TRY(pr_world_max(engine->world, &memory));
+    facts->memory_bytes = -memory;
+    return PR_OK;
+}
+
+static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, char *why)
+{
+    PR_TRY(pr_layout_choose(facts, engine->ranks, &engine->layout, why));
+    return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
+}
+
+static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare)
+{
+    const pr_options *options = engine->options;
+    pr_memory_facts facts;
+    char why[PR_LAYOUT_TEXT_BYTES] = "";
+    int32_t neighbours = 1;
+    int64_t begin_ns = pr_clock_now_ns();
+    STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
+    STAGE(engine, open_model(engine));
+    PR_TRY(count_neighbours(engine, &neighbours));
+    STAGE(
+        engine, pr_memory_facts_fill(
+                    options, engine->model, engine->weights, engine->device, neighbours, &facts));
+    PR_TRY(agree_on_memory(engine, &facts));
+    engine->max_model_len = facts.max_model_len;
+    STAGE(engine, choose_layout(engine, &facts, why));
+    STAGE(engine, take_place(engine));
+    STAGE(engine, open_record(engine));
+    pr_status joined = join_group(engine);
+    if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
+        pr_engine_close(engine, NULL, joined);
+    STAGE(engine, create_worker(engine));
+    engine->open_ns = pr_clock_now_ns() - begin_ns;
+    engine->scheduler = (pr_scheduler_params){
+        .layout = &engine->layout,
+        .kv_blocks = engine->kv_blocks,
+        .block_tokens = options->block_size,
+        .max_model_len = engine->max_model_len,
+        .max_num_batched_tokens = options->max_num_batched_tokens,
+        .max_num_seqs = options->max_num_seqs,
+        .lease_steps = options->lease_steps,
+        .prefix_caching = options->enable_prefix_caching,
+    };
+    if (engine->rank == 0)
+        say_what_runs(engine, why);
+    return PR_OK;
+}
+
+pr_status
+pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine)
+{
+    pr_engine *made = calloc(1, sizeof *made);
+    if (!made)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the engine");
+    made->options = options;
+    made->group_index = -1;
+    pr_status status = pr_world_open(&made->world);
+    if (status != PR_OK) {
+        free(made);
+        return status;
+    }
+    made->rank = pr_world_rank(made->world);
+    made->ranks = pr_world_ranks(made->world);
+    if (made->ranks > 1)
+        pr_log_set_rank(made->rank);
+    status = open_stages(made, prepare);
+    if (status != PR_OK) {
+        pr_engine_close(made, NULL, PR_OK);
+        return status;
+    }
+    *engine = made;
+    return PR_OK;
+}
+
+// ---- Signals: rank 0 stops the run in order; the others wait for its word ----
+
+static pr_controller *_Atomic interrupted_controller;
+static atomic_int received_signal;
+
+static void on_signal(int number)
+{
+    pr_controller *controller = atomic_load(&interrupted_controller);
+    if (atomic_exchange(&received_signal, number) != 0)
+        _exit(128 + number);  // the second one: leave now
+    if (controller)
+        pr_controller_interrupt(controller);
+}
+
+int pr_engine_signal(void) { return atomic_load(&received_signal); }
+
+static void catch_signals(bool catch)
+{
+    struct sigaction action = {.sa_handler = catch ? on_signal : SIG_DFL};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+// ---- Running ----
+
+typedef struct controller_thread {
+    pr_engine *engine;
+    pr_controller *controller;
+    pr_status status;
+} controller_thread;
+
+static void *run_controller(void *argument)
+{
+    controller_thread *thread = argument;
+    thread->status = pr_controller_run(thread->controller);
+    // The worker thread may be inside a wait that only a lost job ends.
+    if (thread->status != PR_OK)
+        pr_engine_close(thread->engine, thread->controller, thread->status);
+    return NULL;
+}
+
+static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_controller **controller)
+{
+    pr_controller_params params = {
+        .layout = &engine->layout,
+        .scheduler = engine->scheduler,
+        .control = engine->controller_control,
+        .face = *face,
+        .record = engine->record,
+        .check = getenv("POLYREME_CHECK") != NULL,
+    };
+    PR_TRY(pr_controller_create(&params, controller));
+    atomic_store(&interrupted_controller, *controller);
+    controller_thread thread = {.engine = engine, .controller = *controller};
+    pthread_t id;
+    if (pthread_create(&id, NULL, run_controller, &thread) != 0)
+        return pr_fail(PR_ERR_RESOURCE, "cannot start the controller's thread");
+    pr_status status = engine->worker ? pr_worker_run(engine->worker) : PR_OK;
+    pthread_join(id, NULL);
+    atomic_store(&interrupted_controller, NULL);
+    return status != PR_OK ? status : thread.status;
+}
+
+pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller)
+{
+    catch_signals(true);
+    pr_status status;
+    if (engine->rank == 0)
+        status = run_rank_zero(engine, face, controller);
+    else
+        status = engine->worker ? pr_worker_run(engine->worker) : PR_OK;
+    catch_signals(false);
+    return status;
+}
+
+// ---- End ----
+
+void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status status)
+{
+    if (!engine)
+        return;
+    if (engine->record)
+        fflush(engine->record);
+    if (status != PR_OK && engine->ranks > 1)
+        pr_world_abort(engine->world, pr_exit_code(status));
+    if (status != PR_OK)
+        _exit(pr_exit_code(status));
+    pr_controller_destroy(controller);
+    pr_worker_destroy(engine->worker);
+    pr_kv_transfer_destroy(engine->transfer);
+    pr_comm_parallel_destroy(engine->parallel);
+    pr_control_destroy(engine->controller_control);
+    pr_control_destroy(engine->control);
+    pr_group_destroy(engine->group);
+    pr_kv_store_destroy(engine->store);
+    pr_shard_unload(engine->shard);
+    pr_weights_close(engine->weights);
+    pr_cpu_device_close(engine->device);
+    pr_tokenizer_close(engine->tokenizer);
+    pr_model_close(engine->model);
+    pr_world_close(engine->world);
+    if (engine->record)
+        fclose(engine->record);
+    free(engine->model_name);
+    free(engine);
+}

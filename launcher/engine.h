@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Everything one rank holds, opened in order and agreed on by all ranks at each stage, so that a
+// fault on one rank ends all of them with one line and without a hang.
+//
+//   options -> model -> layout -> weights of this rank's shard -> KV pages -> groups -> worker
+//   and on rank 0 also: tokenizer, scheduler, controller (its own thread)
+#ifndef PR_LAUNCHER_ENGINE_H
+#define PR_LAUNCHER_ENGINE_H
+
+#include "launcher/controller.h"
+#include "launcher/options.h"
+#include "runtime/text/tokenizer.h"
+
+typedef struct pr_engine {
+    const pr_options *options;
+    pr_world *world;
+    int32_t rank, ranks;
+    pr_layout layout;
+    pr_model *model;
+    pr_tokenizer *tokenizer;  // rank 0 only
+    char *model_name;         // what requests call it
+    int32_t max_model_len;
+    int32_t kv_blocks;  // per lane
+    int64_t open_ns;    // how long opening took
+    pr_scheduler_params scheduler;
+    // This rank's place; group_index -1: the dedicated controller.
+    int32_t group_index, lane;
+    pr_weights *weights;
+    pr_device *device;
+    pr_shard *shard;
+    pr_kv_store *store;
+    pr_group *group;
+    pr_parallel *parallel;
+    pr_kv_transfer *transfer;
+    pr_control *control, *controller_control;
+    pr_worker *worker;
+    FILE *record;
+} pr_engine;
+
+// What the command opens on rank 0 (input, output) before the model is loaded; a fault there ends
+// all ranks as one in the stages above does.
+typedef struct pr_engine_prepare {
+    pr_status (*call)(void *context);
+    void *context;
+} pr_engine_prepare;
+
+// Collective over the world. On an error every rank returns one, rank by rank the same, and nothing
+// is left open.
+pr_status pr_engine_open(
+    const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine) PR_MUST_CHECK;
+
+// Collective: runs the face on rank 0 (NULL elsewhere) until it is done or interrupted by SIGINT or
+// SIGTERM. *controller (rank 0) stays valid for its counts until close.
+pr_status
+pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller) PR_MUST_CHECK;
+
+// The signal that ended the run, or 0.
+int pr_engine_signal(void);
+
+// Collective when status is PR_OK; after an error on any rank, ends the whole job.
+void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status status);
+
+#endif

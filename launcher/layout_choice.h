@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which ranks form which groups: from flags where given, chosen otherwise, always with a reason.
+//
+//   flag grammar   PIECE[,PIECE...]   PIECE = NxR[:tp=T]   N groups of R ranks with tp T
+//   chosen         dense model: groups of tp ranks; mixture of experts: one group of all ranks;
+//                  tp = the smallest that the model can be cut by and that fits the memory
+//
+// Pure: the same facts give the same layout on every rank.
+#ifndef PR_LAUNCHER_LAYOUT_CHOICE_H
+#define PR_LAUNCHER_LAYOUT_CHOICE_H
+
+#include <stddef.h>
+
+#include "launcher/memory_budget.h"
+#include "runtime/batch/layout.h"
+
+enum { PR_LAYOUT_TEXT_BYTES = 1024 };
+
+// *why: one line per decision, each ended by a newline. Errors: PR_ERR_ARGUMENT (flags that do not
+// fit the ranks, the grammar or the model; the message says what fits).
+pr_status pr_layout_choose(
+    const pr_memory_facts *facts, int32_t ranks, pr_layout *layout, char why[PR_LAYOUT_TEXT_BYTES])
+    PR_MUST_CHECK;
+
+// The flags that give this layout: "--prefill 1x2:tp=2 --decode 1x4".
+void pr_layout_describe(const pr_layout *layout, char text[PR_LAYOUT_TEXT_BYTES]);
+
+#endif

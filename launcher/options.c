@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/options.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+
+#define FIELD(name) offsetof(pr_options, name)
+#define COUNT(array) ((int32_t)(sizeof(array) / sizeof(array)[0]))
+
+// clang-format off
+static const pr_option general[] = {
+    {.name = "config", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(config),
+     .help = "JSON object of options, {\"max-num-seqs\": 32}; flags and environment override it"},
+    {.name = "show-config", .kind = PR_OPTION_FLAG, .offset = FIELD(show_config),
+     .help = "print every option with its value and where it came from, and stop"},
+    {.name = "log-level", .value_name = "LEVEL", .kind = PR_OPTION_STRING, .offset = FIELD(log_level),
+     .standard = "info", .choices = "error|warn|info|debug", .common = true,
+     .help = "the least important lines to print"},
+};
+
+static const pr_option model[] = {
+    {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .position = 1, .required = true, .common = true,
+     .help = "directory with config.json, tokenizer.json and *.safetensors"},
+    {.name = "served-model-name", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(served_model_name),
+     .help = "what requests call the model; default: the last part of MODEL"},
+};
+
+static const pr_option layout[] = {
+    {.name = "mixed", .value_name = "LAYOUT", .kind = PR_OPTION_STRING, .offset = FIELD(mixed),
+     .common = true, .help = "groups that do prefill and decode: 2x4:tp=2 is two of four ranks with tp 2"},
+    {.name = "prefill", .value_name = "LAYOUT", .kind = PR_OPTION_STRING, .offset = FIELD(prefill),
+     .common = true, .help = "groups that do prefill only; needs --decode"},
+    {.name = "decode", .value_name = "LAYOUT", .kind = PR_OPTION_STRING, .offset = FIELD(decode),
+     .common = true, .help = "groups that do decode only; needs --prefill"},
+    {.name = "tensor-parallel-size", .letters = "tp", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(tensor_parallel_size), .standard = "0", .least = 0, .most = 8, .common = true,
+     .help = "ranks that share each attention head set, in groups that name no tp; 0 = chosen"},
+    {.name = "dedicated-controller", .kind = PR_OPTION_FLAG, .offset = FIELD(dedicated_controller),
+     .help = "rank 0 only schedules and holds no model"},
+};
+
+static const pr_option engine[] = {
+    {.name = "max-model-len", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(max_model_len),
+     .standard = "0", .least = 0, .most = 16777216, .common = true,
+     .help = "longest prompt plus output in tokens; 0 = the model's"},
+    {.name = "max-num-seqs", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(max_num_seqs),
+     .standard = "64", .least = 1, .most = 65536, .common = true,
+     .help = "sequences running at once in one lane"},
+    {.name = "max-num-batched-tokens", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(max_num_batched_tokens), .standard = "512", .least = 1, .most = 1048576,
+     .common = true, .help = "tokens one lane computes in one step"},
+    {.name = "memory", .value_name = "BYTES", .kind = PR_OPTION_INT64, .offset = FIELD(memory),
+     .standard = "0", .least = 0, .most = 1e15, .common = true,
+     .help = "memory each rank may use, e.g. 16GiB; 0 = nine tenths of its share of what is free"},
+    {.name = "block-size", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(block_size),
+     .standard = "16", .least = 16, .most = 1024, .multiple = 16, .help = "tokens of one KV block"},
+    {.name = "kv-blocks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(kv_blocks),
+     .standard = "0", .least = 0, .most = 134217728,
+     .help = "KV blocks of one lane; 0 = what memory allows and max-num-seqs needs"},
+    {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
+     .help = "type of KV entries; auto is float32 on a CPU"},
+    {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
+     .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
+    {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
+     .standard = "32", .least = 1, .most = 4096,
+     .help = "decode steps a group may run on one plan"},
+    {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
+     .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
+    {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
+     .standard = "auto", .choices = "auto|reference|avx2|avx512",
+     .help = "kernels of the cpu device; all give the same bytes"},
+    {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
+     .standard = "60000", .least = 100, .most = 86400000,
+     .help = "longest wait for another rank before it counts as lost"},
+    {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
+     .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
+    {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
+     .help = "write the scheduler's events and decisions, for a replay"},
+};
+
+static const pr_option batch[] = {
+    {.name = "input", .letters = "i", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(input), .required = true, .common = true,
+     .help = "requests, one JSON object a line (OpenAI batch format)"},
+    {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(output), .common = true,
+     .help = "answers, one JSON object a line; lines already there are not computed again"},
+    {.name = "order", .value_name = "ORDER", .kind = PR_OPTION_STRING, .offset = FIELD(order),
+     .standard = "input", .choices = "input|completion", .common = true,
+     .help = "order of the answers"},
+    {.name = "validate-only", .kind = PR_OPTION_FLAG, .offset = FIELD(validate_only), .common = true,
+     .help = "check every line of the input, compute nothing"},
+    {.name = "shuffle-seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(shuffle_seed),
+     .standard = "0", .least = 0, .most = 9e18,
+     .help = "submit the requests in an order drawn from this seed; 0 = as they come"},
+    {.name = "max-waiting", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(max_waiting),
+     .standard = "4096", .least = 1, .most = 16777216,
+     .help = "requests held in memory ahead of the scheduler"},
+};
+
+static const pr_option generate[] = {
+    {.name = "prompt", .letters = "p", .value_name = "TEXT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(prompt), .common = true, .help = "text to continue; without it, standard input"},
+    {.name = "max-tokens", .letters = "n", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(max_tokens), .standard = "128", .least = 1, .most = 16777216, .common = true,
+     .help = "tokens to generate at most"},
+    {.name = "temperature", .value_name = "X", .kind = PR_OPTION_FLOAT, .offset = FIELD(temperature),
+     .standard = "1", .least = 0, .most = 100, .common = true,
+     .help = "0 = always the likeliest token; the model's own default comes first"},
+    {.name = "seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(seed),
+     .standard = "0", .least = 0, .most = 9e18, .common = true,
+     .help = "the same seed gives the same tokens"},
+    {.name = "top-p", .value_name = "X", .kind = PR_OPTION_FLOAT, .offset = FIELD(top_p),
+     .standard = "1", .least = 1e-6, .most = 1, .help = "draw from the likeliest tokens that make up this probability"},
+    {.name = "top-k", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(top_k),
+     .standard = "0", .least = -1, .most = 1048576, .help = "draw from so many likeliest tokens; 0 or -1 = all"},
+    {.name = "min-p", .value_name = "X", .kind = PR_OPTION_FLOAT, .offset = FIELD(min_p),
+     .standard = "0", .least = 0, .most = 1, .help = "drop tokens less likely than this part of the likeliest"},
+    {.name = "repetition-penalty", .value_name = "X", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(repetition_penalty), .standard = "1", .least = 1e-3, .most = 100,
+     .help = "above 1 makes tokens of prompt and output less likely"},
+    {.name = "presence-penalty", .value_name = "X", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(presence_penalty), .standard = "0", .least = -2, .most = 2,
+     .help = "taken from the logits of tokens that the output has"},
+    {.name = "frequency-penalty", .value_name = "X", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(frequency_penalty), .standard = "0", .least = -2, .most = 2,
+     .help = "taken once for each time the output has the token"},
+    {.name = "stop", .value_name = "TEXT", .kind = PR_OPTION_STRINGS, .offset = FIELD(stop),
+     .common = true, .help = "end before this text; may be given several times"},
+    {.name = "ignore-eos", .kind = PR_OPTION_FLAG, .offset = FIELD(ignore_eos),
+     .help = "go on after the model's end token"},
+    {.name = "logprobs", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(logprobs),
+     .standard = "-1", .least = -1, .most = 20,
+     .help = "print each token's log probability and the N likeliest; -1 = none"},
+};
+
+static const pr_option plan[] = {
+    {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
+     .standard = "1", .least = 1, .most = 1048576, .common = true,
+     .help = "MPI ranks the run would have"},
+};
+
+static const pr_option report[] = {
+    {.name = "json", .kind = PR_OPTION_FLAG, .offset = FIELD(json), .common = true,
+     .help = "print one JSON object instead of text"},
+};
+// clang-format on
+
+const pr_option_group pr_options_general = {"General", general, COUNT(general)};
+const pr_option_group pr_options_model = {"Model", model, COUNT(model)};
+const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
+const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
+const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
+const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
+const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
+const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
+
+const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
+    &pr_options_general, &pr_options_model,    &pr_options_layout, &pr_options_engine,
+    &pr_options_batch,   &pr_options_generate, &pr_options_plan,   &pr_options_report,
+};
+
+// Variables with our prefix that are no options: the tests' and checks' own.
+static const char *const other_variables[] = {
+    "POLYREME_SOURCE", "POLYREME_BUILD", "POLYREME_CHECK", "POLYREME_TEST_CORRUPT_KV", NULL};
+
+// What no single row can say.
+static pr_status check_together(const pr_options *options)
+{
+    if (options->max_num_batched_tokens < options->max_num_seqs)
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "--max-num-batched-tokens %d is less than --max-num-seqs %d: a step must have "
+            "room for one token of every sequence",
+            (int)options->max_num_batched_tokens, (int)options->max_num_seqs);
+    return PR_OK;
+}
+
+pr_status pr_options_read(
+    const pr_option_group *const *group,
+    int32_t groups,
+    int32_t arguments,
+    const char *const *argument,
+    pr_options *options,
+    pr_config **config)
+{
+    memset(options, 0, sizeof *options);
+    pr_config_params params = {
+        .group = group,
+        .groups = groups,
+        .known = pr_options_all,
+        .knowns = PR_OPTION_GROUPS,
+        .environment_prefix = "POLYREME_",
+        .other_variables = other_variables,
+        .file_option = "config",
+        .record = options,
+    };
+    pr_config *made;
+    PR_TRY(pr_config_read(&params, arguments, argument, (const char *const *)environ, &made));
+    pr_status status = check_together(options);
+    if (status != PR_OK) {
+        pr_config_destroy(made);
+        return status;
+    }
+    options->origins = made;
+    *config = made;
+    return PR_OK;
+}
+
+bool pr_options_given(const pr_options *options, const char *name)
+{
+    return options->origins && pr_config_origin(options->origins, name) != PR_ORIGIN_DEFAULT;
+}
+
+pr_dtype pr_options_kv_dtype(const pr_options *options)
+{
+    return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}

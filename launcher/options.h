@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Every option of every command as one plain record, and the tables that fill it (options.c). A field
+// has the name of its flag; a command sees the groups its row in main.c lists, the other fields keep
+// their defaults. A flag that means what vLLM's means carries vLLM's name.
+#ifndef PR_LAUNCHER_OPTIONS_H
+#define PR_LAUNCHER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/config.h"
+#include "runtime/base/dtype.h"
+
+typedef struct pr_options {
+    // general
+    const char *config;
+    bool show_config;
+    const char *log_level;
+
+    const char *model;              // the model directory
+    const char *served_model_name;  // NULL = last part of the path
+
+    // layout
+    const char *prefill, *decode, *mixed;  // "2x4:tp=2", or NULL
+    int32_t tensor_parallel_size;          // 0 = chosen
+    bool dedicated_controller;
+
+    // engine
+    int32_t max_model_len;  // 0 = the model's
+    int32_t block_size;     // B
+    int32_t kv_blocks;      // per lane; 0 = chosen
+    const char *kv_cache_dtype;
+    int32_t max_num_batched_tokens;
+    int32_t max_num_seqs;
+    bool enable_prefix_caching;
+    int32_t lease_steps;
+    int64_t memory;  // bytes each rank may use; 0 = chosen
+    const char *device;
+    const char *cpu_isa;
+    int32_t comm_timeout;  // ms
+    const char *control;
+    const char *record;  // FILE or NULL
+
+    // batch
+    const char *input, *output;
+    const char *order;     // "input" or "completion"
+    int64_t shuffle_seed;  // 0 = off
+    bool validate_only;
+    int32_t max_waiting;  // requests read ahead of the scheduler
+
+    // generate: sampling values not given come from the model's generation_config.json
+    // (pr_options_given tells)
+    const char *prompt;
+    int32_t max_tokens;
+    double temperature, top_p, min_p;
+    int32_t top_k;
+    double repetition_penalty, presence_penalty, frequency_penalty;
+    int64_t seed;
+    pr_strings stop;
+    bool ignore_eos;
+    int32_t logprobs;  // -1 = none
+
+    // plan
+    int32_t ranks;
+
+    // plan, doctor
+    bool json;
+
+    const pr_config *origins;  // where each value came from; NULL in tests
+} pr_options;
+
+extern const pr_option_group pr_options_general;
+extern const pr_option_group pr_options_model;
+extern const pr_option_group pr_options_layout;
+extern const pr_option_group pr_options_engine;
+extern const pr_option_group pr_options_batch;
+extern const pr_option_group pr_options_generate;
+extern const pr_option_group pr_options_plan;
+extern const pr_option_group pr_options_report;
+
+enum { PR_OPTION_GROUPS = 8 };
+extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
+
+// Fills the record from arguments (after the command's name), environment and file. *config owns the
+// strings; destroy it when the command is done.
+pr_status pr_options_read(
+    const pr_option_group *const *group,
+    int32_t groups,
+    int32_t arguments,
+    const char *const *argument,
+    pr_options *options,
+    pr_config **config) PR_MUST_CHECK;
+
+// Whether the user gave the option, by any way.
+bool pr_options_given(const pr_options *options, const char *name);
+
+pr_dtype
+pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+
+#endif

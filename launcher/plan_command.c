@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/plan_command.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu_device.h"
+#include "launcher/commands.h"
+#include "launcher/layout_choice.h"
+#include "runtime/base/log.h"
+#include "runtime/parallel.h"
+
+enum { RANKS_SHOWN = 64 };
+
+typedef struct plan_view {
+    pr_memory_facts facts;
+    pr_layout layout;
+    int32_t blocks;  // per lane, 0 if the model does not fit
+    char flags[PR_LAYOUT_TEXT_BYTES];
+    char why[PR_LAYOUT_TEXT_BYTES];
+} plan_view;
+
+// ---- figures ----
+
+void pr_rank_figures_of(
+    const pr_memory_facts *facts,
+    const pr_layout *layout,
+    int32_t blocks,
+    int32_t rank,
+    pr_rank_figures *figures)
+{
+    const pr_model *model = facts->model;
+    int32_t number = pr_layout_group_of(layout, rank);
+    *figures = (pr_rank_figures){.group = number};
+    if (number < 0)
+        return;
+    const pr_group_layout *group = &layout->group[number];
+    int32_t within = rank - group->first_rank;
+    figures->lane = within / group->tp;
+    figures->place = (pr_place){
+        .tp = group->tp,
+        .tp_rank = within % group->tp,
+        .ranks = group->ranks,
+        .rank = within,
+    };
+    figures->first_expert = (int32_t)pr_share_begin(model->experts, within, group->ranks);
+    figures->experts =
+        (int32_t)pr_share_begin(model->experts, within + 1, group->ranks) - figures->first_expert;
+    figures->query_heads = model->query_heads / group->tp;
+    figures->kv_heads = model->kv_heads / group->tp;
+    figures->read_bytes = pr_shard_predict_bytes(model, &figures->place, facts->weight_dtype);
+    pr_memory_budget budget;
+    pr_memory_budget_of(facts, group->ranks, group->tp, &budget);
+    figures->packed_bytes = pr_memory_weight_bytes(facts, figures->experts, group->tp);
+    figures->work_bytes = budget.work_bytes;
+    figures->kv_bytes = blocks * budget.block_bytes;
+}
+
+void pr_traffic_figures_of(
+    const pr_memory_facts *facts, const pr_group_layout *group, pr_traffic_figures *figures)
+{
+    const pr_model *model = facts->model;
+    int64_t row = 4 * (int64_t)model->hidden, rounds = 0, moe_layers = 0;
+    for (int32_t tp = group->tp; tp > 1; tp /= 2)
+        rounds++;
+    for (int32_t i = 0; i < model->layers; i++)
+        moe_layers += model->experts > 0 && model->layer_is_moe[i];
+    int64_t reduces = 2 * (int64_t)model->layers - moe_layers;  // o_proj, dense down_proj
+    *figures = (pr_traffic_figures){.reduce_bytes = reduces * rounds * row};
+    figures->gather_bytes = 4 * (int64_t)model->vocabulary / group->tp * (group->tp - 1);
+    figures->experts_bytes =
+        moe_layers * 2 * model->experts_chosen * row * (group->ranks - 1) / group->ranks;
+    if (group->role != PR_ROLE_MIXED)
+        figures->handover_bytes = 2 * (int64_t)model->layers * model->kv_heads * model->head_size *
+                                  (int64_t)pr_dtype_bytes(pr_options_kv_dtype(facts->options));
+}
+
+// ---- text ----
+
+static void print_model(const plan_view *view)
+{
+    const pr_model *m = view->facts.model;
+    printf(
+        "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, %s",
+        m->path, pr_family_name(m->family), (int)m->layers, (int)m->hidden, (int)m->query_heads,
+        (int)m->kv_heads, (int)m->head_size, (int)m->vocabulary,
+        pr_dtype_name(view->facts.weight_dtype));
+    if (m->experts)
+        printf(", %d experts, %d for each token", (int)m->experts, (int)m->experts_chosen);
+    printf("\nLayout   polyreme ... %s\n", view->flags);
+}
+
+static void print_groups(const plan_view *view)
+{
+    for (int32_t i = 0; i < view->layout.groups && i < RANKS_SHOWN; i++) {
+        const pr_group_layout *group = &view->layout.group[i];
+        printf(
+            "         group %d: %s, ranks %d to %d, tp %d, %d lane%s\n", (int)i,
+            pr_role_name(group->role), (int)group->first_rank,
+            (int)(group->first_rank + group->ranks - 1), (int)group->tp,
+            (int)pr_layout_lanes(&view->layout, i), group->ranks > group->tp ? "s" : "");
+    }
+}
+
+static void print_ranks(const plan_view *view)
+{
+    char memory[24], read[24], packed[24], work[24], kv[24];
+    pr_memory_text(view->facts.memory_bytes, memory);
+    printf(
+        "\nRanks    of %s each\n  rank group lane tp   experts heads q/kv      files    weights  "
+        "working mem.         KV\n",
+        memory);
+    for (int32_t i = 0; i < view->layout.ranks && i < RANKS_SHOWN; i++) {
+        pr_rank_figures f;
+        pr_rank_figures_of(&view->facts, &view->layout, view->blocks, i, &f);
+        if (f.group < 0) {
+            printf("  %4d controller\n", (int)i);
+            continue;
+        }
+        char experts[32] = "-";
+        if (f.experts)
+            snprintf(
+                experts, sizeof experts, "%d-%d", (int)f.first_expert,
+                (int)(f.first_expert + f.experts - 1));
+        pr_memory_text(f.read_bytes, read);
+        pr_memory_text(f.packed_bytes, packed);
+        pr_memory_text(f.work_bytes, work);
+        pr_memory_text(f.kv_bytes, kv);
+        printf(
+            "  %4d %5d %4d %2d %9s %6d/%-4d %10s %10s %13s %10s\n", (int)i, (int)f.group,
+            (int)f.lane, (int)f.place.tp_rank, experts, (int)f.query_heads, (int)f.kv_heads, read,
+            packed, work, kv);
+    }
+    if (view->layout.ranks > RANKS_SHOWN)
+        printf("  ... %d more ranks\n", (int)(view->layout.ranks - RANKS_SHOWN));
+}
+
+static void print_kv_and_traffic(const plan_view *view)
+{
+    int32_t size = view->facts.options->block_size;
+    printf(
+        "\nKV       %d blocks of %d tokens per lane: %lld tokens, %s\n", (int)view->blocks,
+        (int)size, (long long)view->blocks * size,
+        pr_dtype_name(pr_options_kv_dtype(view->facts.options)));
+    for (int32_t i = 0; i < view->layout.groups; i++) {
+        const pr_group_layout *group = &view->layout.group[i];
+        bool repeats = i > 0 && group->role == group[-1].role && group->ranks == group[-1].ranks &&
+                       group->tp == group[-1].tp;
+        if (repeats)
+            continue;
+        char block[24], reduce[24], gather[24], experts[24], handover[24];
+        pr_traffic_figures f;
+        pr_memory_budget budget;
+        pr_traffic_figures_of(&view->facts, group, &f);
+        pr_memory_budget_of(&view->facts, group->ranks, group->tp, &budget);
+        pr_memory_text(budget.block_bytes, block);
+        pr_memory_text(f.reduce_bytes, reduce);
+        pr_memory_text(f.gather_bytes, gather);
+        pr_memory_text(f.experts_bytes, experts);
+        pr_memory_text(f.handover_bytes, handover);
+        printf(
+            "%s group %d: a KV block is %s; sent per token at most: reduce %s, experts %s, logits "
+            "%s",
+            i ? "        " : "Sent    ", (int)i, block, reduce, experts, gather);
+        printf(group->role == PR_ROLE_MIXED ? "\n" : ", KV handover %s\n", handover);
+    }
+}
+
+// Calls `line` for each line of the reasons.
+static void for_each_reason(
+    const char *why, void (*line)(const char *text, int length, void *context), void *context)
+{
+    for (const char *at = why; *at;) {
+        int length = (int)strcspn(at, "\n");
+        line(at, length, context);
+        at += length + (at[length] == '\n');
+    }
+}
+
+static void print_reason(const char *text, int length, void *context)
+{
+    (void)context;
+    printf("  %.*s\n", length, text);
+}
+
+static void print_text(const plan_view *view)
+{
+    print_model(view);
+    print_groups(view);
+    print_ranks(view);
+    print_kv_and_traffic(view);
+    printf("\nWhy\n");
+    for_each_reason(view->why, print_reason, NULL);
+}
+
+// ---- JSON ----
+
+static json_t *group_json(const plan_view *view, int32_t number)
+{
+    const pr_group_layout *group = &view->layout.group[number];
+    pr_traffic_figures f;
+    pr_memory_budget budget;
+    pr_traffic_figures_of(&view->facts, group, &f);
+    pr_memory_budget_of(&view->facts, group->ranks, group->tp, &budget);
+    return json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:I, s:{s:I, s:I, s:I, s:I}}", "role", pr_role_name(group->role),
+        "first_rank", (int)group->first_rank, "ranks", (int)group->ranks, "tp", (int)group->tp,
+        "lanes", (int)pr_layout_lanes(&view->layout, number), "kv_block_bytes",
+        (json_int_t)budget.block_bytes, "sent_bytes_per_token", "reduce",
+        (json_int_t)f.reduce_bytes, "experts", (json_int_t)f.experts_bytes, "logits",
+        (json_int_t)f.gather_bytes, "handover", (json_int_t)f.handover_bytes);
+}
+
+static json_t *rank_json(const plan_view *view, int32_t rank)
+{
+    pr_rank_figures f;
+    pr_rank_figures_of(&view->facts, &view->layout, view->blocks, rank, &f);
+    return json_pack(
+        "{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "rank", (int)rank, "group",
+        (int)f.group, "lane", (int)f.lane, "tp_rank", (int)f.place.tp_rank, "first_expert",
+        (int)f.first_expert, "experts", (int)f.experts, "query_heads", (int)f.query_heads,
+        "kv_heads", (int)f.kv_heads, "read_bytes", (json_int_t)f.read_bytes, "weight_bytes",
+        (json_int_t)f.packed_bytes, "work_bytes", (json_int_t)f.work_bytes, "kv_bytes",
+        (json_int_t)f.kv_bytes);
+}
+
+static void add_reason(const char *text, int length, void *context)
+{
+    json_array_append_new(context, json_stringn(text, (size_t)length));
+}
+
+static pr_status print_json(const plan_view *view)
+{
+    json_t *groups = json_array(), *ranks = json_array(), *why = json_array();
+    for (int32_t i = 0; i < view->layout.groups; i++)
+        json_array_append_new(groups, group_json(view, i));
+    for (int32_t i = 0; i < view->layout.ranks; i++)
+        json_array_append_new(ranks, rank_json(view, i));
+    for_each_reason(view->why, add_reason, why);
+    int32_t size = view->facts.options->block_size;
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:o, s:o, s:o}", "model", view->facts.model->path,
+        "family", pr_family_name(view->facts.model->family), "layout", view->flags, "fits",
+        view->blocks > 0, "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes,
+        "block_tokens", (int)size, "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
+        (json_int_t)view->blocks * size, "groups", groups, "ranks", ranks, "why", why);
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    json_decref(root);
+    if (!text)
+        return pr_fail(PR_ERR_RESOURCE, "out of memory while printing the plan");
+    puts(text);
+    free(text);
+    return PR_OK;
+}
+
+// ---- the command ----
+
+static pr_status choose_and_print(
+    const pr_options *options, const pr_model *model, const pr_weights *weights, pr_device *device)
+{
+    static plan_view view;  // one per process; its layout is too large for a stack
+    PR_TRY(pr_memory_facts_fill(options, model, weights, device, options->ranks, &view.facts));
+    PR_TRY(pr_layout_choose(&view.facts, options->ranks, &view.layout, view.why));
+    pr_layout_describe(&view.layout, view.flags);
+    pr_status fits = pr_memory_budget_blocks(&view.facts, &view.layout, &view.blocks);
+    if (options->json)
+        PR_TRY(print_json(&view));
+    else
+        print_text(&view);
+    return fits;
+}
+
+int pr_plan_command(const pr_options *options)
+{
+    pr_model *model;
+    pr_device *device;
+    pr_weights *weights = NULL;
+    pr_status status = pr_model_open(options->model, &model);
+    if (status != PR_OK)
+        return pr_exit_code(status);
+    // A directory with a config.json alone can be planned for too.
+    pr_error_capture_begin();
+    if (pr_weights_open(options->model, &weights) != PR_OK)
+        weights = NULL;
+    pr_error_capture_end();
+    PR_TRY_GOTO(pr_cpu_device_open(options->cpu_isa, &device), close_model);
+    status = choose_and_print(options, model, weights, device);
+    pr_cpu_device_close(device);
+close_model:
+    if (weights)
+        pr_weights_close(weights);
+    pr_model_close(model);
+    return pr_exit_code(status);
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One rank's part of a group: executes plans (runtime/batch/plan.h says how), step by step.
+//
+//   idle: asleep on the control plane until plan n + 1 is there        (all ranks of a group get it)
+//   run:  apply plan -> step -> agree -> report -> step -> agree -> ...  (decoding feeds itself)
+//   agree: the group's ranks take the largest of 2 * plan + "I have work": a newer plan at the leader
+//          makes all switch at the same step boundary; nobody with work makes all go idle.
+//
+// Threads: the program's main thread (it makes all MPI calls). The step itself takes no memory.
+#ifndef PR_LAUNCHER_WORKER_H
+#define PR_LAUNCHER_WORKER_H
+
+#include "comm/control.h"
+#include "comm/group.h"
+#include "comm/kv_transfer.h"
+#include "runtime/model/forward.h"
+
+typedef struct pr_worker pr_worker;
+
+typedef struct pr_worker_params {
+    const pr_model *model;
+    const pr_layout *layout;
+    int32_t group_index, lane;
+    pr_group *group;
+    pr_control *control;
+    pr_kv_transfer *transfer;
+    pr_kv_store *store;
+    const pr_shard *shard;
+    pr_parallel *parallel;
+    int32_t max_num_batched_tokens, max_num_seqs, max_model_len;
+    int32_t timeout_ms;
+} pr_worker_params;
+
+// What one rank did, sent to rank 0 at the end (PR_MESSAGE_COUNTS).
+typedef struct pr_worker_counts {
+    int64_t read_bytes;  // of the weight files
+    int64_t steps, step_ns;
+    int64_t rows;  // tokens computed
+    int64_t reduce_bytes, gather_bytes, dispatch_bytes, combine_bytes, transfer_bytes;
+} pr_worker_counts;
+
+pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker) PR_MUST_CHECK;
+void pr_worker_destroy(pr_worker *worker);
+
+// Until PR_MESSAGE_STOP. On an error rank 0 has been told (PR_MESSAGE_FAULT).
+pr_status pr_worker_run(pr_worker *worker) PR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "runtime/text/normalizer.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "runtime/base/log.h"
+#include "runtime/text/json_field.h"
+#include "runtime/text/pattern.h"
+#include "runtime/text/utf8.h"
+
+typedef enum step_kind { STEP_NFC, STEP_REPLACE, STEP_PREPEND, STEP_STRIP } step_kind;
+
+typedef struct normalizer_step {
+    step_kind kind;
+    pr_pattern *pattern;  // replace
+    char *content;        // replace, prepend
+    size_t content_bytes;
+    bool strip_left, strip_right;
+} normalizer_step;
+
+struct pr_normalizer {
+    pr_byte_buffer step;  // step[steps]
+};
+
+// ---- loading
+
+static pr_status
+load_content(const json_t *json, const char *where, const char *key, normalizer_step *fresh)
+{
+    const char *text;
+    PR_TRY(pr_json_field_string(json, where, key, &text, &fresh->content_bytes));
+    fresh->content = malloc(fresh->content_bytes + 1);
+    if (!fresh->content)
+        return pr_fail(PR_ERR_RESOURCE, "tokenizer: no memory for %s", where);
+    memcpy(fresh->content, text, fresh->content_bytes);
+    return PR_OK;
+}
+
+static pr_status load_step(const json_t *json, const char *type, normalizer_step *fresh)
+{
+    if (strcmp(type, "NFC") == 0) {
+        fresh->kind = STEP_NFC;
+        return PR_OK;
+    }
+    if (strcmp(type, "Prepend") == 0) {
+        fresh->kind = STEP_PREPEND;
+        return load_content(json, "normalizer Prepend", "prepend", fresh);
+    }
+    if (strcmp(type, "Replace") == 0) {
+        fresh->kind = STEP_REPLACE;
+        PR_TRY(load_content(json, "normalizer Replace", "content", fresh));
+        return pr_pattern_parse(json, "normalizer Replace", &fresh->pattern);
+    }
+    if (strcmp(type, "Strip") == 0) {
+        fresh->kind = STEP_STRIP;
+        PR_TRY(pr_json_field_bool(json, "normalizer Strip", "strip_left", &fresh->strip_left));
+        return pr_json_field_bool(json, "normalizer Strip", "strip_right", &fresh->strip_right);
+    }
+    return pr_fail(
+        PR_ERR_UNSUPPORTED,
+        "tokenizer: normalizer '%.100s' is not supported: use NFC, Replace, Prepend, Strip or "
+        "Sequence",
+        type);
+}
+
+static pr_status load(pr_normalizer *normalizer, const json_t *json, int depth)
+{
+    const char *type;
+    PR_TRY(pr_json_field_type(json, "normalizer", &type));
+    if (strcmp(type, "Sequence") == 0) {
+        const json_t *list;
+        PR_TRY(pr_json_field_array(json, "normalizer Sequence", "normalizers", &list));
+        if (depth == PR_JSON_FIELD_MAX_DEPTH)
+            return pr_fail(PR_ERR_FORMAT, "tokenizer: normalizer Sequences are nested too deep");
+        for (size_t i = 0; i < json_array_size(list); i++)
+            PR_TRY(load(normalizer, json_array_get(list, i), depth + 1));
+        return PR_OK;
+    }
+    normalizer_step *fresh = pr_byte_buffer_extend(&normalizer->step, sizeof *fresh);
+    if (!fresh)
+        return pr_byte_buffer_check(&normalizer->step);
+    *fresh = (normalizer_step){0};
+    return load_step(json, type, fresh);
+}
+
+pr_status pr_normalizer_create(const json_t *json, pr_normalizer **normalizer)
+{
+    pr_normalizer *fresh = calloc(1, sizeof *fresh);
+    if (!fresh)
+        return pr_fail(PR_ERR_RESOURCE, "tokenizer: no memory for a normalizer");
+    pr_status status = json && !json_is_null(json) ? load(fresh, json, 0) : PR_OK;
+    if (status != PR_OK) {
+        pr_normalizer_destroy(fresh);
+        return status;
+    }
+    *normalizer = fresh;
+    return PR_OK;
+}
+
+void pr_normalizer_destroy(pr_normalizer *normalizer)
+{
+    if (!normalizer)
+        return;
+    normalizer_step *steps = normalizer->step.data;
+    for (size_t i = 0; i < normalizer->step.size_bytes / sizeof(normalizer_step); i++) {
+        pr_pattern_destroy(steps[i].pattern);
+        free(steps[i].content);
+    }
+    pr_byte_buffer_free(&normalizer->step);
+    free(normalizer);
+}
+
+// ---- applying
+
+// All characters below U+0300 (first byte 0xcc) are their own composition.
+static bool is_plainly_composed(const pr_byte_buffer *text)
+{
+    const uint8_t *bytes = text->data;
+    for (size_t i = 0; i < text->size_bytes; i++) {
+        if (bytes[i] >= 0xcc)
+            return false;
+    }
+    return true;
+}
+
+static pr_status compose(pr_byte_buffer *text)
+{
+    if (is_plainly_composed(text))
+        return PR_OK;
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t size = utf8proc_map(
+        text->data, (utf8proc_ssize_t)text->size_bytes, &composed,
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (size < 0)
+        return pr_fail(
+            PR_ERR_RESOURCE, "tokenizer: NFC of %zu bytes: %s", text->size_bytes,
+            utf8proc_errmsg(size));
+    pr_byte_buffer_clear(text);
+    pr_byte_buffer_append(text, composed, (size_t)size);
+    free(composed);
+    return pr_byte_buffer_check(text);
+}
+
+static pr_status replace(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+{
+    pr_byte_buffer out = {0};
+    pr_pattern_search search;
+    const char *bytes = text->data;
+    size_t copied = 0, start, end;
+    bool found = true;
+    PR_TRY(pr_pattern_search_begin(step->pattern, &search));
+    pr_pattern_search_set(&search, bytes, text->size_bytes);
+    pr_status status = PR_OK;
+    while ((status = pr_pattern_search_next(&search, &found, &start, &end)) == PR_OK && found) {
+        if (start == 0 && end > 0 && step->content_bytes == 0)
+            *start_kept = false;
+        pr_byte_buffer_append(&out, bytes + copied, start - copied);
+        pr_byte_buffer_append(&out, step->content, step->content_bytes);
+        copied = end;
+    }
+    pr_byte_buffer_append(&out, bytes + copied, text->size_bytes - copied);
+    pr_pattern_search_end(&search);
+    if (status == PR_OK)
+        status = pr_byte_buffer_check(&out);
+    pr_byte_buffer_free(status == PR_OK ? text : &out);
+    if (status == PR_OK)
+        *text = out;
+    return status;
+}
+
+static pr_status prepend(const normalizer_step *step, pr_byte_buffer *text)
+{
+    size_t size = text->size_bytes;
+    if (!pr_byte_buffer_extend(text, step->content_bytes))
+        return pr_byte_buffer_check(text);
+    memmove((char *)text->data + step->content_bytes, text->data, size);
+    memcpy(text->data, step->content, step->content_bytes);
+    return PR_OK;
+}
+
+static void strip(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+{
+    char *bytes = text->data;
+    size_t start = 0, end = text->size_bytes;
+    while (step->strip_left && start < end) {
+        size_t next = start;
+        if (!pr_utf8_is_space(pr_utf8_next(bytes, &next)))
+            break;
+        start = next;
+    }
+    while (step->strip_right && end > start) {
+        size_t previous = pr_utf8_previous(bytes, end), at = previous;
+        if (!pr_utf8_is_space(pr_utf8_next(bytes, &at)))
+            break;
+        end = previous;
+    }
+    if (start > 0)
+        *start_kept = false;
+    memmove(bytes, bytes + start, end - start);
+    text->size_bytes = end - start;
+}
+
+static pr_status apply_step(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+{
+    switch (step->kind) {
+    case STEP_NFC:
+        return compose(text);
+    case STEP_REPLACE:
+        return replace(step, text, start_kept);
+    case STEP_PREPEND:
+        return prepend(step, text);
+    case STEP_STRIP:
+        strip(step, text, start_kept);
+        return PR_OK;
+    }
+    return PR_OK;
+}
+
+pr_status
+pr_normalizer_apply(const pr_normalizer *normalizer, pr_byte_buffer *text, bool *start_kept)
+{
+    const normalizer_step *steps = normalizer->step.data;
+    *start_kept = true;
+    for (size_t i = 0; i < normalizer->step.size_bytes / sizeof(normalizer_step); i++) {
+        if (text->size_bytes > 0)  // nothing is done to an empty text, not even Prepend
+            PR_TRY(apply_step(&steps[i], text, start_kept));
+    }
+    return PR_OK;
+}

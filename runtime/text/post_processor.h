@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What is put around an encoded text: the special tokens of a TemplateProcessing (a beginning-of-
+// sequence token, mostly). ByteLevel post-processors only correct offsets, which we do not keep.
+// Threads: immutable once loaded.
+#ifndef PR_RUNTIME_TEXT_POST_PROCESSOR_H
+#define PR_RUNTIME_TEXT_POST_PROCESSOR_H
+
+#include <jansson.h>
+
+#include "runtime/base/status.h"
+#include "runtime/text/byte_buffer.h"
+#include "runtime/text/vocabulary.h"
+
+typedef struct pr_post_processor pr_post_processor;
+
+// json: the "post_processor" of a tokenizer file; NULL or null adds nothing.
+pr_status pr_post_processor_create(
+    const json_t *json,
+    const pr_vocabulary *vocabulary,
+    pr_post_processor **post_processor) PR_MUST_CHECK;
+void pr_post_processor_destroy(pr_post_processor *post_processor);
+
+// Adds one token in front of, or behind, all that is there.
+pr_status
+pr_post_processor_add_front(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
+pr_status
+pr_post_processor_add_back(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
+// As if the file had none.
+void pr_post_processor_clear(pr_post_processor *post_processor);
+
+// token: int32_t[], changed in place.
+pr_status pr_post_processor_apply(const pr_post_processor *post_processor, pr_byte_buffer *token)
+    PR_MUST_CHECK;
+
+#endif

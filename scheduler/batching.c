@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "scheduler/batching.h"
+
+#include "scheduler/placement.h"
+#include "scheduler/transfer.h"
+
+static void start_ready(pr_group_state *group)
+{
+    for (int32_t l = 0; l < group->lanes; l++) {
+        for (int32_t i = 0; i < group->lane[l].sequences; i++) {
+            pr_sequence *sequence = group->lane[l].sequence[i];
+            if (sequence->phase == PR_PHASE_READY) {
+                pr_plan_draft_start(&group->draft, sequence);
+                sequence->phase = PR_PHASE_DECODE;
+            }
+        }
+    }
+}
+
+// Takes blocks away from the last sequence of the lane. False: its KV is on the way here; wait.
+static bool preempt_last(pr_scheduler *scheduler, pr_lane *lane)
+{
+    pr_sequence *victim = lane->sequence[lane->sequences - 1];
+    if (victim->phase == PR_PHASE_HANDOVER)
+        return false;
+    scheduler->counts.preemptions++;
+    pr_scheduler_requeue(scheduler, victim);
+    return true;
+}
+
+// The sequence has used up its blocks and stands still: the next block comes from free ones or from
+// those behind it, in the end from itself. False: the sequence is no longer in the lane.
+static bool unblock(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
+{
+    pr_kv_sequence *kv = pr_sequence_decode_seat(sequence)->kv;
+    while (pr_kv_cache_extend(lane->cache, kv, sequence->tokens) != PR_OK) {
+        if (!preempt_last(scheduler, lane))
+            return true;
+        if (sequence->phase == PR_PHASE_WAITING)
+            return false;
+    }
+    return true;
+}
+
+static void grant_needed(pr_scheduler *scheduler, pr_lane *lane)
+{
+    for (int32_t i = 0; i < lane->sequences; i++) {
+        pr_sequence *sequence = lane->sequence[i];
+        if (!pr_lane_may_decode(lane, sequence))
+            continue;
+        if (sequence->tokens > pr_lane_capacity(pr_sequence_decode_seat(sequence)) &&
+            !unblock(scheduler, lane, sequence))
+            return;
+    }
+}
+
+static int32_t at_most(int32_t value, int32_t maximum) { return value < maximum ? value : maximum; }
+
+// Room for the coming steps, as far as free blocks go. Renewed when half a lease is left, so that the
+// grant is there before the room is used up, and not with every token.
+static void grant_ahead(const pr_scheduler *scheduler, pr_lane *lane)
+{
+    int32_t lease = scheduler->params.lease_steps;
+    for (int32_t i = 0; i < lane->sequences; i++) {
+        pr_sequence *sequence = lane->sequence[i];
+        if (!pr_lane_may_decode(lane, sequence))
+            continue;
+        const pr_seat *seat = pr_sequence_decode_seat(sequence);
+        int32_t limit = pr_sequence_limit(sequence);
+        int32_t capacity = pr_lane_capacity(seat);
+        if (capacity >= at_most(sequence->tokens + lease / 2 + 1, limit))
+            continue;
+        int32_t want = at_most(sequence->tokens + lease + lease / 2, limit);
+        if (pr_kv_cache_extend(lane->cache, seat->kv, want) == PR_OK)
+            continue;
+        if (pr_kv_cache_extend(lane->cache, seat->kv, capacity + 1) != PR_OK)
+            return;
+    }
+}
+
+// Plans the next chunk. The last one of a sequence that will decode elsewhere waits until a decode
+// lane can take it.
+static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
+{
+    int32_t left = sequence->target - sequence->planned;
+    int32_t count = at_most(left, lane->rows);
+    if (count == left) {
+        // A next token that is also the last one needs no decode lane.
+        bool ends = sequence->tokens >= pr_sequence_limit(sequence);
+        if (lane->role == PR_ROLE_MIXED || ends)
+            sequence->phase = PR_PHASE_DECODE;
+        else if (!pr_transfer_begin(scheduler, sequence))
+            return;
+    }
+    pr_plan_draft_chunk(&scheduler->group[lane->group].draft, sequence, count);
+    sequence->planned += count;
+    lane->rows -= count;
+    scheduler->counts.prefill_tokens += count;
+}
+
+static void continue_prefills(pr_scheduler *scheduler, pr_lane *lane)
+{
+    for (int32_t i = 0; i < lane->sequences && lane->rows > 0; i++) {
+        if (lane->sequence[i]->phase == PR_PHASE_PREFILL)
+            plan_chunk(scheduler, lane, lane->sequence[i]);
+    }
+}
+
+// The next choice of a request waits until the first has published the prompt they share.
+static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *sequence)
+{
+    if (sequence->request->sibling_of == sequence->request->id)
+        return false;
+    const pr_sequence *first =
+        pr_sequence_table_find(&scheduler->table, sequence->request->sibling_of);
+    return first && !first->ending && !first->prompt_published;
+}
+
+static pr_status admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
+{
+    pr_kv_copy copy;
+    PR_TRY(pr_lane_seat(
+        lane, sequence, PR_SEAT_COMPUTE, pr_placement_room(sequence), &sequence->cached, &copy));
+    pr_queue_take(&scheduler->queue, sequence);
+    sequence->phase = PR_PHASE_PREFILL;
+    sequence->target = sequence->tokens;
+    sequence->planned = sequence->cached;
+    scheduler->counts.cached_tokens += sequence->cached;
+    pr_plan_draft *draft = &scheduler->group[lane->group].draft;
+    if (copy.from >= 0)
+        pr_plan_draft_copy(draft, lane, &copy);
+    pr_plan_draft_admit(draft, sequence, PR_SEAT_COMPUTE);
+    plan_chunk(scheduler, lane, sequence);
+    return PR_OK;
+}
+
+static bool rows_left(const pr_scheduler *scheduler)
+{
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        const pr_group_state *group = &scheduler->group[g];
+        for (int32_t l = 0; group->open && l < group->lanes; l++) {
+            if (group->role != PR_ROLE_DECODE && group->lane[l].rows > 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+// In order of the queue. The first that fits nowhere ends it, else it could wait for ever; one whose
+// best lane is busy just now is passed over and keeps its turn.
+static void admit_waiting(pr_scheduler *scheduler)
+{
+    pr_sequence *next;
+    for (pr_sequence *at = scheduler->queue.first; at && rows_left(scheduler); at = next) {
+        next = at->queue_next;
+        if (waits_for_sibling(scheduler, at))
+            continue;
+        pr_lane *lane = pr_placement_compute_lane(scheduler, at);
+        if (!lane)
+            return;
+        if (!scheduler->group[lane->group].open || lane->rows == 0)
+            continue;
+        if (admit(scheduler, lane, at) != PR_OK)
+            return;
+    }
+}
+
+// Whether a sequence of the group may decode and, as far as is known, has room for it.
+static bool can_decode(const pr_group_state *group)
+{
+    for (int32_t l = 0; l < group->lanes; l++) {
+        const pr_lane *lane = &group->lane[l];
+        for (int32_t i = 0; i < lane->sequences; i++) {
+            pr_sequence *sequence = lane->sequence[i];
+            if (pr_lane_may_decode(lane, sequence) &&
+                sequence->tokens <= pr_lane_capacity(pr_sequence_decode_seat(sequence)))
+                return true;
+        }
+    }
+    return false;
+}
+
+// Makes the draft a plan if it says something or if the group waits with sequences to decode.
+static void finish_plan(pr_scheduler *scheduler, pr_group_state *group)
+{
+    bool decodes = can_decode(group);
+    pr_plan_draft_finish(&group->draft, group->lane, group->lanes);
+    bool waits = group->done == group->planned;
+    if (pr_plan_draft_empty(&group->draft) && !(waits && decodes))
+        return;
+    pr_plan *plan = &group->draft.plan;
+    plan->number = ++group->planned;
+    plan->max_steps = decodes ? scheduler->params.lease_steps : plan->chunks > 0;
+    group->ready = true;
+}
+
+static void open_group(pr_scheduler *scheduler, pr_group_state *group)
+{
+    group->open = group->planned - group->done < PR_PLANS_AHEAD;
+    if (!group->open)
+        return;
+    // Before the starts: what this round starts it does not preempt.
+    for (int32_t l = 0; l < group->lanes; l++)
+        grant_needed(scheduler, &group->lane[l]);
+    start_ready(group);
+    for (int32_t l = 0; l < group->lanes; l++) {
+        grant_ahead(scheduler, &group->lane[l]);
+        group->lane[l].rows =
+            scheduler->params.max_num_batched_tokens - pr_lane_decoding(&group->lane[l]);
+    }
+}
+
+void pr_batching_round(pr_scheduler *scheduler)
+{
+    for (int32_t g = 0; g < scheduler->groups; g++)
+        open_group(scheduler, &scheduler->group[g]);
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        pr_group_state *group = &scheduler->group[g];
+        for (int32_t l = 0; group->open && l < group->lanes; l++)
+            continue_prefills(scheduler, &group->lane[l]);
+    }
+    admit_waiting(scheduler);
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        if (scheduler->group[g].open)
+            finish_plan(scheduler, &scheduler->group[g]);
+    }
+}

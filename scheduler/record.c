@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "scheduler/record.h"
+
+#include <inttypes.h>
+
+void pr_record_begin(pr_scheduler *scheduler)
+{
+    const pr_scheduler_params *p = &scheduler->params;
+    const pr_layout *layout = p->layout;
+    FILE *out = scheduler->record;
+    fprintf(
+        out, "polyreme-events 1 %d %d %d %d %d %d %d", (int)p->kv_blocks, (int)p->block_tokens,
+        (int)p->max_model_len, (int)p->max_num_batched_tokens, (int)p->max_num_seqs,
+        (int)p->lease_steps, (int)p->prefix_caching);
+    fprintf(
+        out, " %d %d %d", (int)layout->ranks, (int)layout->dedicated_controller,
+        (int)layout->groups);
+    for (int32_t g = 0; g < layout->groups; g++) {
+        const pr_group_layout *group = &layout->group[g];
+        fprintf(
+            out, " %d %d %d %d", (int)group->role, (int)group->first_rank, (int)group->ranks,
+            (int)group->tp);
+    }
+    fputc('\n', out);
+}
+
+// The stream for the next event's line, or NULL.
+static FILE *next_line(pr_scheduler *scheduler)
+{
+    if (scheduler->record && scheduler->record_calls > 0)
+        fprintf(scheduler->record, "next %" PRId64 "\n", scheduler->record_calls);
+    scheduler->record_calls = 0;
+    return scheduler->record;
+}
+
+void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
+{
+    FILE *out = next_line(scheduler);
+    if (!out)
+        return;
+    fprintf(
+        out, "submit %" PRIu64 " %d %" PRIu64 " %" PRIu64 " %d %d %d", request->id,
+        (int)request->priority, request->salt, request->sibling_of, (int)request->sampling.choice,
+        (int)request->sampling.max_tokens, (int)request->prompt_tokens);
+    for (int32_t i = 0; i < request->prompt_tokens; i++)
+        fprintf(out, " %d", (int)request->prompt[i]);
+    fputc('\n', out);
+}
+
+void pr_record_report(pr_scheduler *scheduler, const pr_report *report)
+{
+    FILE *out = next_line(scheduler);
+    if (!out)
+        return;
+    fprintf(
+        out, "report %" PRIu64 " %u %d %d %d %d", report->plan, (unsigned)report->step,
+        (int)report->group, (int)report->lane, (int)report->plan_finished, (int)report->tokens);
+    for (int32_t i = 0; i < report->tokens; i++) {
+        const pr_token_report *t = &report->token[i];
+        fprintf(
+            out, " %" PRIu64 " %u %d %d %d", t->id, (unsigned)t->generation, (int)t->index,
+            (int)t->token, (int)t->finish);
+    }
+    fprintf(out, " %d", (int)report->chunks);
+    for (int32_t i = 0; i < report->chunks; i++) {
+        const pr_chunk_report *c = &report->chunk[i];
+        fprintf(out, " %" PRIu64 " %u %d", c->id, (unsigned)c->generation, (int)c->computed);
+    }
+    fprintf(out, " %d", (int)report->arrivals);
+    for (int32_t i = 0; i < report->arrivals; i++) {
+        const pr_arrival_report *a = &report->arrival[i];
+        fprintf(out, " %" PRIu64 " %u %d", a->id, (unsigned)a->generation, (int)a->intact);
+    }
+    fputc('\n', out);
+}
+
+void pr_record_cancel(pr_scheduler *scheduler, uint64_t id)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "cancel %" PRIu64 "\n", id);
+}
+
+void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "advance %" PRId64 "\n", now_ns);
+}
+
+void pr_record_next(pr_scheduler *scheduler) { scheduler->record_calls++; }
+
+void pr_record_end(pr_scheduler *scheduler)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "hash %016" PRIx64 "\n", scheduler->hash);
+}

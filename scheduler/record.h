@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Writes the events of a scheduler as text, one line each; replay.h reads them.
+//
+//   polyreme-events 1 <parameters> <layout>          the first line
+//   submit <id> <priority> <salt> <sibling> <choice> <max_tokens> <n> <n prompt tokens>
+//   report <plan> <step> <group> <lane> <finished> <tokens> {<id> <generation> <index> <token> <finish>}
+//          <chunks> {<id> <generation> <computed>} <arrivals> {<id> <generation> <intact>}
+//   cancel <id>
+//   advance <ns>
+//   next <calls>                                     calls of next since the line before
+//   hash <decisions>                                 the last line: what a replay must come to
+//
+// Sampling parameters and prompts' meaning are not in it, only what decisions depend on.
+#ifndef PR_SCHEDULER_RECORD_H
+#define PR_SCHEDULER_RECORD_H
+
+#include "scheduler/scheduler_state.h"
+
+// All: no effect while the scheduler does not record.
+void pr_record_begin(pr_scheduler *scheduler);
+void pr_record_submit(pr_scheduler *scheduler, const pr_request *request);
+void pr_record_report(pr_scheduler *scheduler, const pr_report *report);
+void pr_record_cancel(pr_scheduler *scheduler, uint64_t id);
+void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns);
+void pr_record_next(pr_scheduler *scheduler);
+void pr_record_end(pr_scheduler *scheduler);
+
+#endif

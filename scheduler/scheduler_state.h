@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the scheduler's rooms share. Nobody outside this folder includes it.
+#ifndef PR_SCHEDULER_SCHEDULER_STATE_H
+#define PR_SCHEDULER_SCHEDULER_STATE_H
+
+#include <stdio.h>
+
+#include "scheduler/lane.h"
+#include "scheduler/plan_draft.h"
+#include "scheduler/queue.h"
+#include "scheduler/scheduler.h"
+
+enum {
+    PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
+    PR_MAX_LEASE_STEPS = 65536,
+    PR_HANDOVER_TAGS = 32768,
+    PR_HANDOVERS_LOST = 8,  // so many damaged handovers of one request: it is rejected
+};
+
+typedef struct pr_group_state {
+    pr_role role;
+    int32_t lanes;
+    pr_lane *lane;     // [lanes]
+    uint64_t planned;  // number of the last plan
+    uint64_t done;     // number of the last plan that is known to have ended
+    bool open;         // takes part in this round
+    bool ready;        // the draft is a finished plan, to be returned by next
+    pr_plan_draft draft;
+} pr_group_state;
+
+// A token or rejection to be returned by next.
+typedef struct pr_outcome {
+    bool cancelled;
+    const char *reason;  // NULL: a token
+    pr_token_report token;
+    pr_logprob top[PR_MAX_TOP_LOGPROBS];
+} pr_outcome;
+
+// First in, first out. Bounded: a group makes no new plan before all outcomes are out, so it holds
+// no more than what the unfinished plans of all seats can bring.
+typedef struct pr_outcome_ring {
+    int32_t capacity, first, outcomes;
+    int32_t most_tokens;  // of capacity; the rest is for rejections
+    pr_outcome *outcome;  // [capacity]
+} pr_outcome_ring;
+
+struct pr_scheduler {
+    pr_scheduler_params params;
+    int32_t seats;  // of one lane
+    int32_t groups;
+    pr_group_state *group;  // [groups]
+    pr_queue queue;
+    pr_sequence_table table;
+    pr_outcome_ring ring;
+    pr_group_state *sent;  // its plan was returned last; its draft is cleared by the next call
+    int64_t arrivals;
+    int32_t next_tag;
+    uint64_t tag_used[PR_HANDOVER_TAGS / 64];
+    bool changed;  // an event came since the last round
+    int64_t now_ns;
+    uint64_t hash;
+    pr_scheduler_counts counts;
+    FILE *record;
+    int64_t record_calls;  // calls of next since the last recorded event
+};
+
+// Gives back the sequence's seats and memory; its worker has dropped it by itself.
+void pr_scheduler_finish(pr_scheduler *scheduler, pr_sequence *sequence);
+
+// The same, and drops it where a worker still has it.
+void pr_scheduler_forget(pr_scheduler *scheduler, pr_sequence *sequence);
+
+// Takes the seats away and puts the sequence back into the queue.
+void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence);
+
+// Drops it in the group of the seat with the next plan, and gives the seat back.
+void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat);
+
+// Adds a decision for next; reason NULL: the token.
+void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason);
+
+#endif

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One request on its way: its tokens so far, where it sits, how far its prefill is. And the table
+// that finds it by id.
+//
+//   token:  [ prompt ............ | outputs known ... | not yet ]      planned: chunks sent up to here
+//   seat[COMPUTE]: the lane that prefills it (a mixed lane also decodes it)
+//   seat[DECODE]:  the lane of a decode group that gets or has its KV
+//
+// Order everywhere: lower priority number first, then first come.
+// Memory: one allocation per sequence and one for its tokens, both at submit. Threads: one.
+#ifndef PR_SCHEDULER_SEQUENCE_H
+#define PR_SCHEDULER_SEQUENCE_H
+
+#include "runtime/batch/request.h"
+#include "runtime/cache/kv_cache.h"
+
+struct pr_lane;
+
+typedef enum pr_phase {
+    PR_PHASE_WAITING,   // in the queue, no seat
+    PR_PHASE_PREFILL,   // chunks left to plan
+    PR_PHASE_HANDOVER,  // last chunk planned, KV moves to seat[DECODE]
+    PR_PHASE_READY,     // KV is there and the first token known: start with the next plan
+    PR_PHASE_DECODE,    // last chunk planned or started: the worker decodes it by itself
+} pr_phase;
+
+enum { PR_SEAT_COMPUTE, PR_SEAT_DECODE, PR_SEATS };
+
+typedef struct pr_seat {
+    struct pr_lane *lane;  // NULL: none
+    pr_kv_sequence *kv;
+    int32_t blocks_told;  // length of the block table as the worker knows it
+} pr_seat;
+
+typedef struct pr_sequence {
+    pr_request *request;  // owned
+    int32_t *token;       // [prompt_tokens + max_tokens]
+    int32_t tokens;       // known: prompt and outputs
+    int64_t arrival;      // number of its submit
+    pr_phase phase;
+    uint32_t generation;  // grows when the sequence loses its seats
+    int32_t cached;       // leading tokens found in the prefix cache at admission
+    int32_t target;       // tokens to compute before it decodes
+    int32_t planned;      // of these, sent as chunks
+    bool prompt_published;
+    bool ending;   // nobody wants more tokens, but a handover is still in flight
+    bool refused;  // found no decode lane for its last chunk
+    pr_seat seat[PR_SEATS];
+
+    int32_t tag;             // of the handover in flight
+    int32_t arrivals;        // target ranks that reported
+    int32_t handovers_lost;  // damaged in all
+    bool damaged;
+    bool first_token_known;
+
+    struct pr_sequence *queue_prev, *queue_next;  // queue.h
+    struct pr_sequence *table_next;
+} pr_sequence;
+
+// The copy of the request's prompt is in `token`; the request is taken on success.
+pr_status
+pr_sequence_create(pr_request *request, int64_t arrival, pr_sequence **sequence) PR_MUST_CHECK;
+void pr_sequence_destroy(pr_sequence *sequence);
+
+static inline int32_t pr_sequence_outputs(const pr_sequence *sequence)
+{
+    return sequence->tokens - sequence->request->prompt_tokens;
+}
+
+// KV entries it can ever need: the last output is never fed.
+static inline int32_t pr_sequence_limit(const pr_sequence *sequence)
+{
+    return sequence->request->prompt_tokens + sequence->request->sampling.max_tokens - 1;
+}
+
+bool pr_sequence_before(const pr_sequence *a, const pr_sequence *b);
+
+// The seat in which it decodes.
+pr_seat *pr_sequence_decode_seat(pr_sequence *sequence);
+
+typedef struct pr_sequence_table {
+    int32_t sequences, buckets;  // buckets: power of two
+    pr_sequence **bucket;
+} pr_sequence_table;
+
+pr_status pr_sequence_table_create(pr_sequence_table *table) PR_MUST_CHECK;
+void pr_sequence_table_destroy(pr_sequence_table *table);  // and every sequence in it
+pr_status pr_sequence_table_add(pr_sequence_table *table, pr_sequence *sequence) PR_MUST_CHECK;
+void pr_sequence_table_remove(pr_sequence_table *table, pr_sequence *sequence);
+pr_sequence *pr_sequence_table_find(const pr_sequence_table *table, uint64_t id);
+
+#endif

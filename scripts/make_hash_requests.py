@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Writes tests/data/requests/layout_hash.jsonl: the requests of the layout hash test.
+
+Shared prefixes, prompts from one token to several blocks of 16, greedy and seeded sampling, every
+sampling parameter, n > 1, stops, token-id prompts, logprobs. Seeded; needs only the standard library.
+"""
+import json
+import random
+import sys
+
+STORY = ("In the beginning was a small boat with many oars, and the rowers came from far towns. "
+         "Each of them kept the stroke by the same drum, and none asked who sat where. ")
+
+
+def body_for(index, draw):
+    prefix = STORY[: draw.choice([0, 16, 16, 33, 48, 64, 64, 100])]
+    prompt = prefix + draw.choice(["And", "The king", "He said", " of the land", "x", "Many ranks, one stroke"])
+    body = {"prompt": prompt, "max_tokens": draw.choice([1, 4, 9, 16, 24, 60]), "ignore_eos": True}
+    if index % 6 == 5:
+        body["prompt"] = [draw.randrange(1, 250) for _ in range(draw.choice([1, 2, 15, 16, 17, 31, 32, 33, 80]))]
+    if index % 2 == 0:
+        body["temperature"] = 0
+    else:
+        body.update(temperature=draw.choice([0.5, 0.9, 1.3]), seed=draw.randrange(1 << 40))
+    if index % 3 == 0:
+        body["logprobs"] = draw.choice([0, 1, 5])
+    extras = [{}, {"top_k": 20}, {"top_p": 0.8}, {"min_p": 0.05}, {"repetition_penalty": 1.3},
+              {"presence_penalty": 0.7, "frequency_penalty": 0.4}, {"logit_bias": {"101": 5, "32": -3}},
+              {"stop": ["e", "th"]}, {"n": 2}, {"ignore_eos": False, "min_tokens": 1}]
+    body.update(extras[index % len(extras)])
+    return body
+
+
+def main():
+    draw = random.Random(20261123)
+    out = open(sys.argv[1] if len(sys.argv) > 1 else "tests/data/requests/layout_hash.jsonl", "w")
+    for index in range(72):
+        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": "/v1/completions",
+                "body": body_for(index, draw)}
+        out.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+main()

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# timeout: 120
+# Skipped (77) where clang-format 14 is missing.
+cd "$POLYREME_SOURCE" && exec bash scripts/check_format

@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# One hash: the same 72 requests on every layout give the same bytes, logprobs included.
+# timeout: 900
+# A row is: ranks, flags. The first row of each model is the reference (one process).
+set -u
+polyreme=$POLYREME_BUILD/polyreme
+requests=$POLYREME_SOURCE/tests/data/requests/layout_hash.jsonl
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+common_rows() {
+    cat <<'ROWS'
+1 --cpu-isa auto
+1 --cpu-isa reference
+1 --max-num-batched-tokens 16 --max-num-seqs 16
+1 --max-num-batched-tokens 64 --max-num-seqs 4
+1 --max-num-batched-tokens 256 --no-enable-prefix-caching
+1 --kv-blocks 16 --max-num-seqs 8
+1 --shuffle-seed 7
+1 --block-size 32
+2 --mixed 1x2
+2 --mixed 1x2:tp=2
+2 --prefill 1x1 --decode 1x1
+3 --mixed 1x3
+3 --prefill 1x1 --decode 1x2:tp=2 --max-num-batched-tokens 64
+3 --dedicated-controller --mixed 1x2
+4 --mixed 1x4:tp=4
+4 --mixed 2x2:tp=2 --no-enable-prefix-caching
+4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 20 --max-num-seqs 8
+4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3
+5 --mixed 1x5 --max-num-batched-tokens 16 --max-num-seqs 16
+5 --prefill 1x1 --decode 1x4:tp=4
+8 --mixed 1x8:tp=4 --shuffle-seed 11
+8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
+ROWS
+}
+
+run_row() { # model ranks flags -> hash
+    local model=$1 ranks=$2 out=$work/out.jsonl
+    shift 2
+    local launch=()
+    [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
+    rm -f "$out"
+    if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --max-model-len 256 \
+        "$@" < /dev/null > "$work/log" 2>&1; then
+        tail -n 20 "$work/log" >&2
+        echo failed
+        return
+    fi
+    [ "$(wc -l < "$out")" = "$(wc -l < "$requests")" ] || { echo incomplete; return; }
+    grep -q '"status_code":4' "$out" && { echo refused; return; }
+    sort "$out" | sha256sum | cut -c1-16
+}
+
+for model in models/demo tests/data/models/llama-tiny tests/data/models/mixtral-tiny; do
+    printf '%s\n' "$model"
+    expected=
+    while read -r ranks flags; do
+        # shellcheck disable=SC2086
+        hash=$(run_row "$POLYREME_SOURCE/$model" "$ranks" $flags)
+        expected=${expected:-$hash}
+        verdict=same
+        if [ "$hash" != "$expected" ] || [ ${#hash} -ne 16 ]; then
+            verdict=DIFFERENT
+            failures=$((failures + 1))
+        fi
+        preempted=$(sed -n 's/.* \([0-9]*\) preemptions.*/\1/p' "$work/log")
+        printf '  %-9s %s  ranks %s  %-70s preemptions %s\n' \
+            "$verdict" "$hash" "$ranks" "$flags" "${preempted:-?}"
+    done < <(common_rows)
+done
+[ "$failures" -eq 0 ] && echo "one hash per model on every layout" || echo "$failures rows differ"
+exit "$((failures > 0))"

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A whole run of the scheduler against simulated workers (sim_worker.h): random requests, random
+// interleaving of plan delivery, steps, reports, handovers and cancels. What can happen next is one
+// of a list of actions; when none is left and requests are unfinished, the scheduler has hung.
+#ifndef PR_TESTS_SIM_RUN_H
+#define PR_TESTS_SIM_RUN_H
+
+#include "sim_worker.h"
+
+typedef struct sim_config {
+    uint64_t seed;
+    const char *layout;  // "mixed 1x4:2 prefill 1x2:2": role, groups x ranks : tp
+    int32_t kv_blocks, block_tokens, max_model_len, budget, max_seqs, lease;
+    int32_t requests;
+    int32_t max_prompt, max_tokens;
+    int32_t cancel_percent, damage_percent, priorities, siblings;
+    bool prefix_caching;
+    bool prompt_delivery;  // messages are always faster than steps
+    FILE *record;
+} sim_config;
+
+typedef struct sim_result {
+    uint64_t hash;
+    int64_t steps, stalls, rows, cancelled, stopped, rejected;
+    pr_scheduler_counts counts;
+} sim_result;
+
+typedef struct sim_client {
+    bool done, cancelled;
+    int32_t next_index, max_tokens, choice;
+} sim_client;
+
+typedef struct sim_run {
+    const sim_config *config;
+    pr_layout layout;
+    pr_scheduler_params params;
+    pr_scheduler *scheduler;
+    sim_world *world;
+    sim_client *client;  // [requests + 1], by id
+    int32_t submitted;
+    sim_result result;
+} sim_run;
+
+static inline void sim_parse_layout(const char *text, pr_layout *layout)
+{
+    char role[16];
+    int groups, ranks, tp, used;
+    memset(layout, 0, sizeof *layout);
+    while (sscanf(text, " %15s %dx%d:%d%n", role, &groups, &ranks, &tp, &used) == 4) {
+        text += used;
+        for (int i = 0; i < groups; i++) {
+            layout->group[layout->groups++] = (pr_group_layout){
+                .role = role[0] == 'm'   ? PR_ROLE_MIXED
+                        : role[0] == 'p' ? PR_ROLE_PREFILL
+                                         : PR_ROLE_DECODE,
+                .first_rank = layout->ranks,
+                .ranks = ranks,
+                .tp = tp,
+            };
+            layout->ranks += ranks;
+        }
+    }
+}
+
+static inline pr_request *sim_make_request(sim_run *run, uint64_t id)
+{
+    sim_world *world = run->world;
+    const sim_config *config = run->config;
+    pr_request *request = calloc(1, sizeof *request);
+    request->id = id;
+    request->sibling_of = id;
+    request->salt = sim_random(world, 8) == 0;
+    request->priority = config->priorities ? (int32_t)sim_random(world, config->priorities) : 0;
+    request->sampling.max_tokens = 1 + (int32_t)sim_random(world, config->max_tokens);
+    request->sampling.top_logprobs = -1;
+    request->prompt_tokens = 1 + (int32_t)sim_random(world, config->max_prompt);
+    request->prompt = malloc((size_t)request->prompt_tokens * sizeof(int32_t));
+    // A prefix that some others have too, then a tail of its own.
+    int32_t family = (int32_t)sim_random(world, 4);
+    int32_t shared = (int32_t)sim_random(world, (uint32_t)request->prompt_tokens + 1);
+    for (int32_t i = 0; i < request->prompt_tokens; i++)
+        request->prompt[i] = i < shared ? family * 10 + i % 10 : (int32_t)sim_random(world, 1000);
+    return request;
+}
+
+static inline void sim_submit_one(sim_run *run, pr_request *request)
+{
+    sim_client *client = &run->client[request->id];
+    if (pr_scheduler_submit(run->scheduler, request) != PR_OK) {
+        client->done = true;
+        run->result.rejected++;
+        free(request->prompt);
+        free(request);
+        return;
+    }
+    SIM_ASSERT(request->prompt_tokens + request->sampling.max_tokens <= run->params.max_model_len);
+    client->max_tokens = request->sampling.max_tokens;
+    client->choice = request->sampling.choice;
+}
+
+static inline void sim_submit(sim_run *run)
+{
+    pr_request *first = sim_make_request(run, (uint64_t)run->submitted++);
+    int32_t siblings = 0;
+    if (run->config->siblings)
+        siblings = (int32_t)sim_random(run->world, (uint32_t)run->config->siblings + 1);
+    for (int32_t c = 1; c <= siblings && run->submitted < run->config->requests; c++) {
+        pr_request *next = calloc(1, sizeof *next);
+        *next = *first;
+        next->id = (uint64_t)run->submitted++;
+        next->sampling.choice = c;
+        next->prompt = sim_copy(first->prompt, first->prompt_tokens, sizeof(int32_t));
+        // Half of them come before the one they wait for.
+        sim_submit_one(run, next);
+    }
+    sim_submit_one(run, first);
+}
+
+static inline void sim_take_token(sim_run *run, const pr_token_report *token)
+{
+    sim_client *client = &run->client[token->id];
+    SIM_ASSERT(!client->done && !client->cancelled);
+    SIM_ASSERT(token->index == client->next_index);
+    SIM_ASSERT(token->token == sim_token(token->id, client->choice, token->index));
+    SIM_ASSERT(token->finish == sim_finish(token->token, token->index, client->max_tokens));
+    client->next_index++;
+    client->done = token->finish != PR_FINISH_NONE;
+    run->result.stopped += token->finish == PR_FINISH_STOP;
+}
+
+static inline void sim_drain(sim_run *run)
+{
+    pr_decision decision;
+    for (;;) {
+        pr_scheduler_next(run->scheduler, &decision);
+        if (decision.kind == PR_DECISION_NONE)
+            return;
+        if (decision.kind == PR_DECISION_TOKEN) {
+            sim_take_token(run, decision.token);
+        } else if (decision.kind == PR_DECISION_REJECTED) {
+            SIM_ASSERT(decision.reason);
+            run->client[decision.id].done = true;
+            run->result.rejected++;
+        } else {
+            sim_group *group = &run->world->group[decision.plan->group];
+            int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
+            SIM_ASSERT(unfinished < SIM_PLANS);
+            group->wire[group->wires++] = sim_plan_copy(decision.plan);
+        }
+    }
+}
+
+// Actions. A number each: 0 submit, 1 cancel, then per group wire and step, per rank its report,
+// then handovers.
+enum { SIM_SUBMIT, SIM_CANCEL, SIM_WIRE, SIM_STEP, SIM_REPORT, SIM_KV };
+
+typedef struct sim_action {
+    int32_t kind, number;
+    sim_handover *handover;
+} sim_action;
+
+static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
+{
+    sim_world *world = run->world;
+    int32_t n = 0;
+    if (run->submitted < run->config->requests)
+        action[n++] = (sim_action){.kind = SIM_SUBMIT};
+    if (run->submitted > 0 && sim_random(world, 1000) < (uint32_t)run->config->cancel_percent)
+        action[n++] = (sim_action){.kind = SIM_CANCEL};
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        if (world->group[g].wires > 0)
+            action[n++] = (sim_action){.kind = SIM_WIRE, .number = g};
+    }
+    for (int32_t r = 0; r < run->layout.ranks; r++) {
+        if (world->fifo[r])
+            action[n++] = (sim_action){.kind = SIM_REPORT, .number = r};
+    }
+    for (sim_handover *at = world->handovers; at; at = at->next) {
+        if (at->sent && at->expected)
+            action[n++] = (sim_action){.kind = SIM_KV, .handover = at};
+    }
+    if (run->config->prompt_delivery && n > 0)
+        return n;
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        if (sim_group_can_act(world, g))
+            action[n++] = (sim_action){.kind = SIM_STEP, .number = g};
+    }
+    return n;
+}
+
+static inline void sim_deliver_report(sim_run *run, int32_t rank)
+{
+    sim_report *report = run->world->fifo[rank];
+    run->world->fifo[rank] = report->next;
+    pr_scheduler_report(run->scheduler, &report->report);
+    free(report->token);
+    free(report->chunk);
+    free(report->arrival);
+    free(report);
+}
+
+static inline void sim_cancel(sim_run *run)
+{
+    uint64_t id = sim_random(run->world, (uint32_t)run->submitted);
+    sim_client *client = &run->client[id];
+    pr_scheduler_cancel(run->scheduler, id);
+    if (!client->done && !client->cancelled) {
+        client->cancelled = true;
+        run->result.cancelled++;
+    }
+}
+
+static inline void sim_act(sim_run *run, const sim_action *action)
+{
+    sim_world *world = run->world;
+    sim_group *group = &world->group[action->number];
+    switch (action->kind) {
+    case SIM_SUBMIT:
+        sim_submit(run);
+        break;
+    case SIM_CANCEL:
+        sim_cancel(run);
+        break;
+    case SIM_WIRE:
+        group->inbox[group->inboxes++] = group->wire[0];
+        group->wire[0] = group->wire[1];
+        group->wires--;
+        break;
+    case SIM_STEP:
+        sim_group_act(world, action->number);
+        break;
+    case SIM_REPORT:
+        sim_deliver_report(run, action->number);
+        break;
+    default:
+        sim_deliver_kv(
+            world, action->handover,
+            sim_random(world, 100) >= (uint32_t)run->config->damage_percent);
+    }
+}
+
+static inline void sim_loop(sim_run *run)
+{
+    sim_action action[4096];
+    for (int64_t turn = 0;; turn++) {
+        SIM_ASSERT(turn < 4000000);
+        int32_t n = sim_list_actions(run, action);
+        if (n == 0) {
+            uint64_t hash = pr_scheduler_hash(run->scheduler);
+            sim_drain(run);
+            pr_scheduler_check(run->scheduler);
+            if (hash == pr_scheduler_hash(run->scheduler))
+                return;
+            continue;
+        }
+        sim_act(run, &action[sim_random(run->world, (uint32_t)n)]);
+        pr_scheduler_check(run->scheduler);
+        if (run->config->prompt_delivery || sim_random(run->world, 3) > 0)
+            sim_drain(run);
+        pr_scheduler_check(run->scheduler);
+    }
+}
+
+static inline sim_result sim_run_all(const sim_config *config)
+{
+    sim_run run = {.config = config};
+    sim_parse_layout(config->layout, &run.layout);
+    run.params = (pr_scheduler_params){
+        .layout = &run.layout,
+        .kv_blocks = config->kv_blocks,
+        .block_tokens = config->block_tokens,
+        .max_model_len = config->max_model_len,
+        .max_num_batched_tokens = config->budget,
+        .max_num_seqs = config->max_seqs,
+        .lease_steps = config->lease,
+        .prefix_caching = config->prefix_caching,
+    };
+    SIM_ASSERT(pr_scheduler_create(&run.params, &run.scheduler) == PR_OK);
+    if (config->record)
+        pr_scheduler_record(run.scheduler, config->record);
+    run.world = sim_world_create(&run.params, config->seed);
+    run.client = calloc((size_t)config->requests + 1, sizeof *run.client);
+    sim_loop(&run);
+    SIM_ASSERT(run.submitted == config->requests);
+    for (int32_t i = 0; i < config->requests; i++)
+        SIM_ASSERT(run.client[i].done || run.client[i].cancelled);
+    SIM_ASSERT(pr_scheduler_unfinished(run.scheduler) == 0);
+    SIM_ASSERT(pr_scheduler_waiting(run.scheduler) == 0);
+    run.result.hash = pr_scheduler_hash(run.scheduler);
+    run.result.steps = run.world->steps;
+    run.result.stalls = run.world->stalls;
+    run.result.rows = run.world->rows;
+    pr_scheduler_count(run.scheduler, &run.result.counts);
+    sim_world_destroy(run.world);
+    pr_scheduler_destroy(run.scheduler);
+    free(run.client);
+    return run.result;
+}
+
+#endif
