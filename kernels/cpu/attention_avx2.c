@@ -14,70 +14,73 @@ enum { MAX_QUERIES = 4 };
 typedef struct queries {
     const pr_attention_args *args;
     const pr_segment *segment;
-    int32_t kv_head, first;
+    int32_t kv_head;
     size_t page_elements;
+    size_t row[MAX_QUERIES];         // elements before its row in q and out
+    int32_t positions[MAX_QUERIES];  // how many it sees, ascending
     float maximum[MAX_QUERIES], sum[MAX_QUERIES];
     float p[MAX_QUERIES][PR_TILE], rescale[MAX_QUERIES];
 } queries;
 
-PR_INLINE int32_t heads_per_kv(const pr_attention_args *args)
+// Takes query `number` as the i-th and sets its state to "nothing seen".
+PR_INLINE void begin_query(queries *q, int i, int32_t number)
 {
-    return args->query_heads / args->kv_heads;
-}
-
-// Elements before query i's row in q and out.
-PR_INLINE size_t row_of(const queries *q, int i)
-{
-    int32_t group = heads_per_kv(q->args), number = q->first + i;
+    int32_t group = q->args->query_heads / q->args->kv_heads;
     size_t row = (size_t)(q->segment->first_row + number / group);
-    size_t head = (size_t)(q->kv_head * group + number % group);
-    return (row * (size_t)q->args->query_heads + head) * (size_t)q->args->head_size;
+    size_t head = (size_t)(q->kv_head * group + number % group), d = (size_t)q->args->head_size;
+    q->row[i] = (row * (size_t)q->args->query_heads + head) * d;
+    q->positions[i] = q->segment->start_position + number / group + 1;
+    q->maximum[i] = -INFINITY;
+    q->sum[i] = 0.0f;
+    memset(q->args->out + q->row[i], 0, d * sizeof(float));
 }
 
-// Positions that query i sees.
-PR_INLINE int32_t positions_of(const queries *q, int i)
-{
-    return q->segment->start_position + (q->first + i) / heads_per_kv(q->args) + 1;
-}
-
-PR_INLINE void
-score(const queries *q, size_t tile, int n, pr_dtype dtype, __m256 scores[MAX_QUERIES][2])
+// Scores of the tile's positions, before scaling, to p.
+PR_INLINE void score(queries *q, size_t tile, int n, pr_dtype dtype)
 {
     const float *row[MAX_QUERIES];
+    __m256 low[MAX_QUERIES], high[MAX_QUERIES];
+    const void *pages = q->args->k_pages;
+    size_t d = (size_t)q->args->head_size;
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-        row[i] = q->args->q + row_of(q, i);
-        scores[i][0] = _mm256_setzero_ps();
-        scores[i][1] = _mm256_setzero_ps();
+        row[i] = q->args->q + q->row[i];
+        low[i] = _mm256_setzero_ps();
+        high[i] = _mm256_setzero_ps();
     }
-    for (int32_t e = 0; e < q->args->head_size; e++) {
-        __m256 low = pr_load8(dtype, q->args->k_pages, tile + (size_t)e * PR_TILE);
-        __m256 high = pr_load8(dtype, q->args->k_pages, tile + (size_t)e * PR_TILE + 8);
+    for (size_t e = 0; e < d; e++) {
+        __m256 k_low = pr_load8(dtype, pages, tile + e * PR_TILE);
+        __m256 k_high = pr_load8(dtype, pages, tile + e * PR_TILE + 8);
 #pragma GCC unroll 4
         for (int i = 0; i < n; i++) {
             __m256 one = _mm256_set1_ps(row[i][e]);
-            scores[i][0] = _mm256_fmadd_ps(one, low, scores[i][0]);
-            scores[i][1] = _mm256_fmadd_ps(one, high, scores[i][1]);
+            low[i] = _mm256_fmadd_ps(one, k_low, low[i]);
+            high[i] = _mm256_fmadd_ps(one, k_high, high[i]);
         }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        _mm256_storeu_ps(q->p[i], low[i]);
+        _mm256_storeu_ps(q->p[i] + 8, high[i]);
     }
 }
 
-// Scores of query i become p and rescale; maximum and sum move on.
-PR_INLINE void weigh(queries *q, int i, const __m256 scores[2], int32_t count)
+// Scores of query i become its p and rescale; maximum and sum move on.
+PR_INLINE void weigh(queries *q, int i, int32_t count)
 {
-    float *p = q->p[i], maximum = q->maximum[i], sum;
+    float *p = q->p[i], maximum = q->maximum[i];
     __m256 scale = _mm256_set1_ps(q->args->scale);
-    _mm256_storeu_ps(p, _mm256_mul_ps(scale, scores[0]));
-    _mm256_storeu_ps(p + 8, _mm256_mul_ps(scale, scores[1]));
+    for (int half = 0; half < PR_TILE; half += 8)
+        _mm256_storeu_ps(p + half, _mm256_mul_ps(scale, _mm256_loadu_ps(p + half)));
     for (int32_t j = 0; j < count; j++)
         maximum = p[j] > maximum ? p[j] : maximum;
+    for (int half = 0; half < PR_TILE; half += 8) {
+        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(p + half), _mm256_set1_ps(maximum));
+        _mm256_storeu_ps(p + half, pr_exp8(shifted));
+    }
     q->rescale[i] = pr_exp(q->maximum[i] - maximum);
     q->maximum[i] = maximum;
-    for (int half = 0; half < 2; half++) {
-        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(p + 8 * half), _mm256_set1_ps(maximum));
-        _mm256_storeu_ps(p + 8 * half, pr_exp8(shifted));
-    }
-    sum = q->sum[i] * q->rescale[i];
+    float sum = q->sum[i] * q->rescale[i];
     for (int32_t j = 0; j < count; j++)
         sum += p[j];
     q->sum[i] = sum;
@@ -87,7 +90,7 @@ PR_INLINE void weigh(queries *q, int i, const __m256 scores[2], int32_t count)
 PR_INLINE void
 gather(const queries *q, int i, size_t tile, int32_t count, int32_t e, int vectors, pr_dtype dtype)
 {
-    float *out = q->args->out + row_of(q, i) + e;
+    float *out = q->args->out + q->row[i] + e;
     size_t d = (size_t)q->args->head_size;
     __m256 o[8], rescale = _mm256_set1_ps(q->rescale[i]);
 #pragma GCC unroll 8
@@ -114,7 +117,7 @@ PR_INLINE void gather_head(const queries *q, int i, size_t tile, int32_t count, 
         gather(q, i, tile, count, e, 8, dtype);
     for (; e + PR_WIDTH <= d; e += PR_WIDTH)
         gather(q, i, tile, count, e, 1, dtype);
-    float *out = q->args->out + row_of(q, i);
+    float *out = q->args->out + q->row[i];
     for (; e < d; e++) {
         float o = out[e] * q->rescale[i];
         for (int32_t j = 0; j < count; j++) {
@@ -125,33 +128,28 @@ PR_INLINE void gather_head(const queries *q, int i, size_t tile, int32_t count, 
     }
 }
 
-// n and dtype are constants at every call.
-PR_INLINE void attend(queries *q, int n, pr_dtype dtype)
+// Queries first_query .. first_query + n - 1. n and dtype are constants at every call.
+PR_INLINE void attend(queries *q, int32_t first_query, int n, pr_dtype dtype)
 {
     int32_t d = q->args->head_size, b = q->args->block_tokens;
-    for (int i = 0; i < n; i++) {
-        q->maximum[i] = -INFINITY;
-        q->sum[i] = 0.0f;
-        memset(q->args->out + row_of(q, i), 0, (size_t)d * sizeof(float));
-    }
-    int32_t positions = positions_of(q, n - 1);  // the last row sees most
+    for (int i = 0; i < n; i++)
+        begin_query(q, i, first_query + i);
+    int32_t positions = q->positions[n - 1];  // the last row sees most
     for (int32_t first = 0; first < positions; first += PR_TILE) {
         size_t tile = (size_t)q->segment->block[first / b] * q->page_elements +
                       pr_tile_offset(first / PR_TILE, q->kv_head, d, b);
-        __m256 scores[MAX_QUERIES][2];
-        score(q, tile, n, dtype, scores);
-#pragma GCC unroll 4
+        score(q, tile, n, dtype);
         for (int i = 0; i < n; i++) {
-            int32_t seen = positions_of(q, i) - first;
+            int32_t seen = q->positions[i] - first;
             if (seen <= 0)
                 continue;
             int32_t count = seen < PR_TILE ? seen : PR_TILE;
-            weigh(q, i, scores[i], count);
+            weigh(q, i, count);
             gather_head(q, i, tile, count, dtype);
         }
     }
     for (int i = 0; i < n; i++) {
-        float inverse = 1.0f / q->sum[i], *out = q->args->out + row_of(q, i);
+        float inverse = 1.0f / q->sum[i], *out = q->args->out + q->row[i];
         for (int32_t e = 0; e < d; e++)
             out[e] *= inverse;
     }
@@ -159,16 +157,13 @@ PR_INLINE void attend(queries *q, int n, pr_dtype dtype)
 
 PR_INLINE void attend_kv_head(queries *q, pr_dtype dtype)
 {
-    int32_t all = q->segment->rows * heads_per_kv(q->args), n;
-    for (q->first = 0; q->first < all; q->first += n) {
-        int32_t left = all - q->first;
-        if (left >= 4)
-            attend(q, n = 4, dtype);
-        else if (left >= 2)
-            attend(q, n = 2, dtype);
-        else
-            attend(q, n = 1, dtype);
-    }
+    int32_t left = q->segment->rows * (q->args->query_heads / q->args->kv_heads), first = 0;
+    for (; left >= 4; left -= 4, first += 4)
+        attend(q, first, 4, dtype);
+    if (left & 2)
+        attend(q, first, 2, dtype), first += 2;
+    if (left & 1)
+        attend(q, first, 1, dtype);
 }
 
 void pr_attention_avx2(pr_device *device, const pr_attention_args *args)

@@ -17,7 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/model/forward.h"
 
-enum { BLOCK_TOKENS = 16, BLOCKS = 16, MAX_TOKENS = 64, MAX_RANKS = 8 };
+enum { BLOCK_TOKENS = 16, BLOCKS = 16, MAX_TOKENS = 64, GROUP_TOKENS = 21, MAX_RANKS = 8 };
 
 // ---- a group of threads ----
 
@@ -166,7 +166,7 @@ static void unload(loaded *l)
     pr_model_close(l->model);
 }
 
-static void open_rank(rank *r, const loaded *l, pr_parallel *parallel)
+static void open_rank(rank *r, const loaded *l, pr_parallel *parallel, int32_t max_tokens)
 {
     const pr_model *model = l->model;
     pr_place place = {
@@ -185,7 +185,7 @@ static void open_rank(rank *r, const loaded *l, pr_parallel *parallel)
         .dtype = PR_BF16,
     };
     pr_forward_limits limits = {
-        .max_tokens = MAX_TOKENS, .max_outputs = MAX_TOKENS, .max_positions = 128};
+        .max_tokens = max_tokens, .max_outputs = MAX_TOKENS, .max_positions = 128};
     r->parallel = parallel;
     assert_int_equal(pr_cpu_device_open("auto", &r->device), PR_OK);
     assert_int_equal(pr_shard_load(model, l->weights, &place, r->device, &r->shard), PR_OK);
@@ -277,7 +277,7 @@ static void batch_mates_do_not_change_a_bit(void **state)
         loaded l = load(names[m]);
         pr_parallel *alone = alone_for(l.model);
         rank r;
-        open_rank(&r, &l, alone);
+        open_rank(&r, &l, alone, MAX_TOKENS);
         size_t v = (size_t)l.model->vocabulary;
         float *apart[3];
         for (int32_t i = 0; i < 3; i++)
@@ -311,7 +311,7 @@ static void only_the_wanted_rows_have_logits(void **state)
     loaded l = load("qwen3");
     pr_parallel *alone = alone_for(l.model);
     rank r;
-    open_rank(&r, &l, alone);
+    open_rank(&r, &l, alone, MAX_TOKENS);
     size_t v = (size_t)l.model->vocabulary;
     float *all = run(&r, l.model, (rows[]){{0, 0, 20}}, 1), *logits;
     step s;
@@ -357,7 +357,7 @@ static void each_layer_is_announced_when_its_pages_are_written(void **state)
     loaded l = load("qwen3-moe");
     pr_parallel *alone = alone_for(l.model);
     rank r;
-    open_rank(&r, &l, alone);
+    open_rank(&r, &l, alone, MAX_TOKENS);
     step s;
     float *logits;
     make_step(&s, (rows[]){{0, 0, 16}}, 1, l.model->vocabulary);
@@ -377,7 +377,7 @@ static void a_step_that_would_write_elsewhere_is_refused(void **state)
     loaded l = load("qwen3");
     pr_parallel *alone = alone_for(l.model);
     rank r;
-    open_rank(&r, &l, alone);
+    open_rank(&r, &l, alone, MAX_TOKENS);
     float *logits;
     pr_error_capture_begin();
     for (int fault = 0; fault < 9; fault++) {
@@ -438,8 +438,9 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-// One step of a group; lane i computes sequence i, the last lane of several has nothing to do.
-static void compare_group(const loaded *l, float *const right[2], int32_t ranks, int32_t tp)
+// One step of a group, as long as its limit; lane i computes sequence i mod 2.
+static void
+compare_group(const loaded *l, float *const right[2], int32_t ranks, int32_t tp, bool last_idle)
 {
     const pr_model *model = l->model;
     static thread threads[MAX_RANKS];
@@ -469,9 +470,9 @@ static void compare_group(const loaded *l, float *const right[2], int32_t ranks,
             .expert_dispatch = team_dispatch,
             .expert_combine = team_combine,
         };
-        bool idle = lanes > 1 && lane == lanes - 1;
-        one->part = (rows){.sequence = lane % 2, .first = 0, .count = idle ? 0 : 21};
-        open_rank(&one->rank, l, &one->member.parallel);
+        bool idle = last_idle && lane == lanes - 1;
+        one->part = (rows){.sequence = lane % 2, .first = 0, .count = idle ? 0 : GROUP_TOKENS};
+        open_rank(&one->rank, l, &one->member.parallel, GROUP_TOKENS);
     }
     for (int32_t i = 0; i < ranks; i++)
         assert_int_equal(pthread_create(&threads[i].id, NULL, run_thread, &threads[i]), 0);
@@ -499,10 +500,10 @@ static void cutting_the_model_over_ranks_does_not_change_a_bit(void **state)
         loaded l = load(names[m]);
         pr_parallel *alone = alone_for(l.model);
         rank r;
-        open_rank(&r, &l, alone);
+        open_rank(&r, &l, alone, MAX_TOKENS);
         float *right[2];
         for (int32_t i = 0; i < 2; i++)
-            right[i] = run(&r, l.model, (rows[]){{i, 0, 21}}, 1);
+            right[i] = run(&r, l.model, (rows[]){{i, 0, GROUP_TOKENS}}, 1);
         int compared = 0;
         for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
             int32_t ranks = layouts[i][0], tp = layouts[i][1];
@@ -511,7 +512,8 @@ static void cutting_the_model_over_ranks_does_not_change_a_bit(void **state)
             pr_error_capture_end();
             if (fits != PR_OK)
                 continue;
-            compare_group(&l, right, ranks, tp);
+            compare_group(&l, right, ranks, tp, false);
+            compare_group(&l, right, ranks, tp, true);
             compared++;
         }
         print_message("%s: %d layouts\n", names[m], compared);
