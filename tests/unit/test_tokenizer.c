@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/text/normalizer.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct text {
@@ -425,6 +427,79 @@ static void a_hundred_kilobytes_of_spaces_take_no_time(void **state)
     pr_tokenizer_close(tokenizer);
 }
 
+static void write_file(const char *directory, const char *name, const char *content)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(content, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+// What "a" (id 0) becomes under the given tokenizer_config.json; <s> has id 4.
+static void expect_with_config(const char *config, const int32_t *expected, int32_t count)
+{
+    static const char json[] =
+        "{" TINY_MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
+        "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\","
+        "\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[4]}}}}";
+    char directory[] = "/tmp/test_tokenizer_XXXXXX", path[64];
+    pr_tokenizer *tokenizer;
+    int32_t *token, tokens;
+    assert_non_null(mkdtemp(directory));
+    write_file(directory, "tokenizer.json", json);
+    write_file(directory, "tokenizer_config.json", config);
+    pr_error_capture_begin();
+    pr_status status = pr_tokenizer_open(directory, &tokenizer);
+    pr_error_capture_end();
+    snprintf(path, sizeof path, "%s/tokenizer.json", directory);
+    assert_int_equal(unlink(path), 0);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(directory), 0);
+    assert_int_equal(status, count > 0 ? PR_OK : PR_ERR_FORMAT);
+    if (count == 0)
+        return;
+    assert_int_equal(pr_tokenizer_encode(tokenizer, "a", 1, true, true, &token, &tokens), PR_OK);
+    assert_int_equal(tokens, count);
+    assert_memory_equal(token, expected, 4 * (size_t)count);
+    free(token);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void the_config_may_switch_the_tokens_around_a_text(void **state)
+{
+    (void)state;
+    expect_with_config("{}", (int32_t[]){4, 0}, 2);
+    expect_with_config("{\"add_bos_token\":null}", (int32_t[]){4, 0}, 2);
+    expect_with_config("{\"add_bos_token\":false}", (int32_t[]){0}, 1);
+    expect_with_config("{\"add_bos_token\":true,\"bos_token\":\"b\"}", (int32_t[]){1, 0}, 2);
+    expect_with_config(
+        "{\"add_eos_token\":true,\"eos_token\":{\"content\":\"b\"}}", (int32_t[]){4, 0, 1}, 3);
+    expect_with_config("{\"add_bos_token\":true,\"bos_token\":\"none\"}", NULL, 0);
+    expect_with_config("{", NULL, 0);
+}
+
+static void composition_loses_no_character(void **state)
+{
+    (void)state;
+    static const char before[] = "e\u0301\uac38\u11a7\u0301\u1100\u1161\u11a8";
+    static const char after[] = "\u00e9\uac38\u11a7\u0301\uac01";
+    json_t *json = json_pack("{s:s}", "type", "NFC");
+    pr_normalizer *normalizer;
+    pr_byte_buffer work = {0};
+    bool start_kept;
+    assert_int_equal(pr_normalizer_create(json, &normalizer), PR_OK);
+    pr_byte_buffer_append(&work, before, sizeof before - 1);
+    assert_int_equal(pr_normalizer_apply(normalizer, &work, &start_kept), PR_OK);
+    assert_int_equal(work.size_bytes, sizeof after - 1);
+    assert_memory_equal(work.data, after, work.size_bytes);
+    pr_byte_buffer_free(&work);
+    pr_normalizer_destroy(normalizer);
+    json_decref(json);
+}
+
 static void a_directory_without_the_file_is_named(void **state)
 {
     (void)state;
@@ -472,6 +547,8 @@ int main(void)
         cmocka_unit_test(text_of_a_special_token_never_becomes_it_unless_asked),
         cmocka_unit_test(a_hundred_kilobytes_of_one_letter_take_no_time),
         cmocka_unit_test(a_hundred_kilobytes_of_spaces_take_no_time),
+        cmocka_unit_test(the_config_may_switch_the_tokens_around_a_text),
+        cmocka_unit_test(composition_loses_no_character),
         cmocka_unit_test(a_directory_without_the_file_is_named),
         cmocka_unit_test(the_demo_model_opens_and_round_trips),
     };
