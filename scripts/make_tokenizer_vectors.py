@@ -3,19 +3,22 @@
 """Makes tests/data/tokenizer: small tokenizers of each supported kind, and for each one the ids and
 texts that the `tokenizers` library gives for generated strings.
 
-    python3 scripts/make_tokenizer_vectors.py [--strings 8000] [--seed 1]
+    python3 scripts/make_tokenizer_vectors.py [--strings 20000] [--seed 1]
 
-Needs the PyPI packages `tokenizers` and `numpy`-free Python 3.9+. Everything follows from the seed
+Needs the PyPI package `tokenizers`. Everything follows from the seed
 and the library's version, both written to tests/data/tokenizer/VERSION.
 
-A vectors file (gzip) is a list of records, little endian, after the magic "PRTV0001" and the
-number of records (u32):
-    u32 bytes of the raw text, the text (any bytes)
-    u32 count, then i32 ids: special tokens parsed and added (encode's default)
-    u32 count, then i32 ids: special-token text taken as text, nothing added
-    u32 bytes, text: decode of the first ids
-    u32 bytes, text: decode of the first ids without special tokens
-A count of 0xffffffff means "equal to the field before it of the same kind".
+Files, little endian, gzip where the name says so:
+  strings.gz        u32 count, then per string u32 bytes and the bytes (not always valid UTF-8):
+                    the strings of all tokenizers, the hand-picked ones first
+  KIND.json.gz      the tokenizer
+  KIND.crc          per string two u32: CRC-32 of what encoding gives, of what decoding gives
+  KIND.answers.gz   u32 count, then for the first so many strings the answers themselves:
+                        u32 count, i32 ids: special tokens parsed and added (encode's default)
+                        u32 count, i32 ids: special-token text taken as text, nothing added
+                        u32 bytes, text: decode of the first ids
+                        u32 bytes, text: decode of the first ids without special tokens
+The first CRC is over the first two fields as they stand there, the second over the last two.
 """
 import argparse
 import gzip
@@ -24,6 +27,7 @@ import pathlib
 import random
 import struct
 import unicodedata
+import zlib
 
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
@@ -275,60 +279,67 @@ def old_merges(file):
     return file
 
 
-def put_ids(out, ids, before=None):
-    if before is not None and ids == before:
-        out.append(struct.pack("<I", 0xFFFFFFFF))
-    else:
-        out.append(struct.pack(f"<I{len(ids)}i", len(ids), *ids))
+def pack_ids(ids):
+    return struct.pack(f"<I{len(ids)}i", len(ids), *ids)
 
 
-def put_text(out, text, before=None):
-    if before is not None and text == before:
-        out.append(struct.pack("<I", 0xFFFFFFFF))
-    else:
-        out.append(struct.pack("<I", len(text)) + text)
+def pack_text(text):
+    return struct.pack("<I", len(text)) + text
 
 
-def write_vectors(name, tokenizer, texts):
-    out = [b"PRTV0001", struct.pack("<I", len(texts))]
+def answers(tokenizer, raw):
+    """What encoding gives and what decoding gives, packed."""
+    text = raw.decode("utf-8", "replace")
+    tokenizer.encode_special_tokens = False
+    ids = tokenizer.encode(text).ids
+    tokenizer.encode_special_tokens = True
+    plain = tokenizer.encode(text, add_special_tokens=False).ids
+    whole = tokenizer.decode(ids, skip_special_tokens=False).encode()
+    skipped = tokenizer.decode(ids, skip_special_tokens=True).encode()
+    return pack_ids(ids) + pack_ids(plain), pack_text(whole) + pack_text(skipped)
+
+
+def write_gzip(name, data):
+    (OUT / name).write_bytes(gzip.compress(data, 9, mtime=0))
+
+
+def write_answers(name, tokenizer, texts, shown):
+    crc, first = [], []
     for raw in texts:
-        text = raw.decode("utf-8", "replace")
-        tokenizer.encode_special_tokens = False
-        ids = tokenizer.encode(text).ids
-        tokenizer.encode_special_tokens = True
-        plain = tokenizer.encode(text, add_special_tokens=False).ids
-        whole = tokenizer.decode(ids, skip_special_tokens=False).encode()
-        skipped = tokenizer.decode(ids, skip_special_tokens=True).encode()
-        put_text(out, raw)
-        put_ids(out, ids)
-        put_ids(out, plain, ids)
-        put_text(out, whole, raw)
-        put_text(out, skipped, whole)
-    (OUT / f"{name}.vectors.gz").write_bytes(gzip.compress(b"".join(out), 9, mtime=0))
+        encoded, decoded = answers(tokenizer, raw)
+        crc.append(struct.pack("<II", zlib.crc32(encoded), zlib.crc32(decoded)))
+        if len(crc) <= shown:
+            first.append(encoded + decoded)
+    (OUT / f"{name}.crc").write_bytes(b"".join(crc))
+    write_gzip(f"{name}.answers.gz", struct.pack("<I", shown) + b"".join(first))
+
+
+def generated(rng, words):
+    if rng.random() < 0.08:
+        return broken_bytes(rng)
+    return sentence(rng, words).encode()
 
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("--strings", type=int, default=8000, help="generated strings per tokenizer")
+    options.add_argument("--strings", type=int, default=20000)
     options.add_argument("--seed", type=int, default=1)
     options = options.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     rng = random.Random(options.seed)
     text, words = corpus(rng)
+    texts = hand_picked()
+    shown = len(texts)
+    texts += [generated(rng, words) for _ in range(options.strings - shown)]
+    write_gzip("strings.gz", struct.pack("<I", len(texts)) + b"".join(map(pack_text, texts)))
     for name, tokenizer in build(text).items():
         file = json.loads(tokenizer.to_str())
         if name in ("gpt2_prefix", "llama2"):
             file = old_merges(file)
         data = json.dumps(file, ensure_ascii=False, separators=(",", ":")).encode()
-        (OUT / f"{name}.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))
+        write_gzip(f"{name}.json.gz", data)
         tokenizer = Tokenizer.from_str(data.decode())
-        texts = hand_picked()
-        while len(texts) < options.strings:
-            if rng.random() < 0.08:
-                texts.append(broken_bytes(rng))
-            else:
-                texts.append(sentence(rng, words).encode())
-        write_vectors(name, tokenizer, texts)
+        write_answers(name, tokenizer, texts, shown)
         print(name, tokenizer.get_vocab_size(), "tokens,", len(texts), "strings")
     (OUT / "VERSION").write_text(f"tokenizers {tokenizers.__version__}, seed {options.seed}\n")
 

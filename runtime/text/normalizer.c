@@ -126,22 +126,45 @@ static bool is_plainly_composed(const pr_byte_buffer *text)
     return true;
 }
 
-static pr_status compose(pr_byte_buffer *text)
+static pr_status compose_stretch(const char *bytes, size_t size_bytes, pr_byte_buffer *out)
 {
-    if (is_plainly_composed(text))
-        return PR_OK;
     utf8proc_uint8_t *composed = NULL;
+    if (size_bytes == 0)
+        return PR_OK;
     utf8proc_ssize_t size = utf8proc_map(
-        text->data, (utf8proc_ssize_t)text->size_bytes, &composed,
+        (const utf8proc_uint8_t *)bytes, (utf8proc_ssize_t)size_bytes, &composed,
         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     if (size < 0)
         return pr_fail(
-            PR_ERR_RESOURCE, "tokenizer: NFC of %zu bytes: %s", text->size_bytes,
-            utf8proc_errmsg(size));
-    pr_byte_buffer_clear(text);
-    pr_byte_buffer_append(text, composed, (size_t)size);
+            PR_ERR_RESOURCE, "tokenizer: NFC of %zu bytes: %s", size_bytes, utf8proc_errmsg(size));
+    pr_byte_buffer_append(out, composed, (size_t)size);
     free(composed);
-    return pr_byte_buffer_check(text);
+    return PR_OK;
+}
+
+// U+11A7 composes with nothing, but utf8proc takes it for an empty final consonant and drops it
+// behind a Hangul syllable; so the text is composed in stretches between.
+static pr_status compose(pr_byte_buffer *text)
+{
+    static const char vowel[3] = "\xe1\x86\xa7";
+    if (is_plainly_composed(text))
+        return PR_OK;
+    pr_byte_buffer out = {0};
+    const char *bytes = text->data, *end = bytes + text->size_bytes;
+    pr_status status = PR_OK;
+    while (bytes < end && status == PR_OK) {
+        const char *found = memmem(bytes, (size_t)(end - bytes), vowel, sizeof vowel);
+        status = compose_stretch(bytes, (size_t)((found ? found : end) - bytes), &out);
+        if (found)
+            pr_byte_buffer_append(&out, vowel, sizeof vowel);
+        bytes = found ? found + sizeof vowel : end;
+    }
+    if (status == PR_OK)
+        status = pr_byte_buffer_check(&out);
+    pr_byte_buffer_free(status == PR_OK ? text : &out);
+    if (status == PR_OK)
+        *text = out;
+    return status;
 }
 
 static pr_status replace(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)

@@ -150,21 +150,22 @@ void pr_post_processor_destroy(pr_post_processor *post_processor)
     free(post_processor);
 }
 
-pr_status pr_post_processor_add_front(pr_post_processor *post_processor, int32_t token)
+static pr_status set_one(pr_byte_buffer *side, int32_t token)
 {
-    return prepend(&post_processor->front, &token, sizeof token);
+    pr_byte_buffer_clear(side);
+    if (token >= 0)
+        pr_byte_buffer_append(side, &token, sizeof token);
+    return pr_byte_buffer_check(side);
 }
 
-pr_status pr_post_processor_add_back(pr_post_processor *post_processor, int32_t token)
+pr_status pr_post_processor_set_front(pr_post_processor *post_processor, int32_t token)
 {
-    pr_byte_buffer_append(&post_processor->back, &token, sizeof token);
-    return pr_byte_buffer_check(&post_processor->back);
+    return set_one(&post_processor->front, token);
 }
 
-void pr_post_processor_clear(pr_post_processor *post_processor)
+pr_status pr_post_processor_set_back(pr_post_processor *post_processor, int32_t token)
 {
-    pr_byte_buffer_clear(&post_processor->front);
-    pr_byte_buffer_clear(&post_processor->back);
+    return set_one(&post_processor->back, token);
 }
 
 pr_status pr_post_processor_apply(const pr_post_processor *post_processor, pr_byte_buffer *token)

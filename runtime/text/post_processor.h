@@ -20,13 +20,11 @@ pr_status pr_post_processor_create(
     pr_post_processor **post_processor) PR_MUST_CHECK;
 void pr_post_processor_destroy(pr_post_processor *post_processor);
 
-// Adds one token in front of, or behind, all that is there.
+// One token, or nothing (-1), instead of what the file puts in front of the text, or behind it.
 pr_status
-pr_post_processor_add_front(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
+pr_post_processor_set_front(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
 pr_status
-pr_post_processor_add_back(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
-// As if the file had none.
-void pr_post_processor_clear(pr_post_processor *post_processor);
+pr_post_processor_set_back(pr_post_processor *post_processor, int32_t token) PR_MUST_CHECK;
 
 // token: int32_t[], changed in place.
 pr_status pr_post_processor_apply(const pr_post_processor *post_processor, pr_byte_buffer *token)

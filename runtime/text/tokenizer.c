@@ -108,31 +108,48 @@ static pr_status read_file(const char *path, pr_byte_buffer *text)
     return failed ? pr_fail(PR_ERR_IO, "%s: cannot be read", path) : pr_byte_buffer_check(text);
 }
 
-// A token named in tokenizer_config.json: a string, or an object with the string as "content".
-static int32_t
-find_named_token(const pr_tokenizer *tokenizer, const json_t *config, const char *name)
+// A switch of tokenizer_config.json ("add_bos_token") and the token it is about ("bos_token": a
+// string, or an object with the string as "content"). *given: the switch is there, and *token is
+// the token to add, or -1.
+static pr_status find_switched_token(
+    const pr_tokenizer *tokenizer,
+    const json_t *config,
+    const char *path,
+    const char *name,
+    const char *switch_name,
+    bool *given,
+    int32_t *token)
 {
+    bool on = false;
     const json_t *field = json_object_get(config, name);
+    *token = -1;
+    *given = json_is_boolean(json_object_get(config, switch_name));
+    PR_TRY(pr_json_field_optional_bool(config, path, switch_name, &on));
     if (json_is_object(field))
         field = json_object_get(field, "content");
-    return json_is_string(field) ? pr_tokenizer_find(tokenizer, json_string_value(field)) : -1;
+    if (!on || !json_is_string(field))
+        return PR_OK;
+    *token = pr_tokenizer_find(tokenizer, json_string_value(field));
+    if (*token < 0)
+        return pr_fail(
+            PR_ERR_FORMAT, "%s: %s '%.100s' is not a token of tokenizer.json", path, name,
+            json_string_value(field));
+    return PR_OK;
 }
 
-// add_bos_token and add_eos_token, where given, replace what tokenizer.json puts around a text.
+// add_bos_token and add_eos_token, where given, replace what tokenizer.json puts on their side.
 static pr_status apply_config(const json_t *config, const char *path, pr_tokenizer *tokenizer)
 {
-    bool bos = false, eos = false;
-    if (!json_object_get(config, "add_bos_token") && !json_object_get(config, "add_eos_token"))
-        return PR_OK;
-    PR_TRY(pr_json_field_optional_bool(config, path, "add_bos_token", &bos));
-    PR_TRY(pr_json_field_optional_bool(config, path, "add_eos_token", &eos));
-    int32_t bos_token = find_named_token(tokenizer, config, "bos_token");
-    int32_t eos_token = find_named_token(tokenizer, config, "eos_token");
-    pr_post_processor_clear(tokenizer->post_processor);
-    if (bos && bos_token >= 0)
-        PR_TRY(pr_post_processor_add_front(tokenizer->post_processor, bos_token));
-    if (eos && eos_token >= 0)
-        PR_TRY(pr_post_processor_add_back(tokenizer->post_processor, eos_token));
+    bool given;
+    int32_t token;
+    PR_TRY(
+        find_switched_token(tokenizer, config, path, "bos_token", "add_bos_token", &given, &token));
+    if (given)
+        PR_TRY(pr_post_processor_set_front(tokenizer->post_processor, token));
+    PR_TRY(
+        find_switched_token(tokenizer, config, path, "eos_token", "add_eos_token", &given, &token));
+    if (given)
+        PR_TRY(pr_post_processor_set_back(tokenizer->post_processor, token));
     return PR_OK;
 }
 

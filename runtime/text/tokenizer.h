@@ -16,7 +16,7 @@
 typedef struct pr_tokenizer pr_tokenizer;
 typedef struct pr_detokenizer pr_detokenizer;
 
-// directory/tokenizer.json, plus tokenizer_config.json if there (add_bos_token, chat template).
+// directory/tokenizer.json, plus tokenizer_config.json if there (add_bos_token, add_eos_token).
 pr_status pr_tokenizer_open(const char *directory, pr_tokenizer **tokenizer) PR_MUST_CHECK;
 // From the text of a tokenizer.json (the fuzz target's door).
 pr_status
@@ -35,7 +35,8 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens) PR_MUST_CHECK;
 
-// *text is malloc'ed, NUL-terminated, given to the caller. skip_special drops special tokens.
+// *text is malloc'ed, NUL-terminated, given to the caller. skip_special drops special tokens. An id
+// without a token has no text: models pad their vocabularies.
 pr_status pr_tokenizer_decode(
     const pr_tokenizer *tokenizer,
     const int32_t *token,
