@@ -95,6 +95,7 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
         status = written;
     if (status == PR_OK)
         sum_up(engine, controller, &totals, seconds);
+    pr_batch_run_destroy(run);  // its answers use the engine's tokenizer
     pr_engine_close(engine, controller, status);
     return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
 }
@@ -105,7 +106,8 @@ int pr_batch_command(const pr_options *options)
     pr_engine_prepare preparation = {.call = prepare, .context = &open};
     pr_engine *engine;
     pr_status status = pr_engine_open(options, &preparation, &engine);
-    int code = status == PR_OK ? run_batch(engine, open.run) : pr_exit_code(status);
+    if (status == PR_OK)
+        return run_batch(engine, open.run);
     pr_batch_run_destroy(open.run);
-    return code;
+    return pr_exit_code(status);
 }
