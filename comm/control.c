@@ -23,7 +23,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
-enum { MISSED_PINGS = 6, SEND_LIMIT_MS = 10000, WINDOW_BYTES = 4 * 1024 * 1024 };
+enum { MISSED_PINGS = 6, SEND_LIMIT_MS = 10000, PART_MS = 1000, WINDOW_BYTES = 4 * 1024 * 1024 };
 
 typedef struct control_peer {
     bool exists, lost;
@@ -470,16 +470,42 @@ static void free_letters(pr_letter *letter)
     }
 }
 
+static bool has_live_peer(const pr_control *control)
+{
+    for (int32_t i = 0; i < control->ranks; i++) {
+        if (control->peer[i].exists && !control->peer[i].lost)
+            return true;
+    }
+    return false;
+}
+
+// Says goodbye and waits a while for the peers to hear it, so that our last words arrive: closing a
+// connection at once could destroy them on the way.
+static void part(pr_control *control)
+{
+    for (int32_t i = 0; i < control->ranks; i++) {
+        if (control->peer[i].exists && !control->peer[i].lost)
+            send_frame(control, i, PR_FRAME_BYE, NULL, 0);
+    }
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)PART_MS * 1000000;
+    for (;;) {
+        pump(control);
+        if (!has_live_peer(control) || pr_clock_now_ns() > deadline_ns)
+            return;
+        struct pollfd watched = {.fd = control->link->fd, .events = POLLIN};
+        if (control->link->arm(control->link))
+            poll(&watched, 1, 50);
+    }
+}
+
 void pr_control_destroy(pr_control *control)
 {
     if (!control)
         return;
-    for (int32_t i = 0; control->link && i < control->ranks; i++) {
-        if (control->peer[i].exists && !control->peer[i].lost)
-            send_frame(control, i, PR_FRAME_BYE, NULL, 0);
-    }
-    if (control->link)
+    if (control->link) {
+        part(control);
         control->link->destroy(control->link);
+    }
     if (control->pair)
         pr_local_pair_release(control->pair, control->side);
     for (int32_t i = 0; control->peer && i < control->ranks; i++) {

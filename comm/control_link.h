@@ -58,7 +58,7 @@ struct pr_control_link {
     void (*progress)(pr_control_link *link);
     bool (*arm)(pr_control_link *link);  // before sleeping on fd; false: progress again first
     void (*drop)(pr_control_link *link, int32_t peer);  // the endpoint has given the peer up
-    void (*destroy)(pr_control_link *link);             // sends what is queued, at most 2 s
+    void (*destroy)(pr_control_link *link);             // closes what is still open
 };
 
 // What a link says to its endpoint, from within progress or send.

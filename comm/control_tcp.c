@@ -12,14 +12,12 @@
 #include <unistd.h>
 
 #include "comm/control_link.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
 enum {
     IN_BYTES = 64 * 1024,
     READS_PER_TURN = 16,  // so that one busy peer does not starve the others
     EVENTS_PER_TURN = 64,
-    LINGER_MS = 1000,
     OUT_KEPT_BYTES = 1024 * 1024,
 };
 
@@ -276,36 +274,9 @@ static void tcp_drop(pr_control_link *link, int32_t peer)
     close_connection(link, state->connection[peer]);
 }
 
-// Closing with unread bytes would reset the connection and could destroy what the peer has not read
-// yet: so everything is sent, the end is announced, and the peer's end is awaited for a while.
-static void linger(pr_control_link *link)
-{
-    tcp_state *state = link->state;
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)LINGER_MS * 1000000;
-    static const struct timespec pause = {.tv_nsec = 200000};
-    for (int32_t open = 1; open > 0 && pr_clock_now_ns() < deadline_ns;) {
-        open = 0;
-        for (int32_t i = 0; i < state->ranks; i++) {
-            tcp_connection *connection = state->connection[i];
-            if (!connection || connection->fd < 0)
-                continue;
-            open++;
-            write_out(link, connection);
-            if (connection->out_begin == connection->out_end)
-                shutdown(connection->fd, SHUT_WR);
-            ssize_t got = recv(connection->fd, connection->in, IN_BYTES, MSG_DONTWAIT);
-            if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-                close_connection(link, connection);
-        }
-        if (open > 0)
-            nanosleep(&pause, NULL);
-    }
-}
-
 static void tcp_destroy(pr_control_link *link)
 {
     tcp_state *state = link->state;
-    linger(link);
     for (int32_t i = 0; i < state->ranks; i++) {
         if (!state->connection[i])
             continue;

@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Data may come before it is expected: it stays with MPI, unmatched, until then. An expectation
+// probes for its pairs' messages, so that slabs are held by data that is there, never by data that
+// may come, and nothing has to be cancelled at the end.
+#include "comm/kv_transfer.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/kv_message.h"
+#include "comm/mpi_wait.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/parallel.h"
+
+#ifdef PR_HAVE_MPI
+
+enum { SEND_SLABS = 8, RECEIVE_SLABS = 4, SLABS = SEND_SLABS + RECEIVE_SLABS, DESTROY_MS = 1000 };
+
+typedef struct kv_slab {
+    char *memory;
+    bool busy;
+    int32_t peer;  // world rank
+    size_t size_bytes;
+    MPI_Request request;
+} kv_slab;
+
+// One pair (source rank, target rank) of a handover.
+typedef struct kv_pair {
+    int32_t peer;               // world rank of the other side
+    int32_t first_head, heads;  // absolute
+    int32_t layers;             // arrived
+    kv_slab *slab;              // arriving now, or NULL
+} kv_pair;
+
+typedef struct kv_move {
+    struct kv_move *next;
+    pr_handover handover;  // its blocks are behind the pairs
+    int64_t moved_ns;      // when something last came
+    bool intact;
+    int32_t pairs;
+    kv_pair pair[];
+} kv_move;
+
+typedef struct kv_arrival {
+    struct kv_arrival *next;
+    pr_arrival_report report;
+} kv_arrival;
+
+struct pr_kv_transfer {
+    pr_kv_transfer_params params;
+    int32_t rank;
+    int32_t group, lane;
+    size_t slab_bytes;
+    kv_slab slab[SLABS];  // the first SEND_SLABS send
+    kv_move *sending;     // in order of send
+    kv_move *expected;    // in order of expect
+    kv_arrival *arrived;  // not yet told, in order
+    int64_t sent_bytes, sent_messages;
+    MPI_Comm comm;
+};
+
+static int32_t lane_of(const pr_layout *layout, int32_t group, int32_t rank)
+{
+    return (rank - layout->group[group].first_rank) / layout->group[group].tp;
+}
+
+static pr_status check_store(const pr_kv_transfer *transfer)
+{
+    const pr_kv_transfer_params *params = &transfer->params;
+    const pr_kv_store *store = params->store;
+    const pr_group_layout *group = &params->layout->group[transfer->group];
+    int32_t tp_rank = (transfer->rank - group->first_rank) % group->tp;
+    int64_t begin = pr_share_begin(params->kv_heads, tp_rank, group->tp);
+    int64_t end = pr_share_begin(params->kv_heads, tp_rank + 1, group->tp);
+    if (store->first_head != begin || store->kv_heads != end - begin)
+        return pr_fail(
+            PR_ERR_INTERNAL, "tp rank %d holds KV heads %d..%d, not %d..%d", tp_rank,
+            store->first_head, store->first_head + store->kv_heads, (int)begin, (int)end);
+    return PR_OK;
+}
+
+static pr_status take_slabs(pr_kv_transfer *transfer)
+{
+    const pr_kv_store *store = transfer->params.store;
+    transfer->slab_bytes = pr_kv_message_bytes(store, transfer->params.max_blocks, store->kv_heads);
+    if (transfer->slab_bytes > INT_MAX)
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "KV of one layer and sequence is %zu bytes, more than one message "
+            "holds: lower --max-model-len",
+            transfer->slab_bytes);
+    for (int32_t i = 0; i < SLABS; i++) {
+        transfer->slab[i].memory = malloc(transfer->slab_bytes);
+        if (!transfer->slab[i].memory)
+            return pr_fail(
+                PR_ERR_RESOURCE, "no memory for %d slabs of %zu bytes", SLABS,
+                transfer->slab_bytes);
+    }
+    return PR_OK;
+}
+
+pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_transfer **transfer)
+{
+    pr_kv_transfer *created = calloc(1, sizeof *created);
+    pr_status status;
+    if (!created)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the KV transfer");
+    created->params = *params;
+    created->rank = pr_world_rank(params->world);
+    created->comm = MPI_COMM_NULL;
+    created->group = pr_layout_group_of(params->layout, created->rank);
+    for (int32_t i = 0; i < SLABS; i++)
+        created->slab[i].request = MPI_REQUEST_NULL;
+    if (pr_world_ranks(params->world) > 1) {
+        PR_TRY_GOTO(
+            pr_mpi_check(
+                MPI_Comm_dup(pr_world_comm(params->world), &created->comm), "KV transfer creation",
+                -1),
+            destroy_created);
+        MPI_Comm_set_errhandler(created->comm, MPI_ERRORS_RETURN);
+        if (params->store && created->group >= 0) {
+            created->lane = lane_of(params->layout, created->group, created->rank);
+            PR_TRY_GOTO(check_store(created), destroy_created);
+            PR_TRY_GOTO(take_slabs(created), destroy_created);
+        }
+    }
+    *transfer = created;
+    return PR_OK;
+destroy_created:
+    pr_kv_transfer_destroy(created);
+    return status;
+}
+
+static void free_moves(kv_move *move)
+{
+    while (move) {
+        kv_move *next = move->next;
+        free(move);
+        move = next;
+    }
+}
+
+void pr_kv_transfer_destroy(pr_kv_transfer *transfer)
+{
+    MPI_Request request[SLABS];
+    int32_t peer[SLABS], requests = 0;
+    if (!transfer)
+        return;
+    for (int32_t i = 0; i < SLABS; i++) {
+        if (!transfer->slab[i].busy)
+            continue;
+        request[requests] = transfer->slab[i].request;
+        peer[requests++] = transfer->slab[i].peer;
+    }
+    // What MPI still works on stays until the process ends.
+    bool idle = requests == 0 ||
+                pr_mpi_wait_all(request, peer, requests, "end of KV transfer", DESTROY_MS) == PR_OK;
+    for (int32_t i = 0; idle && i < SLABS; i++)
+        free(transfer->slab[i].memory);
+    if (idle && transfer->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&transfer->comm);
+    free_moves(transfer->sending);
+    free_moves(transfer->expected);
+    while (transfer->arrived) {
+        kv_arrival *next = transfer->arrived->next;
+        free(transfer->arrived);
+        transfer->arrived = next;
+    }
+    free(transfer);
+}
+
+static pr_status
+check_handover(const pr_kv_transfer *transfer, const pr_handover *handover, const int32_t *block)
+{
+    const pr_layout *layout = transfer->params.layout;
+    const pr_kv_store *store = transfer->params.store;
+    bool same =
+        handover->from_group == handover->to_group && handover->from_lane == handover->to_lane;
+    bool good = transfer->comm != MPI_COMM_NULL && !same && handover->from_group >= 0 &&
+                handover->from_group < layout->groups && handover->to_group >= 0 &&
+                handover->to_group < layout->groups && handover->from_lane >= 0 &&
+                handover->to_lane >= 0 &&
+                handover->from_lane < pr_layout_lanes(layout, handover->from_group) &&
+                handover->to_lane < pr_layout_lanes(layout, handover->to_group) &&
+                handover->tag >= 0 && handover->tag <= 32767 && handover->blocks > 0 &&
+                handover->blocks <= transfer->params.max_blocks;
+    for (int32_t i = 0; good && i < handover->blocks; i++)
+        good = block[i] >= 0 && block[i] < store->blocks;
+    if (!good)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "the handover of request %llu (%d blocks, tag %d) cannot be done",
+            (unsigned long long)handover->id, handover->blocks, handover->tag);
+    return PR_OK;
+}
+
+// Pairs this rank with the ranks of the other lane whose heads overlap its own.
+static void fill_pairs(const pr_kv_transfer *transfer, kv_move *move, int32_t group, int32_t lane)
+{
+    const pr_layout *layout = transfer->params.layout;
+    const pr_kv_store *store = transfer->params.store;
+    int32_t tp = layout->group[group].tp, g = transfer->params.kv_heads;
+    for (int32_t r = 0; r < tp; r++) {
+        int32_t begin = (int32_t)pr_share_begin(g, r, tp);
+        int32_t end = (int32_t)pr_share_begin(g, r + 1, tp);
+        if (begin < store->first_head)
+            begin = store->first_head;
+        if (end > store->first_head + store->kv_heads)
+            end = store->first_head + store->kv_heads;
+        if (begin < end)
+            move->pair[move->pairs++] = (kv_pair){
+                .peer = pr_layout_rank(layout, group, lane, r),
+                .first_head = begin,
+                .heads = end - begin};
+    }
+}
+
+// Adds a copy of the handover to the end of a list.
+static pr_status
+add_move(pr_kv_transfer *transfer, const pr_handover *handover, bool sends, kv_move **list)
+{
+    const int32_t *block = sends ? handover->from_block : handover->to_block;
+    PR_TRY(check_handover(transfer, handover, block));
+    int32_t group = sends ? handover->to_group : handover->from_group;
+    size_t pairs = (size_t)transfer->params.layout->group[group].tp;
+    size_t blocks = (size_t)handover->blocks;
+    kv_move *move = calloc(1, sizeof *move + pairs * sizeof(kv_pair) + blocks * sizeof(int32_t));
+    if (!move)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a handover of %zu blocks", blocks);
+    int32_t *copy = (int32_t *)(void *)&move->pair[pairs];
+    memcpy(copy, block, blocks * sizeof(int32_t));
+    move->handover = *handover;
+    move->handover.from_block = move->handover.to_block = copy;
+    move->intact = true;
+    move->moved_ns = pr_clock_now_ns();
+    fill_pairs(transfer, move, group, sends ? handover->to_lane : handover->from_lane);
+    while (*list)
+        list = &(*list)->next;
+    *list = move;
+    return PR_OK;
+}
+
+pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *handover)
+{
+    if (handover->from_group != transfer->group || handover->from_lane != transfer->lane)
+        return PR_OK;
+    return add_move(transfer, handover, true, &transfer->sending);
+}
+
+pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover)
+{
+    if (handover->to_group != transfer->group || handover->to_lane != transfer->lane)
+        return PR_OK;
+    return add_move(transfer, handover, false, &transfer->expected);
+}
+
+static kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
+{
+    for (int32_t i = begin; i < end; i++) {
+        if (!transfer->slab[i].busy)
+            return &transfer->slab[i];
+    }
+    return NULL;
+}
+
+// *done: the slab's message has gone or come.
+static pr_status test_slab(kv_slab *slab, bool *done)
+{
+    int flag = 0;
+    PR_TRY(pr_mpi_check(
+        MPI_Test(&slab->request, &flag, MPI_STATUS_IGNORE), "KV transfer", slab->peer));
+    *done = flag;
+    return PR_OK;
+}
+
+static pr_status progress_sends(pr_kv_transfer *transfer)
+{
+    for (int32_t i = 0; i < SEND_SLABS; i++) {
+        bool done = false;
+        if (!transfer->slab[i].busy)
+            continue;
+        PR_TRY(test_slab(&transfer->slab[i], &done));
+        transfer->slab[i].busy = !done;
+    }
+    return PR_OK;
+}
+
+static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv_pair *pair)
+{
+    kv_slab *slab = free_slab(transfer, SEND_SLABS, SLABS);
+    MPI_Message message;
+    MPI_Status probed;
+    int found = 0, size = 0;
+    if (!slab)
+        return PR_OK;
+    PR_TRY(pr_mpi_check(
+        MPI_Improbe(pair->peer, move->handover.tag, transfer->comm, &found, &message, &probed),
+        "KV transfer", pair->peer));
+    if (!found)
+        return PR_OK;
+    PR_TRY(pr_mpi_check(MPI_Get_count(&probed, MPI_BYTE, &size), "KV transfer", pair->peer));
+    if (size < 0 || (size_t)size > transfer->slab_bytes)
+        return pr_fail(
+            PR_ERR_PEER, "rank %d sent a KV message of %d bytes, more than a sequence can have",
+            pair->peer, size);
+    slab->busy = true;
+    slab->peer = pair->peer;
+    slab->size_bytes = (size_t)size;
+    pair->slab = slab;
+    return pr_mpi_check(
+        MPI_Imrecv(slab->memory, size, MPI_BYTE, &message, &slab->request), "KV transfer",
+        pair->peer);
+}
+
+static void take_message(pr_kv_transfer *transfer, kv_move *move, kv_pair *pair)
+{
+    pr_kv_range range = {
+        .handover = &move->handover,
+        .layer = pair->layers,
+        .first_head = pair->first_head,
+        .heads = pair->heads};
+    const char *fault = pr_kv_message_unpack(
+        transfer->params.store, &range, pair->slab->memory, pair->slab->size_bytes);
+    if (fault && move->intact)
+        pr_log(
+            PR_LOG_WARN, "KV of request %llu, layer %d, from rank %d %s: it will be computed again",
+            (unsigned long long)move->handover.id, pair->layers, pair->peer, fault);
+    move->intact = move->intact && !fault;
+    move->moved_ns = pr_clock_now_ns();
+    pair->slab->busy = false;
+    pair->slab = NULL;
+    pair->layers++;
+}
+
+// Takes what there is of one expected handover. *complete: all pairs have all layers.
+static pr_status progress_move(pr_kv_transfer *transfer, kv_move *move, bool *complete)
+{
+    int32_t layers = transfer->params.store->layers;
+    *complete = true;
+    for (int32_t i = 0; i < move->pairs; i++) {
+        kv_pair *pair = &move->pair[i];
+        for (bool done = true; done && pair->layers < layers;) {
+            done = false;
+            if (!pair->slab)
+                PR_TRY(begin_receive(transfer, move, pair));
+            if (pair->slab)
+                PR_TRY(test_slab(pair->slab, &done));
+            if (done)
+                take_message(transfer, move, pair);
+        }
+        *complete = *complete && pair->layers == layers;
+    }
+    return PR_OK;
+}
+
+static pr_status report_arrival(pr_kv_transfer *transfer, const kv_move *move)
+{
+    kv_arrival *arrival = calloc(1, sizeof *arrival), **last = &transfer->arrived;
+    if (!arrival)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for an arrival report");
+    arrival->report = (pr_arrival_report){
+        .id = move->handover.id, .generation = move->handover.generation, .intact = move->intact};
+    while (*last)
+        last = &(*last)->next;
+    *last = arrival;
+    return PR_OK;
+}
+
+static pr_status check_late(const pr_kv_transfer *transfer, const kv_move *move)
+{
+    int64_t limit_ns = (int64_t)transfer->params.timeout_ms * 1000000;
+    if (pr_clock_now_ns() - move->moved_ns <= limit_ns)
+        return PR_OK;
+    const kv_pair *late = move->pair;
+    while (late->layers == transfer->params.store->layers)
+        late++;
+    return pr_fail(
+        PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer of request %llu",
+        late->peer, transfer->params.timeout_ms, (unsigned long long)move->handover.id);
+}
+
+static pr_status progress_all(pr_kv_transfer *transfer)
+{
+    PR_TRY(progress_sends(transfer));
+    for (kv_move **place = &transfer->expected; *place;) {
+        kv_move *move = *place;
+        bool complete = false;
+        PR_TRY(progress_move(transfer, move, &complete));
+        if (complete) {
+            PR_TRY(report_arrival(transfer, move));
+            *place = move->next;
+            free(move);
+            continue;
+        }
+        PR_TRY(check_late(transfer, move));
+        place = &move->next;
+    }
+    return PR_OK;
+}
+
+// A slab to send from. Receives go on meanwhile, so that two lanes that wait for each other's slabs
+// free them.
+static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
+{
+    int64_t deadline_ns = 0;
+    for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, SEND_SLABS));) {
+        int64_t now_ns = pr_clock_now_ns();
+        if (deadline_ns == 0)
+            deadline_ns = now_ns + (int64_t)transfer->params.timeout_ms * 1000000;
+        if (now_ns > deadline_ns)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer",
+                transfer->slab[0].peer, transfer->params.timeout_ms);
+        PR_TRY(progress_all(transfer));
+        pr_mpi_pause(&spins);
+    }
+    return PR_OK;
+}
+
+static pr_status
+push_pair(pr_kv_transfer *transfer, const kv_move *move, const kv_pair *pair, int32_t layer)
+{
+    const pr_kv_store *store = transfer->params.store;
+    pr_kv_range range = {
+        .handover = &move->handover,
+        .layer = layer,
+        .first_head = pair->first_head,
+        .heads = pair->heads};
+    kv_slab *slab;
+    PR_TRY(wait_for_slab(transfer, &slab));
+    slab->size_bytes = pr_kv_message_bytes(store, move->handover.blocks, pair->heads);
+    slab->peer = pair->peer;
+    pr_kv_message_pack(store, &range, slab->memory);
+    if (transfer->params.corrupt_for_test && ++transfer->sent_messages % 3 == 0)
+        slab->memory[slab->size_bytes / 2] ^= 1;
+    transfer->sent_bytes += (int64_t)slab->size_bytes;
+    slab->busy = true;
+    return pr_mpi_check(
+        MPI_Isend(
+            slab->memory, (int)slab->size_bytes, MPI_BYTE, pair->peer, move->handover.tag,
+            transfer->comm, &slab->request),
+        "KV transfer", pair->peer);
+}
+
+pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
+{
+    for (kv_move **place = &transfer->sending; *place;) {
+        kv_move *move = *place;
+        for (int32_t i = 0; i < move->pairs; i++)
+            PR_TRY(push_pair(transfer, move, &move->pair[i], layer));
+        if (layer + 1 < transfer->params.store->layers) {
+            place = &move->next;
+            continue;
+        }
+        *place = move->next;
+        free(move);
+    }
+    return PR_OK;
+}
+
+pr_status pr_kv_transfer_progress(
+    pr_kv_transfer *transfer, pr_arrival_report *arrival, int32_t capacity, int32_t *arrivals)
+{
+    PR_TRY(progress_all(transfer));
+    while (transfer->arrived && *arrivals < capacity) {
+        kv_arrival *first = transfer->arrived;
+        arrival[(*arrivals)++] = first->report;
+        transfer->arrived = first->next;
+        free(first);
+    }
+    return PR_OK;
+}
+
+int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
+{
+    int32_t pending = 0;
+    for (const kv_move *move = transfer->sending; move; move = move->next)
+        pending++;
+    for (const kv_move *move = transfer->expected; move; move = move->next)
+        pending++;
+    for (const kv_arrival *arrival = transfer->arrived; arrival; arrival = arrival->next)
+        pending++;
+    for (int32_t i = 0; i < SEND_SLABS; i++)
+        pending += transfer->slab[i].busy;
+    return pending;
+}
+
+int64_t pr_kv_transfer_sent_bytes(const pr_kv_transfer *transfer) { return transfer->sent_bytes; }
+
+#else
+
+struct pr_kv_transfer {
+    int32_t rank;
+};
+
+pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_transfer **transfer)
+{
+    pr_kv_transfer *created = calloc(1, sizeof *created);
+    if (!created)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the KV transfer");
+    created->rank = pr_world_rank(params->world);
+    *transfer = created;
+    return PR_OK;
+}
+
+void pr_kv_transfer_destroy(pr_kv_transfer *transfer) { free(transfer); }
+
+pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *handover)
+{
+    return pr_fail(
+        PR_ERR_INTERNAL, "rank %d cannot hand over request %llu: there is no other rank",
+        transfer->rank, (unsigned long long)handover->id);
+}
+
+pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
+{
+    (void)transfer;
+    (void)layer;
+    return PR_OK;
+}
+
+pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover)
+{
+    return pr_kv_transfer_send(transfer, handover);
+}
+
+pr_status pr_kv_transfer_progress(
+    pr_kv_transfer *transfer, pr_arrival_report *arrival, int32_t capacity, int32_t *arrivals)
+{
+    (void)transfer;
+    (void)arrival;
+    (void)capacity;
+    (void)arrivals;
+    return PR_OK;
+}
+
+int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
+{
+    (void)transfer;
+    return 0;
+}
+
+int64_t pr_kv_transfer_sent_bytes(const pr_kv_transfer *transfer)
+{
+    (void)transfer;
+    return 0;
+}
+
+#endif
