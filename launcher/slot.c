@@ -85,7 +85,7 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission)
     slot->generation = admission->generation;
     slot->total = total;
     slot->computed = admission->arrives ? total : admission->computed;
-    slot->waits = admission->arrives;
+    slot->prefilled = false;
     slot->hands_over = admission->hands_over;
     slot->blocks = admission->blocks;
     memcpy(slot->token, request->prompt, (size_t)request->prompt_tokens * sizeof(int32_t));

@@ -18,7 +18,7 @@ typedef struct pr_slot {
     int32_t blocks;
     int32_t *token;  // [max_model_len + 1]
     int32_t *block;  // [ceil(max_model_len / B) + 1]
-    bool waits;      // for its KV to arrive and a start
+    bool prefilled;  // its last chunk was computed, or its KV arrived and it was started
     bool hands_over;
 } pr_slot;
 
@@ -39,9 +39,8 @@ void pr_slot_release(pr_slot *slot);                   // the slot is free
 // True if the sequence can compute its last token in the next step without a chunk of a plan.
 static inline bool pr_slot_decodes(const pr_slot *slot, int32_t block_tokens)
 {
-    return slot->request && !slot->waits && !slot->hands_over &&
-           slot->computed == slot->total - 1 && slot->total > slot->request->prompt_tokens &&
-           slot->total <= slot->blocks * block_tokens;
+    return slot->request && slot->prefilled && !slot->hands_over &&
+           slot->computed == slot->total - 1 && slot->total <= slot->blocks * block_tokens;
 }
 
 #endif

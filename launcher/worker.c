@@ -190,7 +190,7 @@ static pr_status start_slot(pr_worker *worker, const pr_start *start)
             PR_ERR_INTERNAL, "request %llu started at output %d, but holds %d tokens",
             (unsigned long long)start->id, start->index, slot->total);
     slot->token[slot->total++] = start->token;
-    slot->waits = false;
+    slot->prefilled = true;
     return PR_OK;
 }
 
@@ -235,6 +235,7 @@ static void add_rows(pr_worker *worker, pr_slot *slot, int32_t start, int32_t co
     }
     slot->computed = start + count;
     if (slot->computed == slot->total) {
+        slot->prefilled = true;
         worker->output_owner[batch->outputs] = slot;
         worker->output_row[batch->outputs++] = batch->tokens - 1;
     }
