@@ -52,6 +52,11 @@ expect 2 'the model has 2048 positions' plan "$model" --max-model-len 4k
 expect 4 'nowhere' plan "$folder/nowhere"
 expect 6 'raise --memory' plan "$model" --memory 10MiB
 
+expect 2 '--input FILE is missing' batch "$model"
+expect 2 '--temperature -1 is out of bounds: it must be from 0 to 100' generate "$model" --temperature -1
+expect 2 "--top-k 'x' is not a whole number" generate "$model" --top-k x
+expect 4 'nowhere' generate "$folder/nowhere" -p text
+
 echo '{"max-num-seqs": 12, "input": "of another command"}' > "$folder/good.json"
 echo '{"max-num-seq": 12}' > "$folder/bad.json"
 expect 0 '^max-num-seqs = 12  \(file\)$' plan "$model" --config "$folder/good.json" --show-config
