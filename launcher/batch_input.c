@@ -34,7 +34,8 @@ enum { READ_BYTES = 1 << 16 };
 
 static pr_status make_room(pr_batch_input *input)
 {
-    memmove(input->buffer, input->buffer + input->begin, input->end - input->begin);
+    if (input->begin > 0)
+        memmove(input->buffer, input->buffer + input->begin, input->end - input->begin);
     input->end -= input->begin;
     input->searched -= input->begin;
     input->begin = 0;

@@ -145,8 +145,9 @@ typedef struct pr_report {
     uint64_t plan;  // number of the plan the step belonged to
     uint32_t step;  // 0-based step within the plan
     int32_t group, lane;
-    bool plan_finished;  // no further step runs under this plan: nothing to do, or the next is there.
-                         // Each plan's last report of at least one lane says so, also with no step
+    bool
+        plan_finished;  // no further step runs under this plan: nothing to do, or the next is there.
+                        // Each plan's last report of at least one lane says so, also with no step
     int64_t step_ns;
     int32_t step_tokens;  // rows computed in this step
     int32_t tokens, chunks, arrivals;

@@ -14,7 +14,7 @@
 
 typedef struct pr_config {
     const char *path;  // for messages: the file, and the field that holds the object if nested
-    json_t *object;  // borrowed, only read
+    json_t *object;    // borrowed, only read
 } pr_config;
 
 bool pr_config_has(const pr_config *config, const char *key);  // present and not null

@@ -17,7 +17,8 @@ common_rows() {
 1 --max-num-batched-tokens 16 --max-num-seqs 16
 1 --max-num-batched-tokens 64 --max-num-seqs 4
 1 --max-num-batched-tokens 256 --no-enable-prefix-caching
-1 --kv-blocks 16 --max-num-seqs 8
+1 --kv-blocks 12 --max-num-seqs 8
+1 --kv-blocks 12 --max-num-seqs 32 --no-enable-prefix-caching
 1 --shuffle-seed 7
 1 --block-size 32
 2 --mixed 1x2
@@ -28,7 +29,7 @@ common_rows() {
 3 --dedicated-controller --mixed 1x2
 4 --mixed 1x4:tp=4
 4 --mixed 2x2:tp=2 --no-enable-prefix-caching
-4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 20 --max-num-seqs 8
+4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 12 --max-num-seqs 16
 4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3
 5 --mixed 1x5 --max-num-batched-tokens 16 --max-num-seqs 16
 5 --prefill 1x1 --decode 1x4:tp=4
@@ -43,7 +44,7 @@ run_row() { # model ranks flags -> hash
     local launch=()
     [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
     rm -f "$out"
-    if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --max-model-len 256 \
+    if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --max-model-len 192 \
         "$@" < /dev/null > "$work/log" 2>&1; then
         tail -n 20 "$work/log" >&2
         echo failed
