@@ -5,8 +5,9 @@ texts that the `tokenizers` library gives for generated strings.
 
     python3 scripts/make_tokenizer_vectors.py [--strings 20000] [--seed 1]
 
-Needs the PyPI package `tokenizers`. Everything follows from the seed
-and the library's version, both written to tests/data/tokenizer/VERSION.
+Needs the PyPI package `tokenizers`. Everything follows from the seed and the
+library's version, both written to tests/data/tokenizer/VERSION, and from the sources under runtime/base, which
+are part of the training text: at a later commit the vocabularies and strings differ, and are as good.
 
 Files, little endian, gzip where the name says so:
   strings.gz        u32 count, then per string u32 bytes and the bytes (not always valid UTF-8):
@@ -18,6 +19,7 @@ Files, little endian, gzip where the name says so:
                         u32 count, i32 ids: special-token text taken as text, nothing added
                         u32 bytes, text: decode of the first ids
                         u32 bytes, text: decode of the first ids without special tokens
+  KIND.decode.gz    u32 count, then per list of random ids: u32 count, i32 ids, and the two texts as above
 The first CRC is over the first two fields as they stand there, the second over the last two.
 """
 import argparse
@@ -314,6 +316,21 @@ def write_answers(name, tokenizer, texts, shown):
     write_gzip(f"{name}.answers.gz", struct.pack("<I", shown) + b"".join(first))
 
 
+def write_random_ids(name, tokenizer, seed, count=1500):
+    """Ids as no encoder makes them: broken runs of bytes, special tokens anywhere."""
+    rng = random.Random(f"{seed} {name}")
+    size = tokenizer.get_vocab_size()
+    out = [struct.pack("<I", count)]
+    for _ in range(count):
+        span = rng.choice([260, 300, size])  # the byte tokens have the lowest ids
+        ids = [rng.randrange(span) if rng.random() < 0.95 else rng.randrange(size - 12, size + 2)
+               for _ in range(rng.randint(1, 14))]
+        out.append(pack_ids(ids))
+        for skip in (False, True):
+            out.append(pack_text(tokenizer.decode(ids, skip_special_tokens=skip).encode()))
+    write_gzip(f"{name}.decode.gz", b"".join(out))
+
+
 def generated(rng, words):
     if rng.random() < 0.08:
         return broken_bytes(rng)
@@ -340,6 +357,7 @@ def main():
         write_gzip(f"{name}.json.gz", data)
         tokenizer = Tokenizer.from_str(data.decode())
         write_answers(name, tokenizer, texts, shown)
+        write_random_ids(name, tokenizer, options.seed)
         print(name, tokenizer.get_vocab_size(), "tokens,", len(texts), "strings")
     (OUT / "VERSION").write_text(f"tokenizers {tokenizers.__version__}, seed {options.seed}\n")
 

@@ -213,6 +213,34 @@ static void compare_string(
     free(decoded.data);
 }
 
+// Lists of ids that no encoder makes.
+static uint32_t compare_random_ids(const pr_tokenizer *tokenizer, const char *kind)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.decode.gz", kind);
+    text whole = unzip(name);
+    size_t at = 4;
+    for (uint32_t i = 0; i < u32_at(whole, 0); i++) {
+        int32_t token[64];
+        uint32_t tokens = u32_at(whole, at);
+        text decoded = {NULL, 0};
+        assert_true(tokens <= 64 && at + 4 + 4 * (size_t)tokens <= whole.size_bytes);
+        memcpy(token, whole.data + at + 4, 4 * (size_t)tokens);
+        at += 4 + 4 * (size_t)tokens;
+        put_decoded(tokenizer, token, (int32_t)tokens, false, &decoded);
+        put_decoded(tokenizer, token, (int32_t)tokens, true, &decoded);
+        assert_true(at + decoded.size_bytes <= whole.size_bytes);
+        if (memcmp(whole.data + at, decoded.data, decoded.size_bytes) != 0)
+            show_difference((text){whole.data + at, decoded.size_bytes}, i, "decoding of ids");
+        at += decoded.size_bytes;
+        free(decoded.data);
+    }
+    assert_int_equal(at, whole.size_bytes);
+    uint32_t count = u32_at(whole, 0);
+    free(whole.data);
+    return count;
+}
+
 static void compare_kind(const char *kind)
 {
     char name[64];
@@ -231,7 +259,11 @@ static void compare_kind(const char *kind)
         compare_string(tokenizer, raw, i, crc, answers, &answer_at);
     }
     assert_int_equal(answer_at, answers.size_bytes);
-    printf("%s: %u strings equal the library's ids and texts\n", kind, count);
+    uint32_t lists = compare_random_ids(tokenizer, kind);
+    assert_true(lists >= 1000);
+    printf(
+        "%s: %u strings equal the library's ids and texts, %u lists of ids its texts\n", kind,
+        count, lists);
     free(strings.data);
     free(answers.data);
     free(crc.data);
