@@ -45,7 +45,7 @@ static pr_status split(MPI_Comm from, int color, int key, MPI_Comm *to)
 
 // Binomial tree from the leader: rank r receives from r without its lowest bit, and sends to
 // r + 2^i for every 2^i below its lowest bit. By hand, because a broadcast cannot say who is late.
-static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
+static pr_status agree(pr_group *group, int32_t timeout_ms)
 {
     enum { MAX_CHILDREN = 31 };
     MPI_Request request[MAX_CHILDREN];
@@ -55,7 +55,8 @@ static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
         int parent = group->rank - low;
         peer[0] = group->first_rank + parent;
         PR_TRY(pr_mpi_check(
-            MPI_Irecv(value, 1, MPI_INT64_T, parent, PR_TAG_AGREE, group->comm, &request[0]),
+            MPI_Irecv(
+                &group->agreed, 1, MPI_INT64_T, parent, PR_TAG_AGREE, group->comm, &request[0]),
             "group agreement", peer[0]));
         PR_TRY(pr_mpi_wait_all(request, peer, 1, "group agreement", timeout_ms));
     }
@@ -65,7 +66,9 @@ static pr_status agree(pr_group *group, int64_t *value, int32_t timeout_ms)
         int child = group->rank + bit;
         peer[requests] = group->first_rank + child;
         PR_TRY(pr_mpi_check(
-            MPI_Isend(value, 1, MPI_INT64_T, child, PR_TAG_AGREE, group->comm, &request[requests]),
+            MPI_Isend(
+                &group->agreed, 1, MPI_INT64_T, child, PR_TAG_AGREE, group->comm,
+                &request[requests]),
             "group agreement", peer[requests]));
         requests++;
     }
@@ -111,16 +114,14 @@ free_created:
 
 void pr_group_destroy(pr_group *group)
 {
-    if (!group)
+    // A broken group has pending requests: it stays until the process ends.
+    if (!group || group->broken)
         return;
 #ifdef PR_HAVE_MPI
-    // A broken group has pending requests: its communicators stay until the process ends.
-    if (!group->broken) {
-        if (group->lane_comm != MPI_COMM_NULL)
-            MPI_Comm_free(&group->lane_comm);
-        if (group->comm != MPI_COMM_NULL)
-            MPI_Comm_free(&group->comm);
-    }
+    if (group->lane_comm != MPI_COMM_NULL)
+        MPI_Comm_free(&group->lane_comm);
+    if (group->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&group->comm);
 #endif
     free(group);
 }
@@ -131,8 +132,12 @@ pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms)
     if (group->ranks == 1)
         return PR_OK;
 #ifdef PR_HAVE_MPI
-    pr_status status = agree(group, value, timeout_ms);
+    if (group->rank == 0)
+        group->agreed = *value;
+    pr_status status = agree(group, timeout_ms);
     group->broken = status != PR_OK;
+    if (status == PR_OK)
+        *value = group->agreed;
     return status;
 #else
     (void)value;

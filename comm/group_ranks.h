@@ -20,7 +20,8 @@ struct pr_group {
     int32_t first_rank;  // world rank of group rank 0
     int32_t ranks, rank;
     int32_t tp, tp_rank, lane;
-    bool broken;  // an operation failed: requests may be pending on buffers and communicators
+    int64_t agreed;  // a receive that came too late may still write here, not to the caller
+    bool broken;     // an operation failed: requests may be pending on buffers and communicators
 #ifdef PR_HAVE_MPI
     MPI_Comm comm;       // the group
     MPI_Comm lane_comm;  // its lane, ordered by tp rank
