@@ -77,7 +77,7 @@ const char *pr_frame_fault(const pr_frame *frame)
 static uint64_t checksum_of(const pr_frame *frame, const void *data)
 {
     uint64_t seed = pr_hash_bytes(0, frame, offsetof(pr_frame, checksum));
-    return pr_hash_bytes(seed, data, frame->size_bytes);
+    return frame->size_bytes ? pr_hash_bytes(seed, data, frame->size_bytes) : seed;
 }
 
 static void put_in_inbox(pr_control *control, pr_letter *letter)
