@@ -32,10 +32,10 @@ static void sum_up_ranks(const pr_engine *engine, const pr_controller *controlle
             continue;
         pr_log(
             PR_LOG_INFO,
-            "rank %d (%s group %d): %.1f MB of weights read, %lld steps, %lld rows in %.2f s; sent "
-            "MB: reduce %.2f, gather %.2f, dispatch %.2f, combine %.2f, KV %.2f",
+            "rank %d (%s group %d): %lld bytes of weights read, %lld steps, %lld rows in %.2f s; "
+            "sent MB: reduce %.2f, gather %.2f, dispatch %.2f, combine %.2f, KV %.2f",
             rank, pr_role_name(engine->layout.group[index].role), index,
-            (double)counts->read_bytes / 1e6, (long long)counts->steps, (long long)counts->rows,
+            (long long)counts->read_bytes, (long long)counts->steps, (long long)counts->rows,
             (double)counts->step_ns * 1e-9, (double)counts->reduce_bytes / 1e6,
             (double)counts->gather_bytes / 1e6, (double)counts->dispatch_bytes / 1e6,
             (double)counts->combine_bytes / 1e6, (double)counts->transfer_bytes / 1e6);

@@ -139,6 +139,12 @@ static const pr_option generate[] = {
      .help = "print each token's log probability and the N likeliest; -1 = none"},
 };
 
+static const pr_option replay[] = {
+    {.name = "record-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(record_file), .position = 1, .required = true, .common = true,
+     .help = "what batch --record FILE wrote"},
+};
+
 static const pr_option plan[] = {
     {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
      .standard = "1", .least = 1, .most = 1048576, .common = true,
@@ -157,12 +163,14 @@ const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
 const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
 const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
+const pr_option_group pr_options_replay = {"Replay", replay, COUNT(replay)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_general, &pr_options_model,    &pr_options_layout, &pr_options_engine,
-    &pr_options_batch,   &pr_options_generate, &pr_options_plan,   &pr_options_report,
+    &pr_options_general, &pr_options_model,  &pr_options_layout,
+    &pr_options_engine,  &pr_options_batch,  &pr_options_generate,
+    &pr_options_plan,    &pr_options_report, &pr_options_replay,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.

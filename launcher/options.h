@@ -60,6 +60,8 @@ typedef struct pr_options {
     bool ignore_eos;
     int32_t logprobs;  // -1 = none
 
+    const char *record_file;  // replay
+
     // plan
     int32_t ranks;
 
@@ -75,10 +77,11 @@ extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_generate;
+extern const pr_option_group pr_options_replay;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 8 };
+enum { PR_OPTION_GROUPS = 9 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

@@ -41,6 +41,7 @@ verdict "end of input ends all ranks" "$?" "exit code 0, $(wc -l < "$work/idle.j
 # ---- Signals ----
 for i in $(seq 400); do request "r$i" 200; done > "$work/long.jsonl"
 stop_one() { # SIGNAL EXIT-CODE
+    rm -f "$work/stop.jsonl"
     "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/stop.jsonl" --log-level warn 2> "$work/err" &
     local pid=$!
     for _ in $(seq 200); do [ -s "$work/stop.jsonl" ] && break; sleep 0.05; done

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// `polyreme replay`: the events that `batch --record FILE` wrote, through the scheduler again. The
+// decisions must be the same; no model, no MPI.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "launcher/commands.h"
+#include "runtime/base/log.h"
+#include "scheduler/replay.h"
+
+static pr_status run_file(const char *path, pr_replay_result *result)
+{
+    FILE *events = fopen(path, "r");
+    if (!events)
+        return pr_fail(
+            PR_ERR_NOT_FOUND, "cannot read the record %s: %s: make one with batch --record FILE",
+            path, strerror(errno));
+    pr_status status = pr_replay_run(events, result);
+    fclose(events);
+    return status;
+}
+
+int pr_replay_command(const pr_options *options)
+{
+    pr_replay_result result;
+    pr_status status = run_file(options->record_file, &result);
+    if (status != PR_OK)
+        return pr_exit_code(status);
+    const pr_scheduler_counts *counts = &result.counts;
+    printf(
+        "%lld events: %lld plans, %lld prompt tokens computed, %lld from the prefix cache, %lld "
+        "output tokens, %lld preemptions, %lld handovers\n",
+        (long long)result.events, (long long)counts->plans, (long long)counts->prefill_tokens,
+        (long long)counts->cached_tokens, (long long)counts->output_tokens,
+        (long long)counts->preemptions, (long long)counts->handovers);
+    printf("decision hash %016llx\n", (unsigned long long)result.hash);
+    if (!result.complete) {
+        pr_log(PR_LOG_WARN, "the record has no end: the run that wrote it did not finish");
+        return PR_EXIT_OK;
+    }
+    if (result.hash == result.recorded_hash)
+        return PR_EXIT_OK;
+    pr_log(
+        PR_LOG_ERROR,
+        "the recorded run's decision hash was %016llx: this build decides differently",
+        (unsigned long long)result.recorded_hash);
+    return PR_EXIT_SOME_FAILED;
+}

@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# What plan predicts is what a run reads, byte for byte; what a run decides, a replay decides.
+# timeout: 120
+set -u
+polyreme=$POLYREME_BUILD/polyreme
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+# check MODEL RANKS FLAGS...
+check() {
+    local model=$POLYREME_SOURCE/$1 ranks=$2 name="$1 on $2 ranks, ${*:3}"
+    shift 2
+    "$polyreme" plan "$model" --ranks "$ranks" "$@" --json | jq '.ranks[].read_bytes' > "$work/planned"
+    mpirun -n "$ranks" "$polyreme" batch "$model" -i "$POLYREME_SOURCE/models/demo/requests.jsonl" \
+        -o "$work/out.jsonl" --record "$work/events" --served-model-name x "$@" < /dev/null > "$work/log" 2>&1
+    sed -n 's/.* \([0-9]*\) bytes of weights read.*/\1/p' "$work/log" > "$work/read"
+    if ! diff "$work/planned" "$work/read" > "$work/diff" || [ ! -s "$work/read" ]; then
+        echo "FAILED $name: predicted and read bytes differ:"; cat "$work/diff"; tail -n 3 "$work/log"
+        failures=$((failures + 1))
+    else
+        echo "ok     $name: read $(tr '\n' ' ' < "$work/read")bytes as planned"
+    fi
+    local decided replayed
+    decided=$(sed -n 's/.*decision hash \([0-9a-f]*\)/\1/p' "$work/log")
+    replayed=$("$polyreme" replay "$work/events" | sed -n 's/decision hash //p')
+    if [ -z "$decided" ] || [ "$decided" != "$replayed" ]; then
+        echo "FAILED $name: decided '$decided', replayed '$replayed'"
+        failures=$((failures + 1))
+    else
+        echo "ok     $name: decision hash $decided, replayed the same"
+    fi
+}
+check models/demo 3 --mixed 1x3
+check models/demo 4 --prefill 1x2:tp=2 --decode 1x2
+check tests/data/models/mixtral-tiny 3 --prefill 1x1 --decode 1x2
+check tests/data/models/llama-tiny 4 --mixed 1x4:tp=4
+exit "$((failures > 0))"
