@@ -220,7 +220,8 @@ static void settle(pr_control *control, int32_t rank)
 {
     control_peer *peer = &control->peer[rank];
     if (peer->pong_due && !peer->lost) {
-        uint32_t idle_and_received[2] = {control->waits, peer->received};
+        bool idle = control->waits && !control->first;  // a message beside the ping ends the wait
+        uint32_t idle_and_received[2] = {idle, peer->received};
         send_frame(control, rank, PR_FRAME_PONG, idle_and_received, sizeof idle_and_received);
     }
     peer->pong_due = false;
