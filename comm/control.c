@@ -167,6 +167,11 @@ void pr_control_deliver(pr_control *control, int32_t from, pr_letter *letter)
     pr_letter **place = &peer->early;
     while (*place && (*place)->frame.sequence < letter->frame.sequence)
         place = &(*place)->next;
+    if (*place && (*place)->frame.sequence == letter->frame.sequence) {
+        pr_control_lose(control, from, "sent a frame twice");
+        free(letter);
+        return;
+    }
     letter->next = *place;
     *place = letter;
     while (peer->early && peer->early->frame.sequence == peer->received && !peer->lost) {
