@@ -167,6 +167,11 @@ void pr_control_deliver(pr_control *control, int32_t from, pr_letter *letter)
     pr_letter **place = &peer->early;
     while (*place && (*place)->frame.sequence < letter->frame.sequence)
         place = &(*place)->next;
+    if (*place && (*place)->frame.sequence == letter->frame.sequence) {
+        pr_control_lose(control, from, "sent a frame twice");
+        free(letter);
+        return;
+    }
     letter->next = *place;
     *place = letter;
     while (peer->early && peer->early->frame.sequence == peer->received && !peer->lost) {
@@ -220,7 +225,8 @@ static void settle(pr_control *control, int32_t rank)
 {
     control_peer *peer = &control->peer[rank];
     if (peer->pong_due && !peer->lost) {
-        uint32_t idle_and_received[2] = {control->waits, peer->received};
+        bool idle = control->waits && !control->first;  // a message beside the ping ends the wait
+        uint32_t idle_and_received[2] = {idle, peer->received};
         send_frame(control, rank, PR_FRAME_PONG, idle_and_received, sizeof idle_and_received);
     }
     peer->pong_due = false;

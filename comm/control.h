@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The control plane: plans, reports, wake-ups and heartbeats between rank 0 and every other rank (a
 // star). Own connections, not MPI, so that an idle rank sleeps in poll and a dead peer is noticed in
-// milliseconds (UCX) or at once (TCP reset), a stuck one by missed pongs.
+// milliseconds (UCX) or at once (TCP reset), one stuck while waiting for a message by missed pongs.
 // Back ends: UCX active messages over its tcp transport with wake-up (control_ucx.c), plain TCP sockets
-// with the same framing (control_tcp.c). Framing: docs/messages.md.
+// with the same framing (control_tcp.c). Framing: docs/control-plane.md.
 // Rank 0's own worker thread and controller thread speak through the same interface: a pair of
 // in-process queues (control_local.c), also with one process and no MPI.
 // Threads: an endpoint belongs to one thread; rank 0 has two endpoints (controller, worker).
@@ -23,7 +23,7 @@ typedef enum pr_message_kind {
     PR_MESSAGE_STOP,    // 0 -> worker: leave after this
     PR_MESSAGE_FAULT,   // worker -> 0: one line of text, the worker cannot go on
     PR_MESSAGE_COUNTS,  // worker -> 0 at the end: the run's counters
-    PR_MESSAGE_LOST,    // made by the endpoint itself: `from` is gone or silent
+    PR_MESSAGE_LOST,    // made by the endpoint itself: `from` is gone or silent; data: why, as text
 } pr_message_kind;
 
 typedef struct pr_message {
@@ -36,7 +36,7 @@ typedef struct pr_message {
 typedef struct pr_control_params {
     pr_world *world;
     const char *backend;  // "auto", "ucx", "tcp"
-    int32_t ping_ms;  // heartbeat interval; a peer silent for 6 of them is lost. 0 = no heartbeat
+    int32_t ping_ms;  // heartbeat interval; an idle peer silent for 6 of them is lost. 0 = none
 } pr_control_params;
 
 // Collective over the world. *worker: this rank's worker endpoint (peer: rank 0). *controller: on rank 0
@@ -45,8 +45,9 @@ pr_status pr_control_create(
     const pr_control_params *params, pr_control **worker, pr_control **controller) PR_MUST_CHECK;
 void pr_control_destroy(pr_control *control);
 
-// Copies the data; may be called while messages from the peer are unread. Blocks only while the peer's
-// window is full, at most 10 s, making progress. PR_ERR_PEER if the peer is gone.
+// Copies the data; may be called while messages from the peer are unread. A worker's returns when the
+// system has taken the data, the controller's waits only while the peer's window is full; at most
+// 10 s, making progress. PR_ERR_PEER if the peer is gone, PR_ERR_TIMEOUT.
 pr_status pr_control_send(
     pr_control *control, int32_t to, pr_message_kind kind, const void *data, size_t size_bytes)
     PR_MUST_CHECK;

@@ -232,6 +232,7 @@ static void read_in(pr_control_link *link, tcp_connection *connection)
     tcp_state *state = link->state;
     for (int32_t turn = 0; turn < READS_PER_TURN; turn++) {
         const char *fault = NULL;
+        char reason[96];
         ssize_t got = read_some(link, connection, &fault);
         if (got < 0 && errno == EINTR)
             continue;
@@ -239,8 +240,10 @@ static void read_in(pr_control_link *link, tcp_connection *connection)
             return;
         if (got == 0)
             fault = "closed its control connection";
-        else if (got < 0)
-            fault = strerror(errno);
+        if (got < 0) {
+            snprintf(reason, sizeof reason, "lost its control connection: %s", strerror(errno));
+            fault = reason;
+        }
         if (!fault)
             continue;
         pr_control_lose(state->control, connection->peer, fault);

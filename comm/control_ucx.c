@@ -10,6 +10,7 @@
 #ifdef PR_HAVE_UCX
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucp/api/ucp.h>
@@ -54,8 +55,10 @@ typedef struct ucx_fetch {
 static void lose(ucx_peer *peer, ucs_status_t status)
 {
     ucx_state *state = peer->state;
+    char reason[96];
+    snprintf(reason, sizeof reason, "lost its control connection: %s", ucs_status_string(status));
     if (state->control)
-        pr_control_lose(state->control, peer->rank, ucs_status_string(status));
+        pr_control_lose(state->control, peer->rank, reason);
     else
         state->join_fault = ucs_status_string(status);
 }

@@ -32,7 +32,8 @@ pr_status pr_comm_parallel_create(
     pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
 void pr_comm_parallel_destroy(pr_parallel *parallel);
 
-// Bytes and messages this rank sent so far, by operation, for the run's report.
+// Bytes and messages this rank sent so far, by operation, for the run's report. transfer_bytes is 0
+// here: pr_kv_transfer_sent_bytes has it.
 typedef struct pr_comm_counts {
     int64_t reduce_bytes, gather_bytes, dispatch_bytes, combine_bytes, transfer_bytes;
     int64_t messages;

@@ -5,11 +5,11 @@
 #ifndef PR_COMM_MPI_WAIT_H
 #define PR_COMM_MPI_WAIT_H
 
+#include "comm/world.h"
+
 #ifdef PR_HAVE_MPI
 
 #include <mpi.h>
-
-#include "comm/world.h"
 
 // MPI_COMM_NULL if MPI was not started.
 MPI_Comm pr_world_comm(const pr_world *world);

@@ -3,9 +3,10 @@
 // ranks: 1 2 3 6
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 
-#include "comm/control.h"
+#include "comm/control_link.h"
 #include "runtime/base/clock.h"
 #include "tests/mpi/mpi_test.h"
 
@@ -249,6 +250,8 @@ static void a_silent_idle_rank_is_lost_and_a_busy_one_is_not(void)
     if (ranks() < 3 || !open_control(100))
         return;
     if (rank() == 0) {
+        while (pr_clock_now_ns() < end_ns - INT64_C(200000000))  // all are known to be idle
+            MUST(pr_control_receive(controller, 50, &message));
         MUST(pr_control_send(controller, 1, PR_MESSAGE_PLAN, NULL, 0));
         expect_loss(2, "silent");
         MUST(pr_control_send(controller, 1, PR_MESSAGE_PLAN, NULL, 0));
@@ -272,6 +275,45 @@ static void a_silent_idle_rank_is_lost_and_a_busy_one_is_not(void)
     }
     agree(__func__);
     close_control();
+}
+
+// Rank 1 joins by hand and speaks nonsense: rank 0 says what is wrong and goes on with the others.
+static void nonsense_ends_the_connection_and_says_why(void)
+{
+    static const char *const says[] = {"not a control frame", "another version", "too large",
+                                       "wrong checksum",      "out of place",    "closed"};
+    for (int32_t i = 0; ranks() > 1 && i < 6; i++) {
+        int *sockets = NULL;
+        pr_message message;
+        if (rank() != 1) {
+            EXPECT(open_control(0), "cannot open");
+        } else {
+            MUST(pr_control_tcp_connect(mpi_test_world, &sockets));
+            pr_frame frame = {
+                .magic = PR_FRAME_MAGIC - (i == 0),
+                .version = PR_FRAME_VERSION + (i == 1),
+                .kind = PR_MESSAGE_REPORT,
+                .from = 1 + (i == 4),
+                .size_bytes = i == 2 ? PR_FRAME_MAX_BYTES + 1 : 0};
+            size_t size_bytes = i == 5 ? 9 : sizeof frame;
+            EXPECT(write(sockets[0], &frame, size_bytes) == (ssize_t)size_bytes, "write");
+            if (i == 5)
+                shutdown(sockets[0], SHUT_WR);
+        }
+        if (rank() == 0) {
+            expect_loss(1, says[i]);
+            MUST(pr_control_send(controller, 0, PR_MESSAGE_PLAN, NULL, 0));
+            MUST(pr_control_receive(worker, 0, &message));
+            EXPECT(message.kind == PR_MESSAGE_PLAN, "kind %d", (int)message.kind);
+        }
+        agree(__func__);
+        if (rank() == 1) {
+            close(sockets[0]);
+            free(sockets);
+        } else {
+            close_control();
+        }
+    }
 }
 
 static void auto_chooses_ucx_where_all_ranks_have_it(void)
@@ -310,5 +352,6 @@ int main(void)
     auto_chooses_ucx_where_all_ranks_have_it();
     backend = "tcp";
     a_silent_idle_rank_is_lost_and_a_busy_one_is_not();
+    nonsense_ends_the_connection_and_says_why();
     return mpi_test_end();
 }
