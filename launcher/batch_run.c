@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launcher/answer.h"
 #include "launcher/batch_line.h"
@@ -35,6 +36,15 @@ struct pr_batch_run {
     pr_status status;  // of a callback that cannot return one
 };
 
+static pr_status open_output(pr_batch_run *run)
+{
+    const pr_options *options = run->options;
+    if (!options->output)
+        return pr_fail(PR_ERR_ARGUMENT, "the output is missing: give a file with -o FILE");
+    bool input_order = strcmp(options->order, "input") == 0;
+    return pr_result_file_open(options->output, input_order, &run->output);
+}
+
 pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
 {
     pr_status status;
@@ -46,8 +56,8 @@ pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
     made->seen = json_object();
     PR_TRY_GOTO(
         pr_batch_input_open(options->input, (uint64_t)options->shuffle_seed, &made->input), failed);
-    bool input_order = strcmp(options->order, "input") == 0;
-    PR_TRY_GOTO(pr_result_file_open(options->output, input_order, &made->output), failed);
+    if (!options->validate_only)
+        PR_TRY_GOTO(open_output(made), failed);
     *run = made;
     return PR_OK;
 failed:
@@ -98,7 +108,13 @@ static pr_status put_refusal(
     bool readable)
 {
     run->totals.refused++;
-    pr_log(PR_LOG_DEBUG, "line %lld: %s", (long long)line->number, refusal->message);
+    if (!run->output) {
+        if (readable)
+            pr_log(PR_LOG_ERROR, "line %lld: %s", (long long)line->number, refusal->message);
+        else
+            pr_log(PR_LOG_ERROR, "%s", refusal->message);  // names the line itself
+        return PR_OK;
+    }
     return pr_result_file_put(
         run->output, line->position,
         pr_batch_line_refusal(custom_id, line->number, refusal, readable));
@@ -249,6 +265,12 @@ static pr_status take_line(pr_batch_run *run, pr_controller *controller, const p
         pr_batch_line_clear(&parsed);
         return status;
     }
+    if (!controller) {  // only checking
+        pr_batch_line_clear(&parsed);
+        pr_completion_request_destroy(request);
+        run->totals.answered++;
+        return PR_OK;
+    }
     batch_item *item = calloc(1, sizeof *item);
     if (item)
         item->custom_id = strdup(parsed.custom_id);
@@ -259,6 +281,21 @@ static pr_status take_line(pr_batch_run *run, pr_controller *controller, const p
     item->position = line->position;
     item->request = request;
     return start_item(run, controller, line, item);
+}
+
+pr_status pr_batch_run_validate(pr_batch_run *run)
+{
+    for (;;) {
+        pr_input_line line;
+        pr_input_state state;
+        PR_TRY(pr_batch_input_next(run->input, &line, &state));
+        if (state == PR_INPUT_END)
+            return PR_OK;
+        if (state == PR_INPUT_LINE)
+            PR_TRY(take_line(run, NULL, &line));
+        else
+            usleep(10000);  // a pipe without data
+    }
 }
 
 static pr_status feed(void *context, pr_controller *controller, bool *more)
@@ -398,7 +435,8 @@ pr_face pr_batch_run_face(pr_batch_run *run)
 
 pr_status pr_batch_run_finish(pr_batch_run *run, pr_batch_totals *totals)
 {
-    pr_progress_end(&run->progress);
+    if (run->output)
+        pr_progress_end(&run->progress);
     *totals = run->totals;
     pr_status status = pr_result_file_close(run->output);
     run->output = NULL;

@@ -34,6 +34,8 @@ batch() { "$polyreme" batch "$@" --log-level warn; }
 expect "missing model" 4 "no-such-model" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 expect "missing input" 4 "cannot read input" batch "$model" -i "$work/nothing" -o "$work/o"
 expect "unwritable output" 4 "cannot write output" batch "$model" -i "$work/good.jsonl" -o /nonexistent/o
+expect "no output" 2 "give a file with -o" batch "$model" -i "$work/good.jsonl"
+expect "no prompt" 2 "-p TEXT" "$polyreme" generate "$model" --log-level warn
 expect "unknown option" 2 "did you mean" batch "$model" -i "$work/good.jsonl" -o "$work/o" --max-num-seq 3
 expect "context too long" 2 "--max-model-len" batch "$model" -i "$work/good.jsonl" -o "$work/o" --max-model-len 100000
 expect "layout beyond the ranks" 2 "--mixed" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x4
@@ -80,4 +82,5 @@ check_line 6 'duplicate_custom_id'
 check_line 7 'chat template'
 check_line 8 '"status_code":200'
 [ "$(wc -l < "$work/mixed.out")" -eq 8 ] || { echo "FAILED: not 8 lines"; failures=$((failures + 1)); }
+expect "validation without a run" 3 "2 lines can be run, 6 would be refused" batch "$model" -i "$work/mixed.jsonl" --validate-only
 exit "$((failures > 0))"
