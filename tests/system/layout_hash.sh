@@ -5,6 +5,7 @@
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
 # before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
 set -u
+source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 requests=$POLYREME_SOURCE/tests/data/requests/layout_hash.jsonl
 work=$(mktemp -d)
@@ -58,11 +59,14 @@ run_row() { # model ranks flags -> hash
     sort "$out" | sha256sum | cut -c1-16
 }
 
+many_ranks=false
+have_many_ranks && many_ranks=true
 for model in models/demo tests/data/models/llama-tiny tests/data/models/mixtral-tiny; do
     printf '%s\n' "$model"
     expected=
     while read -r ranks flags; do
         [[ $ranks == =* ]] && { ranks=${ranks#=}; expected=; }
+        if [ "$ranks" -gt 1 ] && ! $many_ranks; then continue; fi
         # shellcheck disable=SC2086
         hash=$(run_row "$POLYREME_SOURCE/$model" "$ranks" $flags)
         expected=${expected:-$hash}
@@ -77,4 +81,5 @@ for model in models/demo tests/data/models/llama-tiny tests/data/models/mixtral-
     done < <(common_rows)
 done
 [ "$failures" -eq 0 ] && echo "one hash per model on every layout" || echo "$failures rows differ"
+many_ranks_or_end "$failures"
 exit "$((failures > 0))"
