@@ -135,6 +135,8 @@ destroy:
 
 void pr_scheduler_destroy(pr_scheduler *scheduler)
 {
+    if (!scheduler)
+        return;
     pr_record_end(scheduler);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         for (int32_t l = 0; l < scheduler->group[g].lanes; l++)
