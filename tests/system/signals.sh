@@ -50,9 +50,9 @@ request first 8 >&9
 for _ in $(seq 200); do [ -s "$work/idle.jsonl" ] && break; sleep 0.1; done
 verdict "a request from a pipe is answered while the pipe stays open" "$([ -s "$work/idle.jsonl" ]; echo $?)" \
     "$(wc -l < "$work/idle.jsonl") line"
-before=$(ticks idle.jsonl)
+before=$(ticks "$work/idle.jsonl")
 sleep 4
-used=$(($(ticks idle.jsonl) - before))
+used=$(($(ticks "$work/idle.jsonl") - before))
 # Three ranks over 4 s at 100 ticks a second could burn 1200; asleep they use a handful.
 verdict "three idle ranks sleep" "$([ "$before" -gt 0 ] && [ "$used" -le 60 ]; echo $?)" "$used of 1200 ticks in 4 s"
 request second 8 >&9
@@ -65,13 +65,13 @@ mpirun -n 2 "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.json
     2> "$work/err" &
 job=$!
 for _ in $(seq 200); do [ -s "$work/many.jsonl" ] && break; sleep 0.05; done
-kill -TERM "$(pgrep -f "polyreme batch .*many.jsonl" | while read -r pid; do
+kill -TERM "$(pgrep -f "polyreme batch .*$work/many.jsonl" | while read -r pid; do
     tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | grep -qx OMPI_COMM_WORLD_RANK=0 && echo "$pid"; done)"
 wait "$job"
 code=$?
 lines=$(wc -l < "$work/many.jsonl")
 sleep 0.5
-left=$(pgrep -fc "polyreme batch .*many.jsonl")
+left=$(pgrep -fc "polyreme batch .*$work/many.jsonl")
 verdict "SIGTERM to rank 0 stops both ranks" \
     "$([ $code -eq 143 ] && [ "$left" -eq 0 ] && [ "$lines" = "$(jq -c .custom_id "$work/many.jsonl" | wc -l)" ]; echo $?)" \
     "exit code $code, $lines whole lines, $left ranks left"
