@@ -71,9 +71,9 @@ static pr_status read_more(pr_batch_input *input, bool wait, bool *later)
 // Cuts the next line off the buffer, with or without its newline at the end of the file.
 static bool cut_line(pr_batch_input *input, const char **text, size_t *length)
 {
-    char *from = input->buffer + input->searched;
-    char *newline =
-        input->end > input->searched ? memchr(from, '\n', input->end - input->searched) : NULL;
+    char *newline = NULL;
+    if (input->end > input->searched)
+        newline = memchr(input->buffer + input->searched, '\n', input->end - input->searched);
     input->searched = input->end;
     bool rest = input->begin < input->end || input->overlong;
     if (!newline && (!input->ended || !rest))

@@ -341,6 +341,19 @@ static int compare_bias(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+static bool read_bias(
+    const pr_completion_context *context, const char *key, const json_t *value, pr_logit_bias *bias)
+{
+    char *end;
+    long token = strtol(key, &end, 10);
+    double number = json_is_number(value) ? json_number_value(value) : 1000;
+    if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
+        !(number >= -100 && number <= 100))
+        return false;
+    *bias = (pr_logit_bias){.token = (int32_t)token, .bias = (float)number};
+    return true;
+}
+
 static pr_status take_logit_bias(
     const pr_completion_context *context,
     const json_t *body,
@@ -361,18 +374,18 @@ static pr_status take_logit_bias(
     json_t *value;
     json_object_foreach(map, key, value)
     {
-        char *end;
-        long token = strtol(key, &end, 10);
-        double bias = json_is_number(value) ? json_number_value(value) : 1000;
-        if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
-            !(bias >= -100 && bias <= 100))
+        if (!read_bias(context, key, value, &sampling->bias[sampling->biases++]))
             return pr_refuse(
                 refusal, "logit_bias",
                 "'logit_bias' entry '%.40s' must be a token id with -100..100", key);
-        sampling->bias[sampling->biases++] =
-            (pr_logit_bias){.token = (int32_t)token, .bias = (float)bias};
     }
     qsort(sampling->bias, (size_t)sampling->biases, sizeof *sampling->bias, compare_bias);
+    for (int32_t i = 1; i < sampling->biases; i++) {
+        if (sampling->bias[i].token == sampling->bias[i - 1].token)  // "7" and "07"
+            return pr_refuse(
+                refusal, "logit_bias", "'logit_bias' names token %d twice",
+                sampling->bias[i].token);
+    }
     return PR_OK;
 }
 

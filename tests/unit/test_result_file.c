@@ -198,6 +198,37 @@ static void input_lines_keep_their_numbers_and_skip_empty_ones(void **state)
     pr_batch_input_close(input);
 }
 
+static void a_line_beyond_the_limit_is_told_and_the_next_one_read(void **state)
+{
+    (void)state;
+    pr_batch_input *input;
+    pr_input_line line;
+    pr_input_state state_now;
+    enum { CHUNK = 1 << 20 };
+    static char chunk[CHUNK];
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    memset(chunk, 'a', sizeof chunk);
+    fputs("[1]\n", file);
+    for (int i = 0; i < PR_MAX_LINE_BYTES / CHUNK + 1; i++)
+        assert_int_equal(fwrite(chunk, 1, CHUNK, file), CHUNK);
+    fputs("\n[3]", file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+        assert_int_equal(state_now, PR_INPUT_LINE);
+        assert_int_equal(line.number, i + 1);
+        assert_int_equal(line.position, i);
+        assert_int_equal(line.too_long, i == 1);
+        assert_int_equal(line.size_bytes, i == 1 ? 0 : 3);
+    }
+    assert_memory_equal(line.text, "[3]", 3);
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_END);
+    pr_batch_input_close(input);
+}
+
 static void a_pipe_without_data_does_not_hold_up_its_reader(void **state)
 {
     (void)state;
@@ -265,6 +296,7 @@ int main(void)
         cmocka_unit_test(completion_order_writes_at_once),
         cmocka_unit_test(an_unwritable_output_names_path_and_way_out),
         cmocka_unit_test(input_lines_keep_their_numbers_and_skip_empty_ones),
+        cmocka_unit_test(a_line_beyond_the_limit_is_told_and_the_next_one_read),
         cmocka_unit_test(a_pipe_without_data_does_not_hold_up_its_reader),
         cmocka_unit_test(a_shuffle_is_a_permutation_that_its_seed_repeats),
     };
