@@ -36,7 +36,7 @@ typedef struct pr_message {
 typedef struct pr_control_params {
     pr_world *world;
     const char *backend;  // "auto", "ucx", "tcp"
-    int32_t ping_ms;  // heartbeat interval; an idle peer silent for 6 of them is lost. 0 = none
+    int32_t ping_ms;      // heartbeat interval; an idle peer silent for 6 of them is lost. 0 = none
 } pr_control_params;
 
 // Collective over the world. *worker: this rank's worker endpoint (peer: rank 0). *controller: on rank 0

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/mpi_wait.h"
+#include "runtime/base/log.h"
 
 #ifdef PR_HAVE_MPI
 
 #include <sched.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/log.h"
 
 enum { HARD_POLLS = 64, POLLS_PER_CLOCK = 16 };
 

@@ -36,6 +36,18 @@ bool pr_world_is_launched(void)
     return tasks_of_srun() > 1;
 }
 
+bool pr_world_is_first(void)
+{
+    static const char *const names[] = {
+        "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *rank = getenv(names[i]);
+        if (rank)
+            return strtol(rank, NULL, 10) == 0;
+    }
+    return true;
+}
+
 #ifdef PR_HAVE_MPI
 
 static pr_status init_mpi(pr_world *world)

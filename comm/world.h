@@ -15,6 +15,10 @@ typedef struct pr_world pr_world;
 // PMI_RANK, PMI_SIZE, SLURM_PROCID with a step of more than one task ...). Never calls MPI.
 bool pr_world_is_launched(void);
 
+// True on the process that a launcher numbered 0, and without a launcher: the one that speaks of what
+// all can see, such as a wrong flag. Never calls MPI.
+bool pr_world_is_first(void);
+
 // Calls MPI_Init_thread(FUNNELED) if launched, and duplicates MPI_COMM_WORLD with errors returned.
 pr_status pr_world_open(pr_world **world) PR_MUST_CHECK;
 void pr_world_close(pr_world *world);  // collective: MPI_Finalize

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // `polyreme batch`: opens the engine on every rank, runs a JSONL file through it, sums up.
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,8 +102,46 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
     return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
 }
 
+// Needs the model's config and tokenizer, but no weights and no MPI.
+static pr_status validate(pr_batch_run *run, pr_engine *engine)
+{
+    const pr_options *options = engine->options;
+    PR_TRY(pr_model_open(options->model, &engine->model));
+    PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
+    PR_TRY(pr_engine_name_model(engine));
+    engine->max_model_len =
+        options->max_model_len ? options->max_model_len : engine->model->max_positions;
+    PR_TRY(pr_batch_run_attach(run, engine));
+    return pr_batch_run_validate(run);
+}
+
+static int validate_only(const pr_options *options)
+{
+    pr_engine engine = {.options = options};
+    pr_batch_run *run = NULL;
+    pr_batch_totals totals = {0};
+    pr_status status = pr_batch_run_create(options, &run);
+    if (status == PR_OK)
+        status = validate(run, &engine);
+    if (status == PR_OK)
+        status = pr_batch_run_finish(run, &totals);
+    if (status == PR_OK)
+        printf(
+            "%lld lines can be run, %lld would be refused\n", (long long)totals.answered,
+            (long long)totals.refused);
+    pr_batch_run_destroy(run);
+    pr_tokenizer_close(engine.tokenizer);
+    pr_model_close(engine.model);
+    free(engine.model_name);
+    if (status != PR_OK)
+        return pr_exit_code(status);
+    return totals.refused > 0 ? PR_EXIT_SOME_FAILED : PR_EXIT_OK;
+}
+
 int pr_batch_command(const pr_options *options)
 {
+    if (options->validate_only)
+        return pr_world_is_first() ? validate_only(options) : PR_EXIT_OK;
     opening open = {.options = options};
     pr_engine_prepare preparation = {.call = prepare, .context = &open};
     pr_engine *engine;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "launcher/answer.h"
 #include "launcher/batch_line.h"
@@ -51,6 +52,16 @@ static pr_status check_different_files(const pr_options *options)
         options->output);
 }
 
+static pr_status open_output(pr_batch_run *run)
+{
+    const pr_options *options = run->options;
+    if (!options->output)
+        return pr_fail(PR_ERR_ARGUMENT, "the output is missing: give a file with -o FILE");
+    PR_TRY(check_different_files(options));
+    bool input_order = strcmp(options->order, "input") == 0;
+    return pr_result_file_open(options->output, input_order, &run->output);
+}
+
 pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
 {
     pr_status status;
@@ -61,9 +72,8 @@ pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
     made->first_id = made->next_id = 1;
     PR_TRY_GOTO(
         pr_batch_input_open(options->input, (uint64_t)options->shuffle_seed, &made->input), failed);
-    PR_TRY_GOTO(check_different_files(options), failed);
-    bool input_order = strcmp(options->order, "input") == 0;
-    PR_TRY_GOTO(pr_result_file_open(options->output, input_order, &made->output), failed);
+    if (!options->validate_only)
+        PR_TRY_GOTO(open_output(made), failed);
     *run = made;
     return PR_OK;
 failed:
@@ -109,7 +119,7 @@ pr_status pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine)
 {
     run->engine = engine;
     pr_progress_begin(&run->progress);
-    return pr_result_file_begin(run->output);
+    return run->output ? pr_result_file_begin(run->output) : PR_OK;
 }
 
 // ---- Lines that are refused ----
@@ -122,7 +132,13 @@ static pr_status put_refusal(
     bool readable)
 {
     run->totals.refused++;
-    pr_log(PR_LOG_DEBUG, "line %lld: %s", (long long)line->number, refusal->message);
+    if (!run->output) {
+        if (readable)
+            pr_log(PR_LOG_ERROR, "line %lld: %s", (long long)line->number, refusal->message);
+        else
+            pr_log(PR_LOG_ERROR, "%s", refusal->message);  // names the line itself
+        return PR_OK;
+    }
     return pr_result_file_put(
         run->output, line->position,
         pr_batch_line_refusal(custom_id, line->number, refusal, readable));
@@ -322,6 +338,12 @@ static pr_status take_line(pr_batch_run *run, pr_controller *controller, const p
     pr_batch_line_clear(&parsed);
     if (!request)
         return status;
+    if (!controller) {  // only checking
+        pr_completion_request_destroy(request);
+        free(custom_id);
+        run->totals.answered++;
+        return PR_OK;
+    }
     batch_item *item = calloc(1, sizeof *item);
     if (!item || !custom_id) {
         pr_completion_request_destroy(request);
@@ -334,6 +356,21 @@ static pr_status take_line(pr_batch_run *run, pr_controller *controller, const p
     item->custom_id = custom_id;
     item->request = request;
     return start_item(run, controller, line, item);
+}
+
+pr_status pr_batch_run_validate(pr_batch_run *run)
+{
+    for (;;) {
+        pr_input_line line;
+        pr_input_state state;
+        PR_TRY(pr_batch_input_next(run->input, &line, &state));
+        if (state == PR_INPUT_END)
+            return PR_OK;
+        if (state == PR_INPUT_LINE)
+            PR_TRY(take_line(run, NULL, &line));
+        else
+            usleep(10000);  // a pipe without data
+    }
 }
 
 // Lines held back wait for an earlier one, which with a shuffled input may not have been taken yet.
@@ -500,7 +537,8 @@ pr_face pr_batch_run_face(pr_batch_run *run)
 
 pr_status pr_batch_run_finish(pr_batch_run *run, pr_batch_totals *totals)
 {
-    pr_progress_end(&run->progress);
+    if (run->output)
+        pr_progress_end(&run->progress);
     *totals = run->totals;
     pr_status status = pr_result_file_close(run->output);
     run->output = NULL;

@@ -65,14 +65,21 @@ static char *last_part(const char *path)
     return strndup(path + begin, end - begin);
 }
 
-static pr_status open_model(pr_engine *engine)
+pr_status pr_engine_name_model(pr_engine *engine)
 {
     const pr_options *options = engine->options;
-    PR_TRY(pr_model_open(options->model, &engine->model));
     engine->model_name =
         options->served_model_name ? strdup(options->served_model_name) : last_part(options->model);
     if (!engine->model_name)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the model's name");
+    return PR_OK;
+}
+
+static pr_status open_model(pr_engine *engine)
+{
+    const pr_options *options = engine->options;
+    PR_TRY(pr_model_open(options->model, &engine->model));
+    PR_TRY(pr_engine_name_model(engine));
     if (engine->rank == 0)
         PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
     PR_TRY(pr_cpu_device_open(options->cpu_isa, &engine->device));

@@ -49,6 +49,9 @@ typedef struct pr_engine_prepare {
 pr_status pr_engine_open(
     const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine) PR_MUST_CHECK;
 
+// Fills engine->model_name from the options: --served-model-name, or the last part of the path.
+pr_status pr_engine_name_model(pr_engine *engine) PR_MUST_CHECK;
+
 // Collective: runs the face on rank 0 (NULL elsewhere) until it is done or interrupted by SIGINT or
 // SIGTERM. *controller (rank 0) stays valid for its counts until close.
 pr_status

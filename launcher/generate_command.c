@@ -60,6 +60,8 @@ static pr_status parse_flags(generate_run *run)
 {
     const pr_engine *engine = run->engine;
     pr_refusal refusal;
+    if (!engine->options->prompt)
+        return pr_fail(PR_ERR_ARGUMENT, "the prompt is missing: give one with -p TEXT");
     pr_completion_context context = {
         .model = engine->model,
         .tokenizer = engine->tokenizer,

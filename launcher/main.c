@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/world.h"
 #include "launcher/commands.h"
 #include "launcher/options.h"
 #include "runtime/base/log.h"
@@ -20,23 +21,10 @@ typedef struct command {
     const pr_option_group *group[MAX_GROUPS];  // ends with NULL if shorter
 } command;
 
-// Under a launcher every process reads the same command line; only the first one speaks of it.
-static bool is_silent_rank(void)
-{
-    static const char *const variables[] = {
-        "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
-        const char *rank = getenv(variables[i]);
-        if (rank)
-            return atoi(rank) > 0;
-    }
-    return false;
-}
-
 static int run_version(const pr_options *options)
 {
     (void)options;
-    if (!is_silent_rank())
+    if (pr_world_is_first())
         printf("polyreme %s\n", PR_VERSION);
     return PR_EXIT_OK;
 }
@@ -139,7 +127,7 @@ static int wants_help(int arguments, const char *const *argument)
 
 static int fail_unknown_command(const char *name)
 {
-    if (is_silent_rank())
+    if (!pr_world_is_first())
         return PR_EXIT_USAGE;
     const char *candidate[COMMANDS];
     for (int i = 0; i < COMMANDS; i++)
@@ -157,7 +145,7 @@ static int run_command(const command *chosen, int arguments, const char *const *
     pr_options options;
     pr_config *config;
     pr_log_level level = PR_LOG_INFO;
-    bool silent = is_silent_rank();
+    bool silent = !pr_world_is_first();
     pr_error_capture_begin();
     pr_status status = pr_options_read(
         chosen->group, count_groups(chosen), arguments, argument, &options, &config);
@@ -190,7 +178,7 @@ int main(int argc, char **argv)
     bool asks_help = strcmp(name, "help") == 0;
     if (argc < 2 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
         (asks_help && argc == 2)) {
-        if (!is_silent_rank())
+        if (pr_world_is_first())
             print_program_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? PR_EXIT_USAGE : PR_EXIT_OK;
     }
@@ -199,7 +187,7 @@ int main(int argc, char **argv)
         return fail_unknown_command(asks_help ? argv[2] : name);
     int help = asks_help ? 2 : wants_help(argc - 2, arguments);
     if (help) {
-        if (!is_silent_rank())
+        if (pr_world_is_first())
             print_command_help(chosen, help == 2, stdout);
         return PR_EXIT_OK;
     }

@@ -3,6 +3,7 @@
 # Bad input of a batch: each fault has one line that says what to do, and the rest goes on.
 # timeout: 240
 set -u
+source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/llama-tiny
 work=$(mktemp -d)
@@ -34,13 +35,13 @@ batch() { "$polyreme" batch "$@" --log-level warn; }
 expect "missing model" 4 "no-such-model" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 expect "missing input" 4 "cannot read input" batch "$model" -i "$work/nothing" -o "$work/o"
 expect "unwritable output" 4 "cannot write output" batch "$model" -i "$work/good.jsonl" -o /nonexistent/o
+expect "no output" 2 "give a file with -o" batch "$model" -i "$work/good.jsonl"
+expect "no prompt" 2 "-p TEXT" "$polyreme" generate "$model" --log-level warn
 expect "unknown option" 2 "did you mean" batch "$model" -i "$work/good.jsonl" -o "$work/o" --max-num-seq 3
 expect "context too long" 2 "--max-model-len" batch "$model" -i "$work/good.jsonl" -o "$work/o" --max-model-len 100000
 expect "layout beyond the ranks" 2 "--mixed" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x4
-expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8
 expect "prefill without decode" 2 "--decode" batch "$model" -i "$work/good.jsonl" -o "$work/o" --prefill 1x1
 expect "too few KV blocks" 2 "--kv-blocks" batch "$model" -i "$work/good.jsonl" -o "$work/o" --kv-blocks 2
-expect "one line from many ranks" 4 "no-such-model" mpirun -n 3 "$polyreme" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 
 cp -r "$model" "$work/cut"
 chmod -R u+w "$work/cut"
@@ -80,4 +81,10 @@ check_line 6 'duplicate_custom_id'
 check_line 7 'chat template'
 check_line 8 '"status_code":200'
 [ "$(wc -l < "$work/mixed.out")" -eq 8 ] || { echo "FAILED: not 8 lines"; failures=$((failures + 1)); }
+expect "validation without a run" 3 "2 lines can be run, 6 would be refused" batch "$model" -i "$work/mixed.jsonl" --validate-only
+
+# ---- Many ranks say it once ----
+many_ranks_or_end "$failures"
+expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8
+expect "one line from many ranks" 4 "no-such-model" mpirun -n 3 "$polyreme" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 exit "$((failures > 0))"

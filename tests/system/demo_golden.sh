@@ -4,6 +4,7 @@
 # four ranks with prefill and decode apart.
 # timeout: 120
 set -eu
+source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 golden=$POLYREME_SOURCE/tests/data/golden
 work=$(mktemp -d)
@@ -17,6 +18,7 @@ compare() {
 
 "$polyreme" batch "$POLYREME_SOURCE/models/demo" -i "$golden/demo_requests.jsonl" -o "$work/out.jsonl" --log-level warn
 compare "one process"
+many_ranks_or_end 0
 mpirun -n 4 "$polyreme" batch "$POLYREME_SOURCE/models/demo" -i "$golden/demo_requests.jsonl" \
     -o "$work/out.jsonl" --log-level warn --prefill 1x1 --decode 1x3
 compare "four ranks"

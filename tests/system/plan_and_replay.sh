@@ -3,6 +3,8 @@
 # What plan predicts is what a run reads, byte for byte; what a run decides, a replay decides.
 # timeout: 120
 set -u
+source "$POLYREME_SOURCE/tests/system/many_ranks"
+many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,6 +3,7 @@
 # Idle ranks sleep; SIGTERM and SIGINT end every rank with whole result lines; end of input ends all.
 # timeout: 120
 set -u
+source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
 work=$(mktemp -d)
@@ -17,6 +18,27 @@ request() { # ID TOKENS
 # CPU ticks that the ranks of the job with this output file have used.
 ticks() { cat $(pgrep -f "polyreme batch .*$1" | sed 's|.*|/proc/&/stat|') 2>/dev/null |
     awk '/\(polyreme\)/ { sum += $14 + $15 } END { print sum + 0 }'; }
+
+# ---- One process ----
+for i in $(seq 400); do request "r$i" 200; done > "$work/long.jsonl"
+stop_one() { # SIGNAL EXIT-CODE
+    rm -f "$work/stop.jsonl"
+    "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/stop.jsonl" --log-level warn 2> "$work/err" &
+    local pid=$!
+    for _ in $(seq 200); do [ -s "$work/stop.jsonl" ] && break; sleep 0.05; done
+    kill "-$1" "$pid"
+    wait "$pid"
+    local code=$?
+    local lines whole
+    lines=$(wc -l < "$work/stop.jsonl")
+    whole=$(jq -c .custom_id "$work/stop.jsonl" 2> "$work/jq" | wc -l)
+    verdict "SIG$1 stops one process" "$([ $code -eq "$2" ] && [ "$lines" -gt 0 ] && [ "$lines" -lt 400 ] && [ "$lines" = "$whole" ]; echo $?)" \
+        "exit code $code, $lines whole lines of 400"
+}
+stop_one TERM 143
+stop_one INT 130
+
+many_ranks_or_end "$failures"
 
 # ---- Idle: a pipe that says nothing for a while; three ranks, prefill and decode apart ----
 mkfifo "$work/pipe"
@@ -38,25 +60,7 @@ exec 9>&-
 wait "$job"
 verdict "end of input ends all ranks" "$?" "exit code 0, $(wc -l < "$work/idle.jsonl") lines"
 
-# ---- Signals ----
-for i in $(seq 400); do request "r$i" 200; done > "$work/long.jsonl"
-stop_one() { # SIGNAL EXIT-CODE
-    rm -f "$work/stop.jsonl"
-    "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/stop.jsonl" --log-level warn 2> "$work/err" &
-    local pid=$!
-    for _ in $(seq 200); do [ -s "$work/stop.jsonl" ] && break; sleep 0.05; done
-    kill "-$1" "$pid"
-    wait "$pid"
-    local code=$?
-    local lines whole
-    lines=$(wc -l < "$work/stop.jsonl")
-    whole=$(jq -c .custom_id "$work/stop.jsonl" 2> "$work/jq" | wc -l)
-    verdict "SIG$1 stops one process" "$([ $code -eq "$2" ] && [ "$lines" -gt 0 ] && [ "$lines" -lt 400 ] && [ "$lines" = "$whole" ]; echo $?)" \
-        "exit code $code, $lines whole lines of 400"
-}
-stop_one TERM 143
-stop_one INT 130
-
+# ---- SIGTERM, two ranks ----
 mpirun -n 2 "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.jsonl" --mixed 1x2 --log-level warn \
     2> "$work/err" &
 job=$!
