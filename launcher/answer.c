@@ -197,18 +197,22 @@ static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
 }
 
 json_t *pr_answer_choice(
-    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t index, const char *prefix)
+    const pr_answer *answer,
+    const pr_tokenizer *tokenizer,
+    int32_t index,
+    const char *prefix,
+    size_t prefix_bytes)
 {
     json_t *stop_reason = json_null();
     if (answer->stop_string)
         stop_reason = json_string(answer->stop_string);
     else if (answer->stop_token >= 0)
         stop_reason = json_integer(answer->stop_token);
-    size_t prefix_bytes = strlen(prefix);
     char *text = malloc(prefix_bytes + answer->text_bytes + 1);
     if (!text)
         return NULL;
-    memcpy(text, prefix, prefix_bytes);
+    if (prefix_bytes > 0)
+        memcpy(text, prefix, prefix_bytes);
     memcpy(text + prefix_bytes, answer->text, answer->text_bytes);
     json_t *choice = json_pack(
         "{s:i, s:o, s:o, s:s, s:o}", "index", index, "text",

@@ -40,8 +40,12 @@ pr_status
 pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *report, bool *cancel)
     PR_MUST_CHECK;
 
-// One choice of /v1/completions. `prefix` is put before the text (echo), or "".
+// One choice of /v1/completions. prefix[prefix_bytes] is put before the text (echo).
 json_t *pr_answer_choice(
-    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t index, const char *prefix);
+    const pr_answer *answer,
+    const pr_tokenizer *tokenizer,
+    int32_t index,
+    const char *prefix,
+    size_t prefix_bytes);
 
 #endif

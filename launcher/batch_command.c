@@ -87,9 +87,10 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
         pr_engine_close(engine, NULL, status);
         return pr_exit_code(status);
     }
-    pr_batch_run_attach(run, engine);
     pr_face face = pr_batch_run_face(run);
-    pr_status status = pr_engine_run(engine, &face, &controller);
+    pr_status status = pr_batch_run_attach(run, engine);
+    if (status == PR_OK)
+        status = pr_engine_run(engine, &face, &controller);
     double seconds = (double)(pr_clock_now_ns() - begin_ns) * 1e-9;
     pr_status written = pr_batch_run_finish(run, &totals);
     if (status == PR_OK)
@@ -110,7 +111,7 @@ static pr_status validate(pr_batch_run *run, pr_engine *engine)
     PR_TRY(pr_engine_name_model(engine));
     engine->max_model_len =
         options->max_model_len ? options->max_model_len : engine->model->max_positions;
-    pr_batch_run_attach(run, engine);
+    PR_TRY(pr_batch_run_attach(run, engine));
     return pr_batch_run_validate(run);
 }
 

@@ -15,14 +15,16 @@
 typedef struct stored_line {
     char *text;
     size_t size_bytes;
+    bool too_long;
     int64_t number, position;
 } stored_line;
 
 struct pr_batch_input {
     char *path;
     int descriptor;
-    bool ended;    // nothing more comes from the descriptor
-    char *buffer;  // [capacity]: what was read and not yet given out is [begin, end)
+    bool ended;     // nothing more comes from the descriptor
+    bool overlong;  // the beginning of the current line was thrown away
+    char *buffer;   // [capacity]: what was read and not yet given out is [begin, end)
     size_t capacity, begin, end, searched;
     int64_t number, position;
     bool shuffled;
@@ -69,11 +71,12 @@ static pr_status read_more(pr_batch_input *input, bool wait, bool *later)
 // Cuts the next line off the buffer, with or without its newline at the end of the file.
 static bool cut_line(pr_batch_input *input, const char **text, size_t *length)
 {
-    char *from = input->buffer + input->searched;
-    char *newline =
-        input->end > input->searched ? memchr(from, '\n', input->end - input->searched) : NULL;
+    char *newline = NULL;
+    if (input->end > input->searched)
+        newline = memchr(input->buffer + input->searched, '\n', input->end - input->searched);
     input->searched = input->end;
-    if (!newline && (!input->ended || input->begin == input->end))
+    bool rest = input->begin < input->end || input->overlong;
+    if (!newline && (!input->ended || !rest))
         return false;
     size_t end = newline ? (size_t)(newline - input->buffer) : input->end;
     *text = input->buffer + input->begin;
@@ -82,6 +85,17 @@ static bool cut_line(pr_batch_input *input, const char **text, size_t *length)
     input->number++;
     return true;
 }
+
+// Keeps memory bounded, whatever comes.
+static void drop_overlong(pr_batch_input *input)
+{
+    if (input->end - input->begin <= PR_MAX_LINE_BYTES)
+        return;
+    input->begin = input->end = input->searched = 0;
+    input->overlong = true;
+}
+
+static bool is_blank(char byte) { return byte == ' ' || byte == '\t' || byte == '\r'; }
 
 // The next non-empty line.
 static pr_status
@@ -96,19 +110,23 @@ read_line(pr_batch_input *input, bool wait, pr_input_line *line, pr_input_state 
                 *state = PR_INPUT_END;
                 return PR_OK;
             }
+            drop_overlong(input);
             PR_TRY(read_more(input, wait, &later));
             if (later) {
                 *state = PR_INPUT_LATER;
                 return PR_OK;
             }
         }
-        while (length > 0 && strchr(" \t\r", text[length - 1]))
+        bool too_long = input->overlong;
+        input->overlong = false;
+        while (length > 0 && is_blank(text[length - 1]))
             length--;
-        if (length == 0)
+        if (length == 0 && !too_long)
             continue;
         *line = (pr_input_line){
             .text = text,
-            .size_bytes = length,
+            .size_bytes = too_long ? 0 : length,
+            .too_long = too_long,
             .number = input->number,
             .position = input->position++,
         };
@@ -133,6 +151,7 @@ static pr_status store_line(pr_batch_input *input, const pr_input_line *line, in
     input->stored[input->count++] = (stored_line){
         .text = text,
         .size_bytes = line->size_bytes,
+        .too_long = line->too_long,
         .number = line->number,
         .position = line->position,
     };
@@ -222,6 +241,7 @@ pr_status pr_batch_input_next(pr_batch_input *input, pr_input_line *line, pr_inp
     *line = (pr_input_line){
         .text = stored->text,
         .size_bytes = stored->size_bytes,
+        .too_long = stored->too_long,
         .number = stored->number,
         .position = stored->position,
     };

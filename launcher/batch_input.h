@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The lines of a JSONL file or pipe, one by one, in file order or in an order shuffled by a seed (then
-// all is read first). Empty lines are skipped. A pipe without data does not hold up its reader.
+// all is read first). Empty lines are skipped. A pipe without data does not hold up its reader. A line
+// that is too long to keep is given out without its text.
 #ifndef PR_LAUNCHER_BATCH_INPUT_H
 #define PR_LAUNCHER_BATCH_INPUT_H
 
@@ -10,11 +11,14 @@
 
 #include "runtime/base/status.h"
 
+enum { PR_MAX_LINE_BYTES = 64 << 20 };
+
 typedef struct pr_batch_input pr_batch_input;
 
 typedef struct pr_input_line {
-    const char *text;  // valid until the next call
+    const char *text;  // valid until the next call; not NUL-terminated
     size_t size_bytes;
+    bool too_long;     // for PR_MAX_LINE_BYTES: there is no text
     int64_t number;    // 1-based line of the file
     int64_t position;  // 0-based among the non-empty lines
 } pr_input_line;

@@ -16,9 +16,11 @@ static pr_status check_line(int64_t number, pr_batch_line *line, pr_refusal *ref
     const json_t *id = json_object_get(line->root, "custom_id");
     if (!json_is_object(line->root))
         return pr_refuse(refusal, NULL, "line %lld is not a JSON object", n);
-    if (!json_is_string(id) || json_string_length(id) == 0)
+    if (!json_is_string(id) || json_string_length(id) == 0 ||
+        strlen(json_string_value(id)) != json_string_length(id))
         return pr_refuse(
-            refusal, "custom_id", "line %lld: 'custom_id' must be a non-empty string", n);
+            refusal, "custom_id", "line %lld: 'custom_id' must be a non-empty string without NUL",
+            n);
     line->custom_id = json_string_value(id);
     const char *method = json_string_value(json_object_get(line->root, "method"));
     const char *url = json_string_value(json_object_get(line->root, "url"));
@@ -43,7 +45,7 @@ pr_status pr_batch_line_parse(
 {
     json_error_t error;
     *line = (pr_batch_line){0};
-    line->root = json_loadb(text, size_bytes, 0, &error);
+    line->root = json_loadb(text, size_bytes, JSON_ALLOW_NUL, &error);
     if (!line->root)
         return pr_refuse(
             refusal, NULL, "line %lld is not JSON: %.160s at column %d", (long long)number,

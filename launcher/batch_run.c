@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "launcher/answer.h"
 #include "launcher/batch_line.h"
+#include "launcher/id_set.h"
 #include "launcher/progress.h"
 #include "runtime/base/log.h"
 
@@ -26,21 +28,36 @@ struct pr_batch_run {
     pr_batch_input *input;
     pr_result_file *output;
     bool input_ended;
-    json_t *seen;  // custom_ids so far
-    // Sequence id -> item; ids are 1, 2, 3, ... NULL when answered.
+    pr_id_set seen;  // custom_ids so far
+    // Sequence id -> item; ids are 1, 2, 3, ... From first_id to before next_id; NULL when answered.
     batch_item **owner;
-    uint64_t next_id, owner_capacity;
+    uint64_t first_id, next_id, owner_capacity;
     pr_batch_totals totals;
     int64_t taken;
     pr_progress progress;
-    pr_status status;  // of a callback that cannot return one
 };
+
+// Finished lines that wait for an earlier one; beyond it, no more of the input is taken.
+enum { MAX_HELD_LINES = 65536 };
+
+// The output is emptied when the run begins, which must not be the input.
+static pr_status check_different_files(const pr_options *options)
+{
+    struct stat input, output;
+    if (stat(options->input, &input) != 0 || stat(options->output, &output) != 0 ||
+        !S_ISREG(output.st_mode) || input.st_dev != output.st_dev || input.st_ino != output.st_ino)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_ARGUMENT, "input and output are the same file %s: choose another path with -o",
+        options->output);
+}
 
 static pr_status open_output(pr_batch_run *run)
 {
     const pr_options *options = run->options;
     if (!options->output)
         return pr_fail(PR_ERR_ARGUMENT, "the output is missing: give a file with -o FILE");
+    PR_TRY(check_different_files(options));
     bool input_order = strcmp(options->order, "input") == 0;
     return pr_result_file_open(options->output, input_order, &run->output);
 }
@@ -52,8 +69,7 @@ pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the batch");
     made->options = options;
-    made->next_id = 1;
-    made->seen = json_object();
+    made->first_id = made->next_id = 1;
     PR_TRY_GOTO(
         pr_batch_input_open(options->input, (uint64_t)options->shuffle_seed, &made->input), failed);
     if (!options->validate_only)
@@ -67,6 +83,8 @@ failed:
 
 static void destroy_item(batch_item *item)
 {
+    if (!item)
+        return;
     for (int32_t i = 0; item->answer && i < item->answers; i++)
         pr_answer_end(&item->answer[i]);
     free(item->answer);
@@ -75,27 +93,33 @@ static void destroy_item(batch_item *item)
     free(item);
 }
 
+static batch_item **owner_of(const pr_batch_run *run, uint64_t id)
+{
+    return &run->owner[id - run->first_id];
+}
+
 void pr_batch_run_destroy(pr_batch_run *run)
 {
     if (!run)
         return;
-    for (uint64_t id = 1; id < run->next_id; id++) {
-        batch_item *item = run->owner[id];
-        if (item && item->first_id == id)
+    for (uint64_t id = run->first_id; id < run->next_id; id++) {
+        batch_item *item = *owner_of(run, id);
+        if (item && item->first_id + (uint64_t)item->answers == id + 1)  // its last place
             destroy_item(item);
     }
     free(run->owner);
-    json_decref(run->seen);
+    pr_id_set_clear(&run->seen);
     pr_batch_input_close(run->input);
     pr_status closed = pr_result_file_close(run->output);
     (void)closed;  // finish has reported it on the way that matters
     free(run);
 }
 
-void pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine)
+pr_status pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine)
 {
     run->engine = engine;
     pr_progress_begin(&run->progress);
+    return run->output ? pr_result_file_begin(run->output) : PR_OK;
 }
 
 // ---- Lines that are refused ----
@@ -122,11 +146,28 @@ static pr_status put_refusal(
 
 // ---- Lines that become sequences ----
 
+// Forgets the answered ids at the front, so that the table is as long as the oldest open request is
+// old, not as long as the input.
+static void forget_answered(pr_batch_run *run)
+{
+    uint64_t ids = run->next_id - run->first_id, answered = 0;
+    while (answered < ids && !run->owner[answered])
+        answered++;
+    if (answered == 0)
+        return;
+    memmove(run->owner, run->owner + answered, (ids - answered) * sizeof *run->owner);
+    run->first_id += answered;
+}
+
 static pr_status own_ids(pr_batch_run *run, batch_item *item)
 {
-    uint64_t needed = run->next_id + (uint64_t)item->answers;
+    uint64_t needed = run->next_id - run->first_id + (uint64_t)item->answers;
     if (needed > run->owner_capacity) {
-        uint64_t capacity = needed * 2;
+        forget_answered(run);
+        needed = run->next_id - run->first_id + (uint64_t)item->answers;
+    }
+    if (needed > run->owner_capacity / 2) {  // half free: forgetting again is a while off
+        uint64_t capacity = needed * 4;
         batch_item **grown = realloc(run->owner, capacity * sizeof *grown);
         if (!grown)
             return pr_fail(
@@ -136,14 +177,21 @@ static pr_status own_ids(pr_batch_run *run, batch_item *item)
     }
     item->first_id = run->next_id;
     for (int32_t i = 0; i < item->answers; i++)
-        run->owner[run->next_id++] = item;
+        *owner_of(run, run->next_id++) = item;
     return PR_OK;
 }
 
 static void disown_ids(pr_batch_run *run, const batch_item *item)
 {
     for (int32_t i = 0; i < item->answers; i++)
-        run->owner[item->first_id + (uint64_t)i] = NULL;
+        *owner_of(run, item->first_id + (uint64_t)i) = NULL;
+}
+
+static pr_status cancel_answers(pr_controller *controller, const batch_item *item, int32_t answers)
+{
+    for (int32_t i = 0; i < answers; i++)
+        PR_TRY(pr_controller_cancel(controller, item->first_id + (uint64_t)i));
+    return PR_OK;
 }
 
 static pr_status submit_answer(pr_controller *controller, const batch_item *item, int32_t index)
@@ -173,8 +221,7 @@ static pr_status submit_item(pr_controller *controller, const batch_item *item)
         pr_status status = submit_answer(controller, item, i);
         if (status == PR_OK)
             continue;
-        for (int32_t j = 0; j < i; j++)
-            PR_TRY(pr_controller_cancel(controller, item->first_id + (uint64_t)j));
+        PR_TRY(cancel_answers(controller, item, i));
         return status;
     }
     return PR_OK;
@@ -192,39 +239,50 @@ static pr_status begin_answers(pr_batch_run *run, batch_item *item)
     return PR_OK;
 }
 
-// A fault of the scheduler's submit is the request's (it can never fit); others end the run.
+static pr_status refuse_item(
+    pr_batch_run *run, const pr_input_line *line, batch_item *item, const pr_refusal *refusal)
+{
+    pr_status status = put_refusal(run, line, item->custom_id, refusal, true);
+    disown_ids(run, item);
+    destroy_item(item);
+    return status;
+}
+
+// Takes the item. A request that can never fit is refused; another fault ends the run.
 static pr_status start_item(
     pr_batch_run *run, pr_controller *controller, const pr_input_line *line, batch_item *item)
 {
-    PR_TRY(begin_answers(run, item));
-    PR_TRY(own_ids(run, item));
-    pr_error_capture_begin();
-    pr_status status = submit_item(controller, item);
-    pr_error_capture_end();
-    if (status == PR_OK) {
-        run->taken++;
-        return PR_OK;
+    pr_status status = begin_answers(run, item);
+    if (status == PR_OK)
+        status = own_ids(run, item);
+    if (status != PR_OK) {
+        destroy_item(item);
+        return status;
     }
-    pr_refusal refusal;
-    pr_status refused = pr_refuse(&refusal, NULL, "%s", pr_error_text());
-    (void)refused;
-    disown_ids(run, item);
-    status = put_refusal(run, line, item->custom_id, &refusal, true);
-    destroy_item(item);
+    pr_error_capture_begin();
+    status = submit_item(controller, item);
+    pr_error_capture_end();
+    if (status == PR_ERR_ARGUMENT) {
+        pr_refusal refusal;
+        (void)pr_refuse(&refusal, NULL, "%s", pr_error_text());
+        return refuse_item(run, line, item, &refusal);
+    }
+    if (status != PR_OK)
+        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+    run->taken++;
     return status;
 }
 
 static pr_status
 check_new_id(pr_batch_run *run, const pr_batch_line *line, int64_t number, pr_refusal *refusal)
 {
-    const json_t *earlier = json_object_get(run->seen, line->custom_id);
-    if (!earlier) {
-        json_object_set_new(run->seen, line->custom_id, json_integer(number));
+    int64_t earlier;
+    PR_TRY(pr_id_set_add(&run->seen, line->custom_id, number, &earlier));
+    if (earlier == 0)
         return PR_OK;
-    }
     pr_status status = pr_refuse(
         refusal, "custom_id", "line %lld: custom_id '%.80s' was used on line %lld: make it unique",
-        (long long)number, line->custom_id, (long long)json_integer_value(earlier));
+        (long long)number, line->custom_id, (long long)earlier);
     refusal->code = "duplicate_custom_id";
     return status;
 }
@@ -246,39 +304,56 @@ static pr_status parse_body(
     return pr_completion_request_parse(&context, parsed->body, request, refusal);
 }
 
+// Reads and checks a line. PR_ERR_REQUEST: *refusal, and whether the line itself was *readable.
+static pr_status read_line(
+    pr_batch_run *run,
+    const pr_input_line *line,
+    pr_batch_line *parsed,
+    pr_completion_request **request,
+    pr_refusal *refusal,
+    bool *readable)
+{
+    *parsed = (pr_batch_line){0};
+    *readable = false;
+    if (line->too_long)
+        return pr_refuse(
+            refusal, NULL, "line %lld is longer than %d MiB: split it", (long long)line->number,
+            PR_MAX_LINE_BYTES >> 20);
+    PR_TRY(pr_batch_line_parse(line->text, line->size_bytes, line->number, parsed, refusal));
+    PR_TRY(check_new_id(run, parsed, line->number, refusal));
+    *readable = true;
+    return parse_body(run, parsed, request, refusal);
+}
+
 static pr_status take_line(pr_batch_run *run, pr_controller *controller, const pr_input_line *line)
 {
     pr_batch_line parsed;
     pr_refusal refusal;
     pr_completion_request *request = NULL;
-    pr_status status =
-        pr_batch_line_parse(line->text, line->size_bytes, line->number, &parsed, &refusal);
-    bool readable = status == PR_OK;
-    if (status == PR_OK) {
-        status = check_new_id(run, &parsed, line->number, &refusal);
-        readable = status == PR_OK;
-    }
-    if (status == PR_OK)
-        status = parse_body(run, &parsed, &request, &refusal);
-    if (status != PR_OK) {
+    bool readable;
+    pr_status status = read_line(run, line, &parsed, &request, &refusal, &readable);
+    if (status == PR_ERR_REQUEST)
         status = put_refusal(run, line, parsed.custom_id, &refusal, readable);
-        pr_batch_line_clear(&parsed);
+    char *custom_id = request ? strdup(parsed.custom_id) : NULL;
+    pr_batch_line_clear(&parsed);
+    if (!request)
         return status;
-    }
     if (!controller) {  // only checking
-        pr_batch_line_clear(&parsed);
         pr_completion_request_destroy(request);
+        free(custom_id);
         run->totals.answered++;
         return PR_OK;
     }
     batch_item *item = calloc(1, sizeof *item);
-    if (item)
-        item->custom_id = strdup(parsed.custom_id);
-    pr_batch_line_clear(&parsed);
-    if (!item || !item->custom_id)
+    if (!item || !custom_id) {
+        pr_completion_request_destroy(request);
+        free(custom_id);
+        free(item);
         return pr_fail(PR_ERR_RESOURCE, "no memory for a request");
+    }
     item->number = line->number;
     item->position = line->position;
+    item->custom_id = custom_id;
     item->request = request;
     return start_item(run, controller, line, item);
 }
@@ -298,11 +373,18 @@ pr_status pr_batch_run_validate(pr_batch_run *run)
     }
 }
 
+// Lines held back wait for an earlier one, which with a shuffled input may not have been taken yet.
+static bool takes_more(const pr_batch_run *run, const pr_controller *controller)
+{
+    return !run->input_ended && !pr_controller_interrupted(controller) &&
+           pr_controller_waiting(controller) < run->options->max_waiting &&
+           (run->options->shuffle_seed != 0 || pr_result_file_held(run->output) < MAX_HELD_LINES);
+}
+
 static pr_status feed(void *context, pr_controller *controller, bool *more)
 {
     pr_batch_run *run = context;
-    PR_TRY(run->status);
-    while (!run->input_ended && pr_controller_waiting(controller) < run->options->max_waiting) {
+    while (takes_more(run, controller)) {
         pr_input_line line;
         pr_input_state state;
         PR_TRY(pr_batch_input_next(run->input, &line, &state));
@@ -331,15 +413,17 @@ static json_t *usage(const batch_item *item)
         (json_int_t)output, "total_tokens", (json_int_t)(prompt + output));
 }
 
-static char *prompt_text(const pr_batch_run *run, const batch_item *item, int32_t index)
+// malloc'ed; NULL if the answer does not repeat the prompt.
+static char *
+prompt_text(const pr_batch_run *run, const batch_item *item, int32_t index, size_t *size)
 {
     const pr_prompt *prompt = &item->request->prompt[index / item->request->n];
     char *text = NULL;
-    size_t size_bytes;
-    if (!item->request->echo || pr_tokenizer_decode(
-                                    run->engine->tokenizer, prompt->token, prompt->tokens, true,
-                                    &text, &size_bytes) != PR_OK)
-        return strdup("");
+    *size = 0;
+    if (!item->request->echo ||
+        pr_tokenizer_decode(
+            run->engine->tokenizer, prompt->token, prompt->tokens, true, &text, size) != PR_OK)
+        return NULL;
     return text;
 }
 
@@ -347,10 +431,11 @@ static json_t *answer_body(const pr_batch_run *run, const batch_item *item)
 {
     json_t *choices = json_array();
     for (int32_t i = 0; i < item->answers; i++) {
-        char *prefix = prompt_text(run, item, i);
+        size_t prefix_bytes;
+        char *prefix = prompt_text(run, item, i, &prefix_bytes);
         json_array_append_new(
             choices,
-            pr_answer_choice(&item->answer[i], run->engine->tokenizer, i, prefix ? prefix : ""));
+            pr_answer_choice(&item->answer[i], run->engine->tokenizer, i, prefix, prefix_bytes));
         free(prefix);
     }
     return json_pack(
@@ -366,6 +451,12 @@ static void count_tokens(pr_batch_run *run, const batch_item *item)
         run->totals.output_tokens += item->answer[i].tokens;
 }
 
+// NULL: it has its answer already, and this is about a sequence that was cancelled.
+static batch_item *find_item(const pr_batch_run *run, uint64_t id)
+{
+    return id >= run->first_id && id < run->next_id ? *owner_of(run, id) : NULL;
+}
+
 static pr_status finish_item(pr_batch_run *run, batch_item *item)
 {
     char *line = pr_batch_line_answer(item->custom_id, item->number, answer_body(run, item));
@@ -377,36 +468,36 @@ static pr_status finish_item(pr_batch_run *run, batch_item *item)
     return status;
 }
 
-static void token(void *context, pr_controller *controller, const pr_token_report *report)
+static pr_status token(void *context, pr_controller *controller, const pr_token_report *report)
 {
     pr_batch_run *run = context;
-    batch_item *item = run->owner[report->id];
-    if (!item || run->status != PR_OK)
-        return;
+    batch_item *item = find_item(run, report->id);
+    if (!item)
+        return PR_OK;
     pr_answer *answer = &item->answer[report->id - item->first_id];
     bool was_done = answer->done, cancel = false;
-    run->status = pr_answer_add(answer, run->engine->model, report, &cancel);
-    if (run->status != PR_OK)
-        return;
+    PR_TRY(pr_answer_add(answer, run->engine->model, report, &cancel));
     if (cancel)
-        run->status = pr_controller_cancel(controller, report->id);
-    if (answer->done && !was_done && --item->unfinished == 0 && run->status == PR_OK)
-        run->status = finish_item(run, item);
+        PR_TRY(pr_controller_cancel(controller, report->id));
+    if (answer->done && !was_done && --item->unfinished == 0)
+        return finish_item(run, item);
+    return PR_OK;
 }
 
-static void rejected(void *context, uint64_t id, const char *reason)
+// One sequence of a request cannot be answered: the request gets an error, its others are cancelled.
+static pr_status rejected(void *context, pr_controller *controller, uint64_t id, const char *reason)
 {
     pr_batch_run *run = context;
-    batch_item *item = run->owner[id];
+    batch_item *item = find_item(run, id);
+    if (!item)
+        return PR_OK;
     pr_refusal refusal;
-    if (!item || run->status != PR_OK)
-        return;
     pr_input_line line = {.number = item->number, .position = item->position};
-    pr_status refused = pr_refuse(&refusal, NULL, "%s", reason);
-    (void)refused;
-    run->status = put_refusal(run, &line, item->custom_id, &refusal, true);
-    disown_ids(run, item);
-    destroy_item(item);
+    (void)pr_refuse(&refusal, NULL, "%s", reason);
+    refusal.http_status = 500;
+    refusal.type = "server_error";
+    PR_TRY(cancel_answers(controller, item, item->answers));
+    return refuse_item(run, &line, item, &refusal);
 }
 
 static void progress(void *context, const pr_scheduler_counts *counts)
@@ -422,6 +513,16 @@ static void progress(void *context, const pr_scheduler_counts *counts)
     pr_progress_show(&run->progress, &state);
 }
 
+// The answers that wait for an earlier one are not lost with the run.
+static void salvage(void *context)
+{
+    pr_batch_run *run = context;
+    pr_progress_end(&run->progress);
+    pr_status closed = pr_result_file_close(run->output);
+    (void)closed;  // the run has failed already
+    run->output = NULL;
+}
+
 pr_face pr_batch_run_face(pr_batch_run *run)
 {
     return (pr_face){
@@ -430,6 +531,7 @@ pr_face pr_batch_run_face(pr_batch_run *run)
         .token = token,
         .rejected = rejected,
         .progress = progress,
+        .salvage = salvage,
     };
 }
 
@@ -440,5 +542,5 @@ pr_status pr_batch_run_finish(pr_batch_run *run, pr_batch_totals *totals)
     *totals = run->totals;
     pr_status status = pr_result_file_close(run->output);
     run->output = NULL;
-    return run->status != PR_OK ? run->status : status;
+    return status;
 }

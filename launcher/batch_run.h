@@ -16,13 +16,13 @@ typedef struct pr_batch_totals {
     int64_t prompt_tokens, output_tokens;
 } pr_batch_totals;
 
-// Opens input and output (rank 0, before the model is loaded). With validate_only there is no output:
-// refusals are logged instead.
+// Opens input and output (rank 0, before the model is loaded). Earlier results stay until attach. With
+// validate_only there is no output: refusals are logged instead.
 pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run) PR_MUST_CHECK;
 void pr_batch_run_destroy(pr_batch_run *run);
 
-// The model is there: from now on the face can be fed.
-void pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine);
+// The model is there: empties the output; from now on the face can be fed.
+pr_status pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine) PR_MUST_CHECK;
 pr_face pr_batch_run_face(pr_batch_run *run);
 
 // Reads the whole input and checks every line; computes nothing.

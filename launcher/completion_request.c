@@ -7,6 +7,26 @@
 #include <string.h>
 
 #include "runtime/base/log.h"
+#include "runtime/text/utf8.h"
+
+// A message quotes what the client sent, cut to a length: its end may be half a character, and then it
+// could not be put into JSON.
+static void repair_text(char *text, size_t capacity)
+{
+    pr_byte_buffer repaired = {0};
+    pr_utf8_repair(text, strlen(text), true, &repaired);
+    const char *from = repaired.failed ? "" : repaired.data;
+    size_t size_bytes = repaired.failed ? 0 : repaired.size_bytes;
+    if (size_bytes >= capacity) {
+        size_bytes = capacity - 1;
+        while (size_bytes > 0 && (from[size_bytes] & 0xc0) == 0x80)
+            size_bytes--;
+    }
+    if (size_bytes > 0)
+        memcpy(text, from, size_bytes);
+    text[size_bytes] = '\0';
+    pr_byte_buffer_free(&repaired);
+}
 
 pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
 {
@@ -16,6 +36,7 @@ pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *form
     va_start(arguments, format);
     vsnprintf(refusal->message, sizeof refusal->message, format, arguments);
     va_end(arguments);
+    repair_text(refusal->message, sizeof refusal->message);
     return PR_ERR_REQUEST;
 }
 
@@ -95,6 +116,21 @@ static pr_status take_bool(const json_t *body, const char *name, bool *value, pr
     return PR_OK;
 }
 
+static bool read_token_id(const pr_completion_context *context, const json_t *value, int32_t *token)
+{
+    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (id < 0 || id >= context->model->vocabulary)
+        return false;
+    *token = (int32_t)id;
+    return true;
+}
+
+// A string that C can hold: JSON allows a NUL inside.
+static bool is_plain_string(const json_t *value)
+{
+    return json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value);
+}
+
 // ---- Fields that are not offered: refusing beats a silently different answer ----
 
 static pr_status refuse_unsupported(const json_t *body, pr_refusal *refusal)
@@ -133,7 +169,7 @@ check_model_name(const pr_completion_context *context, const json_t *body, pr_re
     const json_t *model = field(body, "model");
     if (!model)
         return PR_OK;
-    if (!json_is_string(model))
+    if (!is_plain_string(model))
         return pr_refuse(refusal, "model", "'model' must be a string");
     if (strcmp(json_string_value(model), context->served_name) == 0)
         return PR_OK;
@@ -194,13 +230,10 @@ static pr_status take_token_prompt(
     if (!prompt->token)
         return pr_refuse(refusal, "prompt", "no memory for the prompt");
     for (size_t i = 0; i < count; i++) {
-        const json_t *item = json_array_get(list, i);
-        json_int_t token = json_is_integer(item) ? json_integer_value(item) : -1;
-        if (token < 0 || token >= context->model->vocabulary)
+        if (!read_token_id(context, json_array_get(list, i), &prompt->token[i]))
             return pr_refuse(
                 refusal, "prompt", "prompt token %zu is not an id between 0 and %d", i,
                 context->model->vocabulary - 1);
-        prompt->token[i] = (int32_t)token;
     }
     prompt->tokens = (int32_t)count;
     return check_prompt_length(context, prompt, refusal);
@@ -263,9 +296,10 @@ take_stop_strings(const json_t *body, pr_completion_request *request, pr_refusal
         return pr_refuse(refusal, "stop", "at most %d stop strings", PR_MAX_STOP_STRINGS);
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!json_is_string(item) || json_string_length(item) == 0)
+        if (!is_plain_string(item) || json_string_length(item) == 0)
             return pr_refuse(
-                refusal, "stop", "'stop' must be a non-empty string or a list of such");
+                refusal, "stop",
+                "'stop' must be a non-empty string without NUL, or a list of such");
         request->stop[request->stops] = strdup(json_string_value(item));
         if (!request->stop[request->stops])
             return pr_refuse(refusal, "stop", "no memory for the stop strings");
@@ -291,12 +325,10 @@ static pr_status take_stop_tokens(
             refusal, "stop_token_ids", "'stop_token_ids' must be a list of at most %d token ids",
             PR_MAX_STOP_TOKENS - sampling->stop_tokens);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i);
-        json_int_t token = json_is_integer(item) ? json_integer_value(item) : -1;
-        if (token < 0 || token >= context->model->vocabulary)
+        int32_t *token = &sampling->stop_token[sampling->stop_tokens++];
+        if (!read_token_id(context, json_array_get(list, i), token))
             return pr_refuse(
                 refusal, "stop_token_ids", "'stop_token_ids' holds no token id at %zu", i);
-        sampling->stop_token[sampling->stop_tokens++] = (int32_t)token;
     }
     return PR_OK;
 }
@@ -307,6 +339,19 @@ static int compare_bias(const void *a, const void *b)
 {
     int32_t left = ((const pr_logit_bias *)a)->token, right = ((const pr_logit_bias *)b)->token;
     return (left > right) - (left < right);
+}
+
+static bool read_bias(
+    const pr_completion_context *context, const char *key, const json_t *value, pr_logit_bias *bias)
+{
+    char *end;
+    long token = strtol(key, &end, 10);
+    double number = json_is_number(value) ? json_number_value(value) : 1000;
+    if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
+        !(number >= -100 && number <= 100))
+        return false;
+    *bias = (pr_logit_bias){.token = (int32_t)token, .bias = (float)number};
+    return true;
 }
 
 static pr_status take_logit_bias(
@@ -329,18 +374,18 @@ static pr_status take_logit_bias(
     json_t *value;
     json_object_foreach(map, key, value)
     {
-        char *end;
-        long token = strtol(key, &end, 10);
-        double bias = json_is_number(value) ? json_number_value(value) : 1000;
-        if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
-            !(bias >= -100 && bias <= 100))
+        if (!read_bias(context, key, value, &sampling->bias[sampling->biases++]))
             return pr_refuse(
                 refusal, "logit_bias",
                 "'logit_bias' entry '%.40s' must be a token id with -100..100", key);
-        sampling->bias[sampling->biases++] =
-            (pr_logit_bias){.token = (int32_t)token, .bias = (float)bias};
     }
     qsort(sampling->bias, (size_t)sampling->biases, sizeof *sampling->bias, compare_bias);
+    for (int32_t i = 1; i < sampling->biases; i++) {
+        if (sampling->bias[i].token == sampling->bias[i - 1].token)  // "7" and "07"
+            return pr_refuse(
+                refusal, "logit_bias", "'logit_bias' names token %d twice",
+                sampling->bias[i].token);
+    }
     return PR_OK;
 }
 

@@ -10,6 +10,14 @@
 
 // A face that waits for input is asked again so often; it costs nothing to speak of.
 enum { POLL_MS = 100, STOP_WAIT_MS = 30000 };
+// A loop that took so long was not running.
+enum { PAUSE_MS = 2000 };
+
+// What a group has to do, and when it last gave a sign of doing it.
+typedef struct group_watch {
+    uint64_t sent, done;  // plan numbers
+    int64_t heard_ns;
+} group_watch;
 
 struct pr_controller {
     pr_controller_params params;
@@ -21,6 +29,8 @@ struct pr_controller {
     int32_t outstanding;       // ranks that owe counts
     uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
     int32_t cancels, cancel_capacity;
+    group_watch *watch;  // [groups]
+    int64_t looked_ns;   // when the groups were last looked at
 };
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
@@ -29,10 +39,12 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
     made->params = *params;
+    made->looked_ns = pr_clock_now_ns();
     size_t ranks = (size_t)params->layout->ranks;
     made->counts = calloc(ranks, sizeof *made->counts);
     made->counted = calloc(ranks, sizeof *made->counted);
-    pr_status status = made->counts && made->counted
+    made->watch = calloc((size_t)params->layout->groups, sizeof *made->watch);
+    pr_status status = made->counts && made->counted && made->watch
                            ? pr_scheduler_create(&params->scheduler, &made->scheduler)
                            : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
     if (status != PR_OK) {
@@ -53,6 +65,7 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->wire);
     free(controller->counts);
     free(controller->counted);
+    free(controller->watch);
     free(controller->cancelled);
     free(controller);
 }
@@ -110,13 +123,48 @@ uint64_t pr_controller_hash(const pr_controller *controller)
 
 // ---- Events ----
 
-static pr_status name_lost_rank(const pr_controller *controller, int32_t rank)
+enum { RANK_NAME_BYTES = 64 };
+
+// "rank 3 (decode group 1)"
+static const char *name_rank(const pr_controller *controller, int32_t rank, char *name)
 {
     const pr_layout *layout = controller->params.layout;
     int32_t index = pr_layout_group_of(layout, rank);
+    if (index < 0)
+        snprintf(name, RANK_NAME_BYTES, "rank %d (no group)", rank);
+    else
+        snprintf(
+            name, RANK_NAME_BYTES, "rank %d (%s group %d)", rank,
+            pr_role_name(layout->group[index].role), index);
+    return name;
+}
+
+static pr_status fail_lost_rank(const pr_controller *controller, int32_t rank)
+{
+    char name[RANK_NAME_BYTES];
     return pr_fail(
-        PR_ERR_PEER, "rank %d (%s group %d) is lost: the run ends, results so far are kept", rank,
-        index >= 0 ? pr_role_name(layout->group[index].role) : "no", index);
+        PR_ERR_PEER, "%s is lost: the run ends, results so far are kept",
+        name_rank(controller, rank, name));
+}
+
+// The one line about a fault of another rank, which has not told it itself.
+static pr_status fail_faulty_rank(const pr_controller *controller, const pr_message *message)
+{
+    char name[RANK_NAME_BYTES];
+    return pr_fail(
+        PR_ERR_PEER, "%s cannot go on: %.*s: the run ends, results so far are kept",
+        name_rank(controller, message->from, name), (int)message->size_bytes,
+        (const char *)message->data);
+}
+
+static void note_report(pr_controller *controller, const pr_report *report)
+{
+    if (report->group >= controller->params.layout->groups)
+        return;
+    group_watch *watch = &controller->watch[report->group];
+    watch->heard_ns = pr_clock_now_ns();
+    if (report->plan_finished && report->plan > watch->done)
+        watch->done = report->plan;
 }
 
 static pr_status take_message(pr_controller *controller, const pr_message *message)
@@ -125,6 +173,7 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
     switch (message->kind) {
     case PR_MESSAGE_REPORT:
         PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
+        note_report(controller, report);
         pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
         pr_scheduler_report(controller->scheduler, report);
         pr_report_free(report);
@@ -137,15 +186,40 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         controller->outstanding--;
         return PR_OK;
     case PR_MESSAGE_FAULT:
-        return pr_fail(
-            PR_ERR_PEER, "rank %d cannot go on: %.*s", message->from, (int)message->size_bytes,
-            (const char *)message->data);
+        return fail_faulty_rank(controller, message);
     case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
         return controller->counted[message->from] ? PR_OK
-                                                  : name_lost_rank(controller, message->from);
+                                                  : fail_lost_rank(controller, message->from);
     default:
         return PR_OK;
     }
+}
+
+// A rank that is stuck looks like one that computes, so its group is given twice the time in which
+// the group's own waits end, which can name the operation. Time in which this process was stopped is
+// not counted against the others.
+static pr_status check_groups(pr_controller *controller)
+{
+    const pr_layout *layout = controller->params.layout;
+    int64_t now_ns = pr_clock_now_ns(), gap_ns = now_ns - controller->looked_ns;
+    int64_t limit_ns = (int64_t)controller->params.timeout_ms * 2 * 1000000;
+    controller->looked_ns = now_ns;
+    for (int32_t g = 0; layout->ranks > 1 && g < layout->groups; g++) {
+        group_watch *watch = &controller->watch[g];
+        if (gap_ns > (int64_t)PAUSE_MS * 1000000)
+            watch->heard_ns += gap_ns;
+        if (watch->sent == watch->done || now_ns - watch->heard_ns <= limit_ns)
+            continue;
+        const pr_group_layout *group = &layout->group[g];
+        return pr_fail(
+            PR_ERR_TIMEOUT,
+            "%s group %d (ranks %d to %d) gave no sign of plan %llu for %lld ms: a rank is stuck, "
+            "or a step takes longer than --comm-timeout %d",
+            pr_role_name(group->role), g, group->first_rank, group->first_rank + group->ranks - 1,
+            (unsigned long long)watch->done + 1, (long long)limit_ns / 1000000,
+            controller->params.timeout_ms);
+    }
+    return PR_OK;
 }
 
 // Waits for one message, then takes all that are there.
@@ -165,15 +239,36 @@ static pr_status take_messages(pr_controller *controller, int32_t timeout_ms)
 
 // ---- Decisions ----
 
+// A rank that cannot be sent to is lost; its own message about that may be behind others.
+static pr_status send_to(
+    pr_controller *controller,
+    int32_t rank,
+    pr_message_kind kind,
+    const void *data,
+    size_t size_bytes)
+{
+    pr_error_capture_begin();
+    pr_status status = pr_control_send(controller->params.control, rank, kind, data, size_bytes);
+    pr_error_capture_end();
+    if (status == PR_ERR_PEER)
+        return fail_lost_rank(controller, rank);
+    if (status != PR_OK)
+        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+    return status;
+}
+
 static pr_status send_plan(pr_controller *controller, const pr_plan *plan)
 {
     const pr_group_layout *group = &controller->params.layout->group[plan->group];
+    group_watch *watch = &controller->watch[plan->group];
     size_t size_bytes = 0;
     PR_TRY(pr_plan_encode(plan, &controller->wire, &size_bytes));
+    if (watch->sent == watch->done)
+        watch->heard_ns = pr_clock_now_ns();
+    watch->sent = plan->number;
     for (int32_t i = 0; i < group->ranks; i++)
-        PR_TRY(pr_control_send(
-            controller->params.control, group->first_rank + i, PR_MESSAGE_PLAN, controller->wire,
-            size_bytes));
+        PR_TRY(send_to(
+            controller, group->first_rank + i, PR_MESSAGE_PLAN, controller->wire, size_bytes));
     return PR_OK;
 }
 
@@ -190,10 +285,10 @@ static pr_status carry_out_round(pr_controller *controller)
             PR_TRY(send_plan(controller, decision.plan));
             break;
         case PR_DECISION_TOKEN:
-            face->token(face->context, controller, decision.token);
+            PR_TRY(face->token(face->context, controller, decision.token));
             break;
         case PR_DECISION_REJECTED:
-            face->rejected(face->context, decision.id, decision.reason);
+            PR_TRY(face->rejected(face->context, controller, decision.id, decision.reason));
             break;
         }
     }
@@ -227,8 +322,19 @@ static pr_status answer_everything(pr_controller *controller)
         if (unfinished == 0 && !more)
             return PR_OK;
         PR_TRY(take_messages(controller, POLL_MS));
+        PR_TRY(check_groups(controller));
     }
     return PR_OK;
+}
+
+static int32_t first_uncounted(const pr_controller *controller)
+{
+    const pr_layout *layout = controller->params.layout;
+    int32_t rank = 0;
+    while (rank < layout->ranks &&
+           (controller->counted[rank] || pr_layout_group_of(layout, rank) < 0))
+        rank++;
+    return rank;
 }
 
 static pr_status stop_workers(pr_controller *controller)
@@ -237,15 +343,16 @@ static pr_status stop_workers(pr_controller *controller)
     for (int32_t rank = 0; rank < layout->ranks; rank++) {
         if (pr_layout_group_of(layout, rank) < 0)
             continue;
-        PR_TRY(pr_control_send(controller->params.control, rank, PR_MESSAGE_STOP, NULL, 0));
+        PR_TRY(send_to(controller, rank, PR_MESSAGE_STOP, NULL, 0));
         controller->outstanding++;
     }
     int64_t deadline_ns = pr_clock_now_ns() + (int64_t)STOP_WAIT_MS * 1000000;
     while (controller->outstanding > 0) {
+        char name[RANK_NAME_BYTES];
         if (pr_clock_now_ns() > deadline_ns)
             return pr_fail(
-                PR_ERR_TIMEOUT, "%d ranks did not stop within %d s", controller->outstanding,
-                STOP_WAIT_MS / 1000);
+                PR_ERR_TIMEOUT, "%s did not stop within %d s",
+                name_rank(controller, first_uncounted(controller), name), STOP_WAIT_MS / 1000);
         PR_TRY(take_messages(controller, POLL_MS));
     }
     return PR_OK;
@@ -253,6 +360,11 @@ static pr_status stop_workers(pr_controller *controller)
 
 pr_status pr_controller_run(pr_controller *controller)
 {
-    PR_TRY(answer_everything(controller));
-    return stop_workers(controller);
+    const pr_face *face = &controller->params.face;
+    pr_status status = answer_everything(controller);
+    if (status == PR_OK)
+        status = stop_workers(controller);
+    if (status != PR_OK)
+        face->salvage(face->context);
+    return status;
 }

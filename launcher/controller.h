@@ -13,24 +13,28 @@
 
 typedef struct pr_controller pr_controller;
 
-// Who brings requests and takes tokens. Called from the controller's thread only.
+// Who brings requests and takes tokens. Called from the controller's thread only. An error ends the run.
 typedef struct pr_face {
     void *context;
     // Submits more requests by pr_controller_submit while it is sensible; *more: false at the end of
     // input. Called before each round of decisions.
     pr_status (*feed)(void *context, pr_controller *controller, bool *more);
     // One final token of a sequence, in order; finish is set on the last.
-    void (*token)(void *context, pr_controller *controller, const pr_token_report *token);
-    // The sequence will never run.
-    void (*rejected)(void *context, uint64_t id, const char *reason);
+    pr_status (*token)(void *context, pr_controller *controller, const pr_token_report *token);
+    // No further token of the sequence will come.
+    pr_status (*rejected)(
+        void *context, pr_controller *controller, uint64_t id, const char *reason);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
+    // The last call, only after an error: the process ends, keep what is done.
+    void (*salvage)(void *context);
 } pr_face;
 
 typedef struct pr_controller_params {
     const pr_layout *layout;
     pr_scheduler_params scheduler;
     pr_control *control;  // the controller's endpoint
+    int32_t timeout_ms;   // --comm-timeout
     pr_face face;
     FILE *record;  // events for replay, or NULL
     bool check;    // pr_scheduler_check after every event (POLYREME_CHECK=1)
@@ -41,7 +45,7 @@ pr_controller_create(const pr_controller_params *params, pr_controller **control
 void pr_controller_destroy(pr_controller *controller);
 
 // Until the face has no more input and everything is answered, or an interrupt; then stops all
-// workers and collects their counts.
+// workers and collects their counts. An error names the rank at fault, and the face was told.
 pr_status pr_controller_run(pr_controller *controller) PR_MUST_CHECK;
 
 // For the face: takes the request on success.

@@ -15,7 +15,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-enum { PING_MS = 5000, ERROR_TEXT = 512 };
+enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
 
@@ -345,23 +345,44 @@ static void *run_controller(void *argument)
     return NULL;
 }
 
+// A worker's fault is told once: by the controller, which adds rank and role and then ends the job. By
+// the worker itself only if nothing of that happens.
+static pr_status run_worker(pr_engine *engine)
+{
+    if (!engine->worker)
+        return PR_OK;
+    pr_error_capture_begin();
+    pr_status status = pr_worker_run(engine->worker);
+    pr_error_capture_end();
+    if (status == PR_OK)
+        return PR_OK;
+    for (int i = 0; i < FAULT_WAIT_MS / 10 && !pr_engine_signal(); i++)
+        usleep(10000);
+    if (!pr_engine_signal())
+        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+    return status;
+}
+
 static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
     pr_controller_params params = {
         .layout = &engine->layout,
         .scheduler = engine->scheduler,
         .control = engine->controller_control,
+        .timeout_ms = engine->options->comm_timeout,
         .face = *face,
         .record = engine->record,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
     atomic_store(&interrupted_controller, *controller);
+    if (pr_engine_signal())  // came before there was a controller to tell
+        pr_controller_interrupt(*controller);
     controller_thread thread = {.engine = engine, .controller = *controller};
     pthread_t id;
     if (pthread_create(&id, NULL, run_controller, &thread) != 0)
         return pr_fail(PR_ERR_RESOURCE, "cannot start the controller's thread");
-    pr_status status = engine->worker ? pr_worker_run(engine->worker) : PR_OK;
+    pr_status status = run_worker(engine);
     pthread_join(id, NULL);
     atomic_store(&interrupted_controller, NULL);
     return status != PR_OK ? status : thread.status;
@@ -374,7 +395,7 @@ pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **
     if (engine->rank == 0)
         status = run_rank_zero(engine, face, controller);
     else
-        status = engine->worker ? pr_worker_run(engine->worker) : PR_OK;
+        status = run_worker(engine);
     catch_signals(false);
     return status;
 }

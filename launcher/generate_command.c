@@ -20,7 +20,6 @@ typedef struct generate_run {
     size_t held_bytes;  // text that may still turn out to be a stop string
     bool submitted;
     int64_t begin_ns, first_ns;
-    pr_status status;
 } generate_run;
 
 static void set_if_given(const pr_options *options, json_t *body, const char *flag, json_t *value)
@@ -70,9 +69,12 @@ static pr_status parse_flags(generate_run *run)
         .max_model_len = engine->max_model_len,
     };
     json_t *body = body_from_flags(engine->options);
-    pr_status status = json_object_get(body, "prompt")
+    bool readable =
+        json_object_get(body, "prompt") &&
+        json_array_size(json_object_get(body, "stop")) == (size_t)engine->options->stop.count;
+    pr_status status = readable
                            ? pr_completion_request_parse(&context, body, &run->request, &refusal)
-                           : pr_refuse(&refusal, "prompt", "the prompt is not UTF-8");
+                           : pr_refuse(&refusal, "prompt", "the prompt or a --stop is not UTF-8");
     json_decref(body);
     if (status != PR_OK)
         return pr_fail(PR_ERR_ARGUMENT, "%s", refusal.message);
@@ -87,7 +89,6 @@ static pr_status parse_flags(generate_run *run)
 static pr_status feed(void *context, pr_controller *controller, bool *more)
 {
     generate_run *run = context;
-    PR_TRY(run->status);
     *more = false;
     if (run->submitted)
         return PR_OK;
@@ -108,10 +109,10 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
     return status;
 }
 
-static void print_new_text(generate_run *run)
+static void print_new_text(generate_run *run, bool all)
 {
     const pr_answer *answer = &run->answer;
-    size_t held = answer->done ? 0 : run->held_bytes;
+    size_t held = all ? 0 : run->held_bytes;
     if (answer->text_bytes <= run->printed + held)
         return;
     size_t end = answer->text_bytes - held;
@@ -122,24 +123,25 @@ static void print_new_text(generate_run *run)
     run->printed = end;
 }
 
-static void token(void *context, pr_controller *controller, const pr_token_report *report)
+static pr_status token(void *context, pr_controller *controller, const pr_token_report *report)
 {
     generate_run *run = context;
     bool cancel = false;
-    if (run->status != PR_OK)
-        return;
     if (run->first_ns == 0)
         run->first_ns = pr_clock_now_ns();
-    run->status = pr_answer_add(&run->answer, run->engine->model, report, &cancel);
-    if (cancel && run->status == PR_OK)
-        run->status = pr_controller_cancel(controller, report->id);
-    print_new_text(run);
+    PR_TRY(pr_answer_add(&run->answer, run->engine->model, report, &cancel));
+    if (cancel)
+        PR_TRY(pr_controller_cancel(controller, report->id));
+    print_new_text(run, run->answer.done);
+    return PR_OK;
 }
 
-static void rejected(void *context, uint64_t id, const char *reason)
+static pr_status rejected(void *context, pr_controller *controller, uint64_t id, const char *reason)
 {
-    generate_run *run = context;
-    run->status = pr_fail(PR_ERR_REQUEST, "request %llu: %s", (unsigned long long)id, reason);
+    (void)context;
+    (void)controller;
+    (void)id;
+    return pr_fail(PR_ERR_REQUEST, "%s", reason);
 }
 
 static void progress(void *context, const pr_scheduler_counts *counts)
@@ -148,9 +150,16 @@ static void progress(void *context, const pr_scheduler_counts *counts)
     (void)counts;
 }
 
+static void salvage(void *context)
+{
+    print_new_text(context, true);
+    putchar('\n');
+    fflush(stdout);
+}
+
 static void print_logprobs(const generate_run *run)
 {
-    json_t *choice = pr_answer_choice(&run->answer, run->engine->tokenizer, 0, "");
+    json_t *choice = pr_answer_choice(&run->answer, run->engine->tokenizer, 0, NULL, 0);
     char *text =
         json_dumps(json_object_get(choice, "logprobs"), JSON_COMPACT | JSON_REAL_PRECISION(9));
     printf("%s\n", text ? text : "");
@@ -158,14 +167,17 @@ static void print_logprobs(const generate_run *run)
     json_decref(choice);
 }
 
-static void sum_up(const generate_run *run)
+static void sum_up(generate_run *run)
 {
-    double prefill = (double)(run->first_ns - run->begin_ns) * 1e-9;
-    double decode = (double)(pr_clock_now_ns() - run->first_ns) * 1e-9;
     int32_t tokens = run->answer.tokens, prompt = run->request->prompt[0].tokens;
+    print_new_text(run, true);
     putchar('\n');
     if (run->request->sampling.top_logprobs >= 0)
         print_logprobs(run);
+    if (tokens == 0)  // interrupted
+        return;
+    double prefill = (double)(run->first_ns - run->begin_ns) * 1e-9;
+    double decode = (double)(pr_clock_now_ns() - run->first_ns) * 1e-9;
     pr_log(
         PR_LOG_INFO, "%d prompt tokens, first token after %.3f s; %d tokens, %.1f tokens/s", prompt,
         prefill, tokens, tokens > 1 && decode > 0 ? (double)(tokens - 1) / decode : 0.0);
@@ -179,13 +191,13 @@ static pr_status run_rank_zero(pr_engine *engine, generate_run *run, pr_controll
         .token = token,
         .rejected = rejected,
         .progress = progress,
+        .salvage = salvage,
     };
     PR_TRY(parse_flags(run));
     run->begin_ns = pr_clock_now_ns();
     PR_TRY(pr_engine_run(engine, &face, controller));
-    if (run->status == PR_OK)
-        sum_up(run);
-    return run->status;
+    sum_up(run);
+    return PR_OK;
 }
 
 static pr_status prepare_nothing(void *context)

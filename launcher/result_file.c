@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/log.h"
@@ -12,9 +13,11 @@
 struct pr_result_file {
     char *path;
     int descriptor;
-    bool input_order;
-    char **held;  // [capacity], line of position `next` + i, or NULL
-    int64_t capacity, next;
+    bool input_order, failed;
+    bool owned;                     // a regular file of our own, which may be cut
+    off_t size_bytes;               // of the whole lines written
+    char **held;                    // ring: the line of position p is at p % capacity, or NULL
+    int64_t capacity, next, lines;  // position due next; lines held
 };
 
 pr_status pr_result_file_open(const char *path, bool input_order, pr_result_file **file)
@@ -27,9 +30,8 @@ pr_status pr_result_file_open(const char *path, bool input_order, pr_result_file
         return pr_fail(PR_ERR_RESOURCE, "no memory for the output file");
     }
     made->input_order = input_order;
-    made->descriptor = strcmp(path, "-") == 0
-                           ? dup(STDOUT_FILENO)
-                           : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    made->descriptor = strcmp(path, "-") == 0 ? dup(STDOUT_FILENO)
+                                              : open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (made->descriptor < 0) {
         pr_status status = pr_fail(
             PR_ERR_IO, "cannot write output %s: %s: choose another path with -o", path,
@@ -42,55 +44,73 @@ pr_status pr_result_file_open(const char *path, bool input_order, pr_result_file
     return PR_OK;
 }
 
-static pr_status write_line(pr_result_file *file, char *line)
+pr_status pr_result_file_begin(pr_result_file *file)
 {
-    size_t left = strlen(line);
-    const char *from = line;
-    while (left > 0) {
-        ssize_t written = write(file->descriptor, from, left);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0) {
-            free(line);
-            return pr_fail(PR_ERR_IO, "cannot write to %s: %s", file->path, strerror(errno));
-        }
-        from += written;
-        left -= (size_t)written;
-    }
-    free(line);
-    return PR_OK;
+    struct stat status;
+    bool standard = strcmp(file->path, "-") == 0;
+    file->owned = !standard && fstat(file->descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    if (!file->owned || ftruncate(file->descriptor, 0) == 0)
+        return PR_OK;
+    return pr_fail(PR_ERR_IO, "cannot empty %s: %s", file->path, strerror(errno));
 }
 
-static pr_status make_room(pr_result_file *file, int64_t index)
+// Takes the line.
+static pr_status write_line(pr_result_file *file, char *line)
 {
-    if (index < file->capacity)
+    size_t length = strlen(line), done = 0;
+    int reason = 0;
+    while (done < length) {
+        ssize_t written = write(file->descriptor, line + done, length - done);
+        if (written < 0 && errno != EINTR) {
+            file->failed = true;
+            reason = errno;
+            break;
+        }
+        done += written > 0 ? (size_t)written : 0;
+    }
+    free(line);
+    if (!file->failed) {
+        file->size_bytes += (off_t)length;
         return PR_OK;
-    int64_t capacity = (index + 1) * 2;
-    char **grown = realloc(file->held, (size_t)capacity * sizeof *grown);
+    }
+    pr_status status = pr_fail(PR_ERR_IO, "cannot write to %s: %s", file->path, strerror(reason));
+    if (done > 0 && (!file->owned || ftruncate(file->descriptor, file->size_bytes) != 0))
+        pr_log(PR_LOG_WARN, "%s ends in half a line", file->path);
+    return status;
+}
+
+static char **place_of(const pr_result_file *file, int64_t position)
+{
+    return &file->held[position % file->capacity];
+}
+
+static pr_status make_room(pr_result_file *file, int64_t position)
+{
+    int64_t needed = position - file->next + 1, capacity = file->capacity ? file->capacity : 64;
+    if (needed <= file->capacity)
+        return PR_OK;
+    while (capacity < needed)
+        capacity *= 2;
+    char **grown = calloc((size_t)capacity, sizeof *grown);
     if (!grown)
-        return pr_fail(PR_ERR_RESOURCE, "no memory to hold back %lld results", (long long)index);
-    memset(grown + file->capacity, 0, (size_t)(capacity - file->capacity) * sizeof *grown);
+        return pr_fail(PR_ERR_RESOURCE, "no memory to hold back %lld results", (long long)needed);
+    for (int64_t i = file->next; i < file->next + file->capacity; i++)
+        grown[i % capacity] = *place_of(file, i);
+    free(file->held);
     file->held = grown;
     file->capacity = capacity;
     return PR_OK;
 }
 
-// Writes the lines at the front that are there.
-static pr_status flush_front(pr_result_file *file)
+// Writes the line at the front, if it is there.
+static pr_status write_front(pr_result_file *file)
 {
-    int64_t ready = 0;
-    pr_status status = PR_OK;
-    while (status == PR_OK && ready < file->capacity && file->held[ready]) {
-        status = write_line(file, file->held[ready]);
-        file->held[ready++] = NULL;
-    }
-    if (ready > 0) {
-        memmove(
-            file->held, file->held + ready, (size_t)(file->capacity - ready) * sizeof *file->held);
-        memset(file->held + file->capacity - ready, 0, (size_t)ready * sizeof *file->held);
-        file->next += ready;
-    }
-    return status;
+    char *line = *place_of(file, file->next);
+    *place_of(file, file->next++) = NULL;
+    if (!line)
+        return PR_OK;
+    file->lines--;
+    return write_line(file, line);
 }
 
 pr_status pr_result_file_put(pr_result_file *file, int64_t position, char *line)
@@ -99,26 +119,29 @@ pr_status pr_result_file_put(pr_result_file *file, int64_t position, char *line)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a result line");
     if (!file->input_order)
         return write_line(file, line);
-    pr_status status = make_room(file, position - file->next);
+    pr_status status = make_room(file, position);
     if (status != PR_OK) {
         free(line);
         return status;
     }
-    file->held[position - file->next] = line;
-    return flush_front(file);
+    *place_of(file, position) = line;
+    file->lines++;
+    while (*place_of(file, file->next))
+        PR_TRY(write_front(file));
+    return PR_OK;
 }
+
+int64_t pr_result_file_held(const pr_result_file *file) { return file->lines; }
 
 pr_status pr_result_file_close(pr_result_file *file)
 {
     pr_status status = PR_OK;
     if (!file)
         return PR_OK;
-    for (int64_t i = 0; i < file->capacity; i++) {
-        if (file->held[i] && status == PR_OK)
-            status = write_line(file, file->held[i]);
-        else
-            free(file->held[i]);
-    }
+    while (file->lines > 0 && !file->failed)
+        status = write_front(file);
+    for (int64_t i = 0; i < file->capacity; i++)
+        free(file->held[i]);
     if (close(file->descriptor) != 0 && status == PR_OK)
         status = pr_fail(PR_ERR_IO, "cannot finish %s: %s", file->path, strerror(errno));
     free(file->held);

@@ -19,7 +19,9 @@ struct pr_worker {
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
     int32_t queued;
     uint64_t plan_number;  // the last one begun
-    bool stop;
+    bool stop;             // PR_MESSAGE_STOP is there
+    bool left;             // the group has agreed to leave its plans for the stop
+    bool orphaned;         // the controller is gone
     // The step being composed: rows of this lane.
     int32_t *token, *position;  // [max_num_batched_tokens]
     int32_t *output_row;        // [max_num_seqs]
@@ -127,7 +129,8 @@ static pr_status take_message(pr_worker *worker, const pr_message *message)
         worker->stop = true;
         return PR_OK;
     case PR_MESSAGE_LOST:
-        return pr_fail(PR_ERR_PEER, "the controller on rank 0 is gone: this rank ends");
+        worker->orphaned = true;
+        return pr_fail(PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
     default:
         return PR_OK;
     }
@@ -366,16 +369,20 @@ static bool has_decodes(const pr_worker *worker)
     return false;
 }
 
-// What all ranks of the group do after a step: *newer: begin the next plan; *more: another step.
-static pr_status agree(pr_worker *worker, bool may_continue, bool *newer, bool *more)
+// What the ranks of the group do after a step: the largest of these wins on all. Only the leader says
+// that there is a newer plan or a stop; the others have it already or get it soon.
+static pr_status agree(pr_worker *worker, bool may_continue, bool *more)
 {
-    int64_t current = (int64_t)worker->plan_number * 2;
-    int64_t value = current + (may_continue && has_decodes(worker) ? 1 : 0);
-    if (worker->params.parallel->rank == 0 && worker->queued > 0)
-        value = current + 2;
+    int64_t done = (int64_t)worker->plan_number * 2, another_step = done + 1, next_plan = done + 2;
+    int64_t value = may_continue && has_decodes(worker) ? another_step : done;
+    bool leads = worker->params.parallel->rank == 0;
+    if (leads && worker->queued > 0)
+        value = next_plan;
+    if (leads && worker->stop)
+        value = INT64_MAX;
     PR_TRY(pr_group_agree(worker->params.group, &value, worker->params.timeout_ms));
-    *newer = value >= current + 2;
-    *more = value == current + 1;
+    worker->left = value == INT64_MAX;
+    *more = value == another_step;
     return PR_OK;
 }
 
@@ -404,13 +411,13 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
     worker->batch.tokens = worker->token_reports = worker->chunk_reports = 0;
     if (plan->max_steps == 0)
         return report_step(worker, 0, 0, true);
-    bool newer = false, more = true;
+    bool more = true;
     for (int32_t step = 0; more; step++) {
         int64_t begin_ns = pr_clock_now_ns();
         PR_TRY(run_step(worker, step == 0 ? plan : NULL));
         PR_TRY(progress_transfers(worker));
         PR_TRY(take_waiting_messages(worker));
-        PR_TRY(agree(worker, step + 1 < plan->max_steps, &newer, &more));
+        PR_TRY(agree(worker, step + 1 < plan->max_steps, &more));
         PR_TRY(report_step(worker, step, pr_clock_now_ns() - begin_ns, !more));
     }
     return PR_OK;
@@ -421,7 +428,7 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
 // Sleeps until the next plan or the stop; looks after transfers while there are any.
 static pr_status wait_for_plan(pr_worker *worker)
 {
-    while (worker->queued == 0 && !worker->stop) {
+    while (!worker->stop && (worker->queued == 0 || worker->left)) {
         PR_TRY(progress_transfers(worker));
         bool moving = pr_kv_transfer_pending(worker->params.transfer) > 0;
         pr_message message;
@@ -448,7 +455,7 @@ static pr_status run_until_stopped(pr_worker *worker)
 {
     for (;;) {
         PR_TRY(wait_for_plan(worker));
-        if (worker->queued == 0)
+        if (worker->queued == 0 || worker->left)
             return send_counts(worker);
         pr_plan *plan = worker->queue[0];
         worker->queued--;
@@ -463,7 +470,7 @@ static pr_status run_until_stopped(pr_worker *worker)
 pr_status pr_worker_run(pr_worker *worker)
 {
     pr_status status = run_until_stopped(worker);
-    if (status != PR_OK && status != PR_ERR_PEER) {
+    if (status != PR_OK && !worker->orphaned) {
         const char *text = pr_error_text();
         pr_status told =
             pr_control_send(worker->params.control, 0, PR_MESSAGE_FAULT, text, strlen(text) + 1);

@@ -4,7 +4,8 @@
 //   idle: asleep on the control plane until plan n + 1 is there        (all ranks of a group get it)
 //   run:  apply plan -> step -> agree -> report -> step -> agree -> ...  (decoding feeds itself)
 //   agree: the group's ranks take the largest of 2 * plan + "I have work": a newer plan at the leader
-//          makes all switch at the same step boundary; nobody with work makes all go idle.
+//          makes all switch at the same step boundary, a stop makes all leave there; nobody with work
+//          makes all go idle.
 //
 // Threads: the program's main thread (it makes all MPI calls). The step itself takes no memory.
 #ifndef PR_LAUNCHER_WORKER_H
@@ -42,7 +43,7 @@ typedef struct pr_worker_counts {
 pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker) PR_MUST_CHECK;
 void pr_worker_destroy(pr_worker *worker);
 
-// Until PR_MESSAGE_STOP. On an error rank 0 has been told (PR_MESSAGE_FAULT).
+// Until PR_MESSAGE_STOP. On an error rank 0 has been told (PR_MESSAGE_FAULT), unless it is gone.
 pr_status pr_worker_run(pr_worker *worker) PR_MUST_CHECK;
 
 #endif

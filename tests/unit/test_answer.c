@@ -121,7 +121,7 @@ static void split_characters_come_out_whole_and_logprobs_keep_their_bits(void **
     feed_text(&answer, "\xc3\xa9\xe2\x82\xac", &cancelled);
     assert_string_equal(answer.text, "\xc3\xa9\xe2\x82\xac");
     answer.token[0].logprob = -0.1f;
-    json_t *choice = pr_answer_choice(&answer, tokenizer, 0, "");
+    json_t *choice = pr_answer_choice(&answer, tokenizer, 0, NULL, 0);
     char *text = json_dumps(choice, JSON_REAL_PRECISION(9));
     json_t *again = json_loads(text, 0, NULL);
     const json_t *values = json_object_get(json_object_get(again, "logprobs"), "token_logprobs");

@@ -48,6 +48,54 @@ static pr_status parse(const char *text, pr_completion_request **request, pr_ref
     return status;
 }
 
+static void a_token_may_have_one_bias_only(void **state)
+{
+    (void)state;
+    pr_completion_request *request;
+    pr_refusal refusal;
+    const char *body = "{\"prompt\":\"a\",\"logit_bias\":{\"7\":1,\"07\":2}}";
+    assert_int_equal(parse(body, &request, &refusal), PR_ERR_REQUEST);
+    assert_non_null(strstr(refusal.message, "token 7 twice"));
+}
+
+static void a_message_cut_within_a_character_is_still_json(void **state)
+{
+    (void)state;
+    pr_completion_request *request;
+    pr_refusal refusal;
+    for (int shift = 0; shift < 3; shift++) {
+        char body[1024] = "{\"prompt\":\"a\",\"model\":\"";
+        strcat(body, &"xx"[shift]);
+        for (int i = 0; i < 200; i++)
+            strcat(body, "\xe2\x82\xac");
+        strcat(body, "\"}");
+        assert_int_equal(parse(body, &request, &refusal), PR_ERR_REQUEST);
+        json_t *text = json_string(refusal.message);
+        assert_non_null(text);
+        assert_non_null(strstr(refusal.message, "is not served here"));
+        json_decref(text);
+    }
+}
+
+static void a_nul_is_taken_in_prompts_and_refused_in_stops(void **state)
+{
+    (void)state;
+    pr_completion_request *request;
+    pr_refusal refusal;
+    pr_completion_context context = {
+        .model = model, .tokenizer = tokenizer, .served_name = "tiny", .max_model_len = 64};
+    json_t *body = json_object();
+    json_object_set_new(body, "prompt", json_stringn("a\0b", 3));
+    assert_int_equal(pr_completion_request_parse(&context, body, &request, &refusal), PR_OK);
+    assert_int_equal(request->prompt[0].tokens, 3);
+    pr_completion_request_destroy(request);
+    json_object_set_new(body, "stop", json_stringn("a\0b", 3));
+    assert_int_equal(
+        pr_completion_request_parse(&context, body, &request, &refusal), PR_ERR_REQUEST);
+    assert_string_equal(refusal.parameter, "stop");
+    json_decref(body);
+}
+
 static void a_minimal_body_gets_openai_defaults(void **state)
 {
     (void)state;
@@ -223,6 +271,9 @@ static void result_lines_depend_on_nothing_but_their_request(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_token_may_have_one_bias_only),
+        cmocka_unit_test(a_message_cut_within_a_character_is_still_json),
+        cmocka_unit_test(a_nul_is_taken_in_prompts_and_refused_in_stops),
         cmocka_unit_test(a_minimal_body_gets_openai_defaults),
         cmocka_unit_test(every_prompt_form_is_taken),
         cmocka_unit_test(parameters_reach_the_sampling),

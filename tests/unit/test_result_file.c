@@ -6,9 +6,11 @@
 #include <setjmp.h>
 #include <cmocka.h>
 // clang-format on
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "launcher/batch_input.h"
@@ -39,12 +41,21 @@ static void read_all(char *text, size_t size)
     fclose(file);
 }
 
+static void write_text(const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
 static void lines_come_out_in_input_order(void **state)
 {
     (void)state;
     pr_result_file *file;
     char text[64];
     assert_int_equal(pr_result_file_open(path, true, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
     assert_int_equal(pr_result_file_put(file, 2, strdup("c\n")), PR_OK);
     assert_int_equal(pr_result_file_put(file, 0, strdup("a\n")), PR_OK);
     read_all(text, sizeof text);
@@ -58,12 +69,96 @@ static void lines_come_out_in_input_order(void **state)
     assert_string_equal(text, "a\nb\nc\ne\n");
 }
 
+static void lines_held_back_come_out_in_order_however_many(void **state)
+{
+    (void)state;
+    enum { LINES = 1000 };
+    static char text[8 * LINES];
+    char line[16];
+    int at = 0;
+    pr_result_file *file;
+    assert_int_equal(pr_result_file_open(path, true, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
+    for (int first = 0; first < LINES; first += 100) {  // each hundred backwards
+        for (int i = first + 99; i >= first; i--) {
+            snprintf(line, sizeof line, "%d\n", i);
+            assert_int_equal(pr_result_file_put(file, i, strdup(line)), PR_OK);
+            assert_int_equal(pr_result_file_held(file), i > first ? first + 100 - i : 0);
+        }
+    }
+    assert_int_equal(pr_result_file_close(file), PR_OK);
+    read_all(text, sizeof text);
+    for (int i = 0; i < LINES; i++) {
+        int length = snprintf(line, sizeof line, "%d\n", i);
+        assert_memory_equal(text + at, line, (size_t)length);
+        at += length;
+    }
+    assert_int_equal(text[at], '\0');
+}
+
+static void earlier_results_stay_until_the_run_begins(void **state)
+{
+    (void)state;
+    pr_result_file *file;
+    char text[64];
+    write_text("earlier\n");
+    assert_int_equal(pr_result_file_open(path, true, &file), PR_OK);
+    assert_int_equal(pr_result_file_close(file), PR_OK);
+    read_all(text, sizeof text);
+    assert_string_equal(text, "earlier\n");
+    assert_int_equal(pr_result_file_open(path, true, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
+    assert_int_equal(pr_result_file_close(file), PR_OK);
+    read_all(text, sizeof text);
+    assert_string_equal(text, "");
+}
+
+static void a_full_disk_is_one_error_and_close_adds_none(void **state)
+{
+    (void)state;
+    pr_result_file *file;
+    assert_int_equal(pr_result_file_open("/dev/full", true, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
+    assert_int_equal(pr_result_file_put(file, 1, strdup("b\n")), PR_OK);
+    pr_error_capture_begin();
+    assert_int_equal(pr_result_file_put(file, 0, strdup("a\n")), PR_ERR_IO);
+    pr_error_capture_end();
+    assert_non_null(strstr(pr_error_text(), "/dev/full"));
+    assert_int_equal(pr_result_file_close(file), PR_OK);
+}
+
+// With a limit on the size of files in the place of a full disk: the write is cut short.
+static void a_line_that_does_not_fit_is_taken_back(void **state)
+{
+    (void)state;
+    pr_result_file *file;
+    char text[64];
+    struct rlimit old, small = {.rlim_cur = 10};
+    assert_int_equal(pr_result_file_open(path, true, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small.rlim_max = old.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    pr_status first = pr_result_file_put(file, 0, strdup("first\n"));
+    pr_error_capture_begin();
+    pr_status second = pr_result_file_put(file, 1, strdup("second\n"));
+    pr_error_capture_end();
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(first, PR_OK);
+    assert_int_equal(second, PR_ERR_IO);
+    assert_int_equal(pr_result_file_close(file), PR_OK);
+    read_all(text, sizeof text);
+    assert_string_equal(text, "first\n");
+}
+
 static void completion_order_writes_at_once(void **state)
 {
     (void)state;
     pr_result_file *file;
     char text[64];
     assert_int_equal(pr_result_file_open(path, false, &file), PR_OK);
+    assert_int_equal(pr_result_file_begin(file), PR_OK);
     assert_int_equal(pr_result_file_put(file, 7, strdup("z\n")), PR_OK);
     read_all(text, sizeof text);
     assert_string_equal(text, "z\n");
@@ -81,21 +176,13 @@ static void an_unwritable_output_names_path_and_way_out(void **state)
     assert_non_null(strstr(pr_error_text(), "-o"));
 }
 
-static void write_input(const char *text)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
 static void input_lines_keep_their_numbers_and_skip_empty_ones(void **state)
 {
     (void)state;
     pr_batch_input *input;
     pr_input_line line;
     pr_input_state state_now;
-    write_input("{}\n\n  \r\n[1]\r\nlast");
+    write_text("{}\n\n  \r\n[1]\r\nlast");
     assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
     static const int numbers[] = {1, 4, 5};
     static const int sizes[] = {2, 3, 4};
@@ -106,6 +193,37 @@ static void input_lines_keep_their_numbers_and_skip_empty_ones(void **state)
         assert_int_equal(line.position, i);
         assert_int_equal(line.size_bytes, sizes[i]);
     }
+    assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+    assert_int_equal(state_now, PR_INPUT_END);
+    pr_batch_input_close(input);
+}
+
+static void a_line_beyond_the_limit_is_told_and_the_next_one_read(void **state)
+{
+    (void)state;
+    pr_batch_input *input;
+    pr_input_line line;
+    pr_input_state state_now;
+    enum { CHUNK = 1 << 20 };
+    static char chunk[CHUNK];
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    memset(chunk, 'a', sizeof chunk);
+    fputs("[1]\n", file);
+    for (int i = 0; i < PR_MAX_LINE_BYTES / CHUNK + 1; i++)
+        assert_int_equal(fwrite(chunk, 1, CHUNK, file), CHUNK);
+    fputs("\n[3]", file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+        assert_int_equal(state_now, PR_INPUT_LINE);
+        assert_int_equal(line.number, i + 1);
+        assert_int_equal(line.position, i);
+        assert_int_equal(line.too_long, i == 1);
+        assert_int_equal(line.size_bytes, i == 1 ? 0 : 3);
+    }
+    assert_memory_equal(line.text, "[3]", 3);
     assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
     assert_int_equal(state_now, PR_INPUT_END);
     pr_batch_input_close(input);
@@ -147,7 +265,7 @@ static void a_shuffle_is_a_permutation_that_its_seed_repeats(void **state)
     pr_input_state state_now;
     bool moved = false;
     int64_t first[20], seen = 0;
-    write_input("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nn\no\np\nq\nr\ns\nt\n");
+    write_text("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nn\no\np\nq\nr\ns\nt\n");
     for (int round = 0; round < 2; round++) {
         pr_batch_input *input;
         assert_int_equal(pr_batch_input_open(path, 5, &input), PR_OK);
@@ -171,9 +289,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_come_out_in_input_order),
+        cmocka_unit_test(lines_held_back_come_out_in_order_however_many),
+        cmocka_unit_test(earlier_results_stay_until_the_run_begins),
+        cmocka_unit_test(a_full_disk_is_one_error_and_close_adds_none),
+        cmocka_unit_test(a_line_that_does_not_fit_is_taken_back),
         cmocka_unit_test(completion_order_writes_at_once),
         cmocka_unit_test(an_unwritable_output_names_path_and_way_out),
         cmocka_unit_test(input_lines_keep_their_numbers_and_skip_empty_ones),
+        cmocka_unit_test(a_line_beyond_the_limit_is_told_and_the_next_one_read),
         cmocka_unit_test(a_pipe_without_data_does_not_hold_up_its_reader),
         cmocka_unit_test(a_shuffle_is_a_permutation_that_its_seed_repeats),
     };
