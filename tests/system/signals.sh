@@ -50,9 +50,9 @@ request first 8 >&9
 for _ in $(seq 200); do [ -s "$work/idle.jsonl" ] && break; sleep 0.1; done
 verdict "a request from a pipe is answered while the pipe stays open" "$([ -s "$work/idle.jsonl" ]; echo $?)" \
     "$(wc -l < "$work/idle.jsonl") line"
-before=$(ticks idle.jsonl)
+before=$(ticks "$work/idle.jsonl")
 sleep 4
-used=$(($(ticks idle.jsonl) - before))
+used=$(($(ticks "$work/idle.jsonl") - before))
 # Three ranks over 4 s at 100 ticks a second could burn 1200; asleep they use a handful.
 verdict "three idle ranks sleep" "$([ "$before" -gt 0 ] && [ "$used" -le 60 ]; echo $?)" "$used of 1200 ticks in 4 s"
 request second 8 >&9
