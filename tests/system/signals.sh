@@ -16,7 +16,7 @@ request() { # ID TOKENS
     echo "{\"custom_id\":\"$1\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"abc $1\",\"max_tokens\":$2,\"ignore_eos\":true}}"
 }
 # CPU ticks that the ranks of the job with this output file have used.
-ticks() { cat $(pgrep -f "$work/$1" | sed 's|.*|/proc/&/stat|') 2>/dev/null |
+ticks() { cat $(pgrep -f "polyreme batch .*$1" | sed 's|.*|/proc/&/stat|') 2>/dev/null |
     awk '/\(polyreme\)/ { sum += $14 + $15 } END { print sum + 0 }'; }
 
 # ---- One process ----
