@@ -337,18 +337,18 @@ static int32_t first_uncounted(const pr_controller *controller)
     return rank;
 }
 
-static pr_status stop_workers(pr_controller *controller)
+static pr_status stop_groups(pr_controller *controller, bool decode, int64_t deadline_ns)
 {
     const pr_layout *layout = controller->params.layout;
+    char name[RANK_NAME_BYTES];
     for (int32_t rank = 0; rank < layout->ranks; rank++) {
-        if (pr_layout_group_of(layout, rank) < 0)
+        int32_t index = pr_layout_group_of(layout, rank);
+        if (index < 0 || (layout->group[index].role == PR_ROLE_DECODE) != decode)
             continue;
         PR_TRY(send_to(controller, rank, PR_MESSAGE_STOP, NULL, 0));
         controller->outstanding++;
     }
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)STOP_WAIT_MS * 1000000;
     while (controller->outstanding > 0) {
-        char name[RANK_NAME_BYTES];
         if (pr_clock_now_ns() > deadline_ns)
             return pr_fail(
                 PR_ERR_TIMEOUT, "%s did not stop within %d s",
@@ -356,6 +356,14 @@ static pr_status stop_workers(pr_controller *controller)
         PR_TRY(take_messages(controller, POLL_MS));
     }
     return PR_OK;
+}
+
+// Decode groups last: a prefill rank in the middle of a step may need them to take its KV.
+static pr_status stop_workers(pr_controller *controller)
+{
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)STOP_WAIT_MS * 1000000;
+    PR_TRY(stop_groups(controller, false, deadline_ns));
+    return stop_groups(controller, true, deadline_ns);
 }
 
 pr_status pr_controller_run(pr_controller *controller)

@@ -60,19 +60,30 @@ exec 9>&-
 wait "$job"
 verdict "end of input ends all ranks" "$?" "exit code 0, $(wc -l < "$work/idle.jsonl") lines"
 
-# ---- SIGTERM, two ranks ----
-mpirun -n 2 "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.jsonl" --mixed 1x2 --log-level warn \
-    2> "$work/err" &
-job=$!
-for _ in $(seq 200); do [ -s "$work/many.jsonl" ] && break; sleep 0.05; done
-kill -TERM "$(pgrep -f "polyreme batch .*$work/many.jsonl" | while read -r pid; do
-    tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | grep -qx OMPI_COMM_WORLD_RANK=0 && echo "$pid"; done)"
-wait "$job"
-code=$?
-lines=$(wc -l < "$work/many.jsonl")
-sleep 0.5
-left=$(pgrep -fc "polyreme batch .*$work/many.jsonl")
-verdict "SIGTERM to rank 0 stops both ranks" \
-    "$([ $code -eq 143 ] && [ "$left" -eq 0 ] && [ "$lines" = "$(jq -c .custom_id "$work/many.jsonl" | wc -l)" ]; echo $?)" \
-    "exit code $code, $lines whole lines, $left ranks left"
+# ---- SIGTERM to rank 0 of several ----
+stop_ranks() { # RANKS FLAGS
+    local ranks=$1 job code pid pids lines left
+    shift
+    rm -f "$work/many.jsonl"
+    mpirun -n "$ranks" "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.jsonl" "$@" \
+        --log-level warn 2> "$work/err" &
+    job=$!
+    for _ in $(seq 200); do [ -s "$work/many.jsonl" ] && break; sleep 0.05; done
+    pids=$(pgrep -P "$job")
+    for pid in $pids; do
+        tr '\0' '\n' < "/proc/$pid/environ" 2> /dev/null | grep -qx OMPI_COMM_WORLD_RANK=0 && kill -TERM "$pid"
+    done
+    wait "$job"
+    code=$?
+    sleep 0.5
+    left=0
+    for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
+    lines=$(wc -l < "$work/many.jsonl")
+    verdict "SIGTERM to rank 0 stops all of $ranks ranks, $*" \
+        "$([ $code -eq 143 ] && [ "$left" -eq 0 ] && ! grep -q ' ERROR ' "$work/err" &&
+            [ "$lines" = "$(jq -c .custom_id "$work/many.jsonl" | wc -l)" ]; echo $?)" \
+        "exit code $code, $lines whole lines, $left ranks left"
+}
+stop_ranks 2 --mixed 1x2
+stop_ranks 3 --prefill 1x2 --decode 1x1
 exit "$((failures > 0))"
