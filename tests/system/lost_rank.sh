@@ -8,8 +8,6 @@ source "$POLYREME_SOURCE/tests/system/many_ranks"
 many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
-source "$POLYREME_SOURCE/tests/system/many_ranks"
-many_ranks_or_end 0
 work=$(mktemp -d)
 job=
 trap '[ -n "$job" ] && kill -9 $(pgrep -P "$job") "$job" 2> /dev/null; rm -rf "$work"' EXIT
