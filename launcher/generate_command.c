@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/answer.h"
 #include "launcher/commands.h"
 #include "launcher/engine.h"
+#include "launcher/openai/answer.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 

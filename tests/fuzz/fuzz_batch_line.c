@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "launcher/batch_line.h"
+#include "launcher/batch/batch_line.h"
 #include "runtime/batch/plan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 60
 # What a user can get wrong on the command line gives one line that says what to do, and the right

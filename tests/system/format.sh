@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 120
 # Skipped (77) where clang-format 14 is missing.

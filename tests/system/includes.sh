@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 60
 # The floors rule holds, and the check sees a breach of each kind.

@@ -4,6 +4,8 @@
 # that names it, whole lines are kept, nothing hangs and nothing is left.
 # timeout: 240
 set -u
+source "$POLYREME_SOURCE/tests/system/many_ranks"
+many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
 source "$POLYREME_SOURCE/tests/system/many_ranks"

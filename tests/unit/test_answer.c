@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/answer.h"
+#include "launcher/openai/answer.h"
 
 static char stop_rows[] = "rows", stop_wer[] = "wer", stop_ow[] = "ow", stop_a[] = "a",
             stop_x[] = "x";

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/batch_line.h"
-#include "launcher/completion_request.h"
+#include "launcher/batch/batch_line.h"
+#include "launcher/openai/completion_request.h"
 #include "runtime/base/log.h"
 
 static pr_model *model;

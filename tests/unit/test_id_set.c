@@ -8,7 +8,7 @@
 // clang-format on
 #include <stdio.h>
 
-#include "launcher/id_set.h"
+#include "launcher/batch/id_set.h"
 
 static void an_id_is_new_once_and_then_names_its_line(void **state)
 {

@@ -13,8 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "launcher/batch_input.h"
-#include "launcher/result_file.h"
+#include "launcher/batch/batch_input.h"
+#include "launcher/batch/result_file.h"
 #include "runtime/base/log.h"
 
 static char path[] = "/tmp/polyreme-test-XXXXXX";

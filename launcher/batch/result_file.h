@@ -2,8 +2,8 @@
 // The output of a batch: whole lines only, in input order (later lines wait in memory for earlier
 // ones) or in the order of completion. A line that cannot be written whole is taken back where the
 // file allows it, so what is on disk is never half a line.
-#ifndef PR_LAUNCHER_RESULT_FILE_H
-#define PR_LAUNCHER_RESULT_FILE_H
+#ifndef PR_LAUNCHER_BATCH_RESULT_FILE_H
+#define PR_LAUNCHER_BATCH_RESULT_FILE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
 // The custom_ids of a batch so far, each with the line it stands on. Keeps two 64-bit hashes instead
 // of the text: 24 bytes a place and at least three places in eight used, so a million lines take 50 MB
 // however long their ids are. (That two of 10^9 different ids share both hashes: about 1 in 10^21.)
-#ifndef PR_LAUNCHER_ID_SET_H
-#define PR_LAUNCHER_ID_SET_H
+#ifndef PR_LAUNCHER_BATCH_ID_SET_H
+#define PR_LAUNCHER_BATCH_ID_SET_H
 
 #include <stddef.h>
 #include <stdint.h>

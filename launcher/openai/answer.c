@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/answer.h"
+#include "launcher/openai/answer.h"
 
 #include <stdlib.h>
 #include <string.h>

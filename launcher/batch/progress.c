@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/progress.h"
+#include "launcher/batch/progress.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 // The body of an OpenAI /v1/completions request: parsed, checked, tokenised. Which fields are taken,
 // ignored and refused: docs/formats.md. A refusal is the content of OpenAI's error object.
 // Source: OpenAI API reference (completions); extra sampling fields as vLLM names them.
-#ifndef PR_LAUNCHER_COMPLETION_REQUEST_H
-#define PR_LAUNCHER_COMPLETION_REQUEST_H
+#ifndef PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
+#define PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
 
 #include <jansson.h>
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The face of `polyreme batch`: lines of a JSONL file become requests, final tokens become answers,
 // answers become result lines. Everything here runs on rank 0's controller thread.
-#ifndef PR_LAUNCHER_BATCH_RUN_H
-#define PR_LAUNCHER_BATCH_RUN_H
+#ifndef PR_LAUNCHER_BATCH_BATCH_RUN_H
+#define PR_LAUNCHER_BATCH_BATCH_RUN_H
 
-#include "launcher/batch_input.h"
+#include "launcher/batch/batch_input.h"
+#include "launcher/batch/result_file.h"
 #include "launcher/controller.h"
 #include "launcher/engine.h"
-#include "launcher/result_file.h"
 
 typedef struct pr_batch_run pr_batch_run;
 

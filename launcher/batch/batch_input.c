@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/batch_input.h"
+#include "launcher/batch/batch_input.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/id_set.h"
+#include "launcher/batch/id_set.h"
 
 #include <stdlib.h>
 #include <string.h>

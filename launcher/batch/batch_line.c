@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/batch_line.h"
+#include "launcher/batch/batch_line.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One line of an OpenAI batch file, and one line of its results. Shapes: docs/formats.md.
 // Source: OpenAI Batch API (input and output objects).
-#ifndef PR_LAUNCHER_BATCH_LINE_H
-#define PR_LAUNCHER_BATCH_LINE_H
+#ifndef PR_LAUNCHER_BATCH_BATCH_LINE_H
+#define PR_LAUNCHER_BATCH_BATCH_LINE_H
 
-#include "launcher/completion_request.h"
+#include "launcher/openai/completion_request.h"
 
 typedef struct pr_batch_line {
     json_t *root;           // owns what the others point into; NULL if it was not even JSON

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/batch_run.h"
+#include "launcher/batch/batch_run.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launcher/answer.h"
-#include "launcher/batch_line.h"
-#include "launcher/id_set.h"
-#include "launcher/progress.h"
+#include "launcher/batch/batch_line.h"
+#include "launcher/batch/id_set.h"
+#include "launcher/batch/progress.h"
+#include "launcher/openai/answer.h"
 #include "runtime/base/log.h"
 
 // One line of the input that became sequences: prompts x n of them.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/result_file.h"
+#include "launcher/batch/result_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/batch_line.h"
-#include "launcher/batch_run.h"
+#include "launcher/batch/batch_line.h"
+#include "launcher/batch/batch_run.h"
 #include "launcher/commands.h"
 #include "launcher/engine.h"
 #include "launcher/layout_choice.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/completion_request.h"
+#include "launcher/openai/completion_request.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -2,10 +2,10 @@
 // The growing answer of one sequence: tokens become text piece by piece, stop strings are found
 // across token borders, logprobs are kept for the reply.
 // Threads: the controller's.
-#ifndef PR_LAUNCHER_ANSWER_H
-#define PR_LAUNCHER_ANSWER_H
+#ifndef PR_LAUNCHER_OPENAI_ANSWER_H
+#define PR_LAUNCHER_OPENAI_ANSWER_H
 
-#include "launcher/completion_request.h"
+#include "launcher/openai/completion_request.h"
 #include "runtime/batch/plan.h"
 
 typedef struct pr_answer_token {

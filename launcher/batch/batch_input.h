@@ -2,8 +2,8 @@
 // The lines of a JSONL file or pipe, one by one, in file order or in an order shuffled by a seed (then
 // all is read first). Empty lines are skipped. A pipe without data does not hold up its reader. A line
 // that is too long to keep is given out without its text.
-#ifndef PR_LAUNCHER_BATCH_INPUT_H
-#define PR_LAUNCHER_BATCH_INPUT_H
+#ifndef PR_LAUNCHER_BATCH_BATCH_INPUT_H
+#define PR_LAUNCHER_BATCH_BATCH_INPUT_H
 
 #include <stdbool.h>
 #include <stddef.h>

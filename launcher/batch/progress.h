@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // How far a long run is: a bar that redraws on a terminal, a line now and then in a log file.
-#ifndef PR_LAUNCHER_PROGRESS_H
-#define PR_LAUNCHER_PROGRESS_H
+#ifndef PR_LAUNCHER_BATCH_PROGRESS_H
+#define PR_LAUNCHER_BATCH_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
