@@ -437,8 +437,10 @@ push_pair(pr_kv_transfer *transfer, const kv_move *move, const kv_pair *pair, in
         slab->memory[slab->size_bytes / 2] ^= 1;
     transfer->sent_bytes += (int64_t)slab->size_bytes;
     slab->busy = true;
+    // Synchronous: a slab is free when its receiver has begun to take it. Small messages would else be
+    // buffered without end, and a receiver that is stuck would block us inside MPI.
     return pr_mpi_check(
-        MPI_Isend(
+        MPI_Issend(
             slab->memory, (int)slab->size_bytes, MPI_BYTE, pair->peer, move->handover.tag,
             transfer->comm, &slab->request),
         "KV transfer", pair->peer);

@@ -123,7 +123,7 @@ uint64_t pr_controller_hash(const pr_controller *controller)
 
 // ---- Events ----
 
-enum { RANK_NAME_BYTES = 64 };
+enum { RANK_NAME_BYTES = 64, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
 
 // "rank 3 (decode group 1)"
 static const char *name_rank(const pr_controller *controller, int32_t rank, char *name)
@@ -147,14 +147,24 @@ static pr_status fail_lost_rank(const pr_controller *controller, int32_t rank)
         name_rank(controller, rank, name));
 }
 
-// The one line about a fault of another rank, which has not told it itself.
-static pr_status fail_faulty_rank(const pr_controller *controller, const pr_message *message)
+// The one line about a fault that workers have not told themselves. Who waits for a rank that waits for
+// another blames the wrong one: all that comes within a moment is told, and a lost rank explains it.
+static pr_status fail_faulty_ranks(pr_controller *controller, pr_message message)
 {
-    char name[RANK_NAME_BYTES];
-    return pr_fail(
-        PR_ERR_PEER, "%s cannot go on: %.*s: the run ends, results so far are kept",
-        name_rank(controller, message->from, name), (int)message->size_bytes,
-        (const char *)message->data);
+    char text[FAULTS_BYTES] = "", name[RANK_NAME_BYTES];
+    size_t used = 0;
+    int64_t end_ns = pr_clock_now_ns() + (int64_t)FAULTS_MS * 1000000;
+    do {
+        if (message.kind == PR_MESSAGE_LOST && !controller->counted[message.from])
+            return fail_lost_rank(controller, message.from);
+        if (message.kind == PR_MESSAGE_FAULT && used < sizeof text)
+            used += (size_t)snprintf(
+                text + used, sizeof text - used, "%s cannot go on: %.*s; ",
+                name_rank(controller, message.from, name), (int)message.size_bytes,
+                (const char *)message.data);
+        PR_TRY(pr_control_receive(controller->params.control, POLL_MS, &message));
+    } while (pr_clock_now_ns() < end_ns);
+    return pr_fail(PR_ERR_PEER, "%sthe run ends, results so far are kept", text);
 }
 
 static void note_report(pr_controller *controller, const pr_report *report)
@@ -186,7 +196,7 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         controller->outstanding--;
         return PR_OK;
     case PR_MESSAGE_FAULT:
-        return fail_faulty_rank(controller, message);
+        return fail_faulty_ranks(controller, *message);
     case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
         return controller->counted[message->from] ? PR_OK
                                                   : fail_lost_rank(controller, message->from);
