@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -221,13 +222,14 @@ static pr_status check_groups(pr_controller *controller)
         if (watch->sent == watch->done || now_ns - watch->heard_ns <= limit_ns)
             continue;
         const pr_group_layout *group = &layout->group[g];
+        char ranks[32];
+        pr_layout_ranks_text(group, ranks);
         return pr_fail(
             PR_ERR_TIMEOUT,
-            "%s group %d (ranks %d to %d) gave no sign of plan %llu for %lld ms: a rank is stuck, "
-            "or a step takes longer than --comm-timeout %d",
-            pr_role_name(group->role), g, group->first_rank, group->first_rank + group->ranks - 1,
-            (unsigned long long)watch->done + 1, (long long)limit_ns / 1000000,
-            controller->params.timeout_ms);
+            "%s group %d (%s) gave no sign of plan %llu for %lld ms: a rank is stuck, or a step "
+            "takes longer than --comm-timeout %d",
+            pr_role_name(group->role), g, ranks, (unsigned long long)watch->done + 1,
+            (long long)limit_ns / 1000000, controller->params.timeout_ms);
     }
     return PR_OK;
 }

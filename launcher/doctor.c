@@ -62,8 +62,13 @@ static void look_at_build(pr_findings *findings)
 #ifdef PR_HAVE_HWLOC
     hwloc = "hwloc";
 #endif
-    add(findings, PR_FINDING_OK, "version", "polyreme %s, built with compiler %s; %s, %s, %s",
-        PR_VERSION, __VERSION__, mpi, ucx, hwloc);
+#ifdef __clang__
+    const char *compiler = "";  // its version text names it
+#else
+    const char *compiler = "gcc ";
+#endif
+    add(findings, PR_FINDING_OK, "version", "polyreme %s, built with %s%s; %s, %s, %s", PR_VERSION,
+        compiler, __VERSION__, mpi, ucx, hwloc);
 }
 
 static void look_at_kernels(pr_findings *findings)

@@ -295,3 +295,12 @@ void pr_layout_describe(const pr_layout *layout, char text[PR_LAYOUT_TEXT_BYTES]
     if (layout->dedicated_controller)
         append(text, " --dedicated-controller");
 }
+
+void pr_layout_ranks_text(const pr_group_layout *group, char text[32])
+{
+    int first = (int)group->first_rank, last = first + (int)group->ranks - 1;
+    if (first == last)
+        snprintf(text, 32, "rank %d", first);
+    else
+        snprintf(text, 32, "ranks %d to %d", first, last);
+}

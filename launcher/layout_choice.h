@@ -25,4 +25,7 @@ pr_status pr_layout_choose(
 // The flags that give this layout: "--prefill 1x2:tp=2 --decode 1x4".
 void pr_layout_describe(const pr_layout *layout, char text[PR_LAYOUT_TEXT_BYTES]);
 
+// "rank 0", "ranks 1 to 3".
+void pr_layout_ranks_text(const pr_group_layout *group, char text[32]);
+
 #endif

@@ -96,11 +96,12 @@ static void print_groups(const plan_view *view)
 {
     for (int32_t i = 0; i < view->layout.groups && i < RANKS_SHOWN; i++) {
         const pr_group_layout *group = &view->layout.group[i];
+        char ranks[32];
+        pr_layout_ranks_text(group, ranks);
         printf(
-            "         group %d: %s, ranks %d to %d, tp %d, %d lane%s\n", (int)i,
-            pr_role_name(group->role), (int)group->first_rank,
-            (int)(group->first_rank + group->ranks - 1), (int)group->tp,
-            (int)pr_layout_lanes(&view->layout, i), group->ranks > group->tp ? "s" : "");
+            "         group %d: %s, %s, tp %d, %d lane%s\n", (int)i, pr_role_name(group->role),
+            ranks, (int)group->tp, (int)pr_layout_lanes(&view->layout, i),
+            group->ranks > group->tp ? "s" : "");
     }
 }
 
