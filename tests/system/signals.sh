@@ -75,9 +75,12 @@ stop_ranks() { # RANKS FLAGS
     done
     wait "$job"
     code=$?
-    sleep 0.5
-    left=0
-    for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
+    for _ in $(seq 50); do  # mpirun may end a little before the ranks it has told to
+        left=0
+        for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
+        [ "$left" -eq 0 ] && break
+        sleep 0.1
+    done
     lines=$(wc -l < "$work/many.jsonl")
     verdict "SIGTERM to rank 0 stops all of $ranks ranks, $*" \
         "$([ $code -eq 143 ] && [ "$left" -eq 0 ] && ! grep -q ' ERROR ' "$work/err" &&
