@@ -401,18 +401,20 @@ static pr_status progress_all(pr_kv_transfer *transfer)
 }
 
 // A slab to send from. Receives go on meanwhile, so that two lanes that wait for each other's slabs
-// free them.
+// free them. The wait ends at half the limit: the sender's own group waits for it, and must not be the
+// first to speak, because it would name the sender and not the rank that is stuck.
 static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
 {
+    int32_t limit_ms = transfer->params.timeout_ms / 2;
     int64_t deadline_ns = 0;
     for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, SEND_SLABS));) {
         int64_t now_ns = pr_clock_now_ns();
         if (deadline_ns == 0)
-            deadline_ns = now_ns + (int64_t)transfer->params.timeout_ms * 1000000;
+            deadline_ns = now_ns + (int64_t)limit_ms * 1000000;
         if (now_ns > deadline_ns)
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer",
-                transfer->slab[0].peer, transfer->params.timeout_ms);
+                transfer->slab[0].peer, limit_ms);
         PR_TRY(progress_all(transfer));
         pr_mpi_pause(&spins);
     }

@@ -107,9 +107,8 @@ check_end "a stuck rank of a group is named by the others" 'rank 2 did not answe
 start -- --prefill 1x2 --decode 1x1 --comm-timeout 3000
 kill -STOP "$(rank_pid 2)"
 await_end 60
-# Mostly the controller names the group. But a prefill rank that waits to send to the stuck one keeps its
-# own group waiting, whose timeout may come first.
-check_end "a stuck rank that is alone in its group ends the job" 'decode group 1|did not answer within 3000 ms'
+# Either the controller misses the group's signs, or a prefill rank that wants to send to it speaks first.
+check_end "a stuck rank that is alone in its group ends the job" 'decode group 1|rank 2 did not answer within 1500 ms'
 
 # ---- Damaged KV ----
 head -n 40 "$work/long.jsonl" > "$work/short.jsonl"
