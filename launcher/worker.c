@@ -109,6 +109,12 @@ void pr_worker_destroy(pr_worker *worker)
 
 // ---- Messages ----
 
+static pr_status lose_controller(pr_worker *worker)
+{
+    worker->orphaned = true;
+    return pr_fail(PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
+}
+
 static pr_status take_message(pr_worker *worker, const pr_message *message)
 {
     pr_plan *plan;
@@ -129,8 +135,7 @@ static pr_status take_message(pr_worker *worker, const pr_message *message)
         worker->stop = true;
         return PR_OK;
     case PR_MESSAGE_LOST:
-        worker->orphaned = true;
-        return pr_fail(PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
+        return lose_controller(worker);
     default:
         return PR_OK;
     }
@@ -153,7 +158,9 @@ static pr_status send_report(pr_worker *worker, pr_report *report)
     report->lane = worker->params.lane;
     size_t size_bytes = 0;
     PR_TRY(pr_report_encode(report, &worker->wire, &size_bytes));
-    return pr_control_send(worker->params.control, 0, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    pr_status sent =
+        pr_control_send(worker->params.control, 0, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
 }
 
 // Moves KV of other groups on, and tells the controller what has arrived.
