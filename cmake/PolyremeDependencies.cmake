@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# The ground floor needs jansson, PCRE2 and utf8proc. Everything else is optional, detected here and
+# The ground floor needs jansson, PCRE2 and utf8proc, traces need zlib. Everything else is optional, detected here and
 # reported at the end of configuration.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 pkg_check_modules(HWLOC IMPORTED_TARGET hwloc)
 
@@ -15,7 +16,7 @@ endif()
 if(POLYREME_UCX AND MPI_C_FOUND)
     pkg_check_modules(UCX IMPORTED_TARGET ucx>=1.11)
 endif()
-pkg_check_modules(HDF5 QUIET hdf5-openmpi)
+pkg_search_module(HDF5 IMPORTED_TARGET hdf5-serial hdf5)
 find_path(SLURM_INCLUDE_DIR slurm/slurm.h)
 find_program(POLYREME_NVCC nvcc)
 find_program(POLYREME_HIPCC hipcc)
@@ -35,7 +36,7 @@ function(polyreme_report_dependencies)
     polyreme_report_one("UCX    " "${UCX_FOUND}" "(control plane; without it: TCP sockets)")
     polyreme_report_one("hwloc  " "${HWLOC_FOUND}" "(topology in doctor and plan)")
     polyreme_report_one("cmocka " "${CMOCKA_FOUND}" "(unit tests)")
-    polyreme_report_one("HDF5   " "${HDF5_FOUND}" "(not used yet)")
+    polyreme_report_one("HDF5   " "${HDF5_FOUND}" "(records of simulate and bench; without it: CSV only)")
     polyreme_report_one("Slurm  " "${SLURM_INCLUDE_DIR}" "(not used yet)")
     polyreme_report_one("nvcc   " "${POLYREME_NVCC}" "(not used yet)")
     polyreme_report_one("hipcc  " "${POLYREME_HIPCC}" "(not used yet)")

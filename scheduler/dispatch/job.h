@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A request as dispatch sees it: how much prefill, which blocks, whose, how urgent. The caller keeps the
+// record (inside its own request) and fills the upper part; dispatch writes the lower one.
+// The true output length is not in it: nobody here may know it.
+#ifndef PR_SCHEDULER_DISPATCH_JOB_H
+#define PR_SCHEDULER_DISPATCH_JOB_H
+
+#include <stdint.h>
+
+typedef struct pr_job {
+    uint64_t id;
+    double arrival_s;
+    int32_t prompt_tokens;
+    int32_t outputs_expected;  // an estimate
+    int32_t priority;          // band; lower first (vLLM's meaning)
+    uint64_t tenant;
+    double ttft_target_s, tpot_target_s;  // 0: none
+    int32_t blocks;
+    const uint64_t
+        *block;  // [blocks] chained hashes of the prompt's blocks; borrowed while dispatch has it
+
+    // Dispatch's and the queue's own.
+    double remaining_s;        // predicted prefill time when it was last looked at
+    double key;                // place within its tenant's queue: lower first
+    int32_t bound_lane;        // early binding: chosen at arrival. -1: late
+    int32_t lane;              // runs here; -1: not started
+    int32_t predicted_tokens;  // uncached ones, as the ledger of the lane counted them
+    int32_t decode_lane;       // -1: none
+    int32_t heap_at;           // index in the heap it waits in; -1: in none
+    struct pr_job_tenant *queue_tenant;
+} pr_job;
+
+#endif
