@@ -265,6 +265,16 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         .max_num_seqs = options->max_num_seqs,
         .lease_steps = options->lease_steps,
         .prefix_caching = options->enable_prefix_caching,
+        .policy = options->policy,
+        .queue =
+            {
+                .fair = options->fair_tenants,
+                .prompt_weight = 1,
+                .output_weight = 2,
+                .guard_s = options->starvation_guard,
+                .most_jobs = INT32_MAX,
+                .most_tenants = MOST_TENANTS,
+            },
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);

@@ -83,6 +83,17 @@ static const pr_option engine[] = {
      .help = "write the scheduler's events and decisions, for a replay"},
 };
 
+static const pr_option scheduling[] = {
+    {.name = "policy", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(policy),
+     .standard = "lps", .common = true,
+     .help = "where and in which order requests run: NAME[/ORDER][:KEY=VALUE,..]; `simulate --policies` lists them"},
+    {.name = "fair-tenants", .kind = PR_OPTION_FLAG, .offset = FIELD(fair_tenants),
+     .standard = "true", .help = "tenants of one priority get equal service while they wait (--no-... = off)"},
+    {.name = "starvation-guard", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(starvation_guard), .standard = "120", .least = 0, .most = 1e9,
+     .help = "who has waited so many seconds goes first, whatever its order and priority"},
+};
+
 static const pr_option batch[] = {
     {.name = "input", .letters = "i", .value_name = "FILE", .kind = PR_OPTION_STRING,
      .offset = FIELD(input), .required = true, .common = true,
@@ -161,6 +172,7 @@ const pr_option_group pr_options_general = {"General", general, COUNT(general)};
 const pr_option_group pr_options_model = {"Model", model, COUNT(model)};
 const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
 const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
+const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
 const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
 const pr_option_group pr_options_replay = {"Replay", replay, COUNT(replay)};
@@ -168,9 +180,9 @@ const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_general, &pr_options_model,  &pr_options_layout,
-    &pr_options_engine,  &pr_options_batch,  &pr_options_generate,
-    &pr_options_plan,    &pr_options_report, &pr_options_replay,
+    &pr_options_general, &pr_options_model,  &pr_options_layout,   &pr_options_scheduling,
+    &pr_options_engine,  &pr_options_batch,  &pr_options_generate, &pr_options_plan,
+    &pr_options_report,  &pr_options_replay,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.

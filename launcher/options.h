@@ -41,6 +41,11 @@ typedef struct pr_options {
     const char *control;
     const char *record;  // FILE or NULL
 
+    // scheduling
+    const char *policy;  // NAME[/ORDER][:KEY=VALUE,...]
+    bool fair_tenants;
+    double starvation_guard;  // s
+
     // batch
     const char *input, *output;
     const char *order;     // "input" or "completion"
@@ -75,13 +80,14 @@ extern const pr_option_group pr_options_general;
 extern const pr_option_group pr_options_model;
 extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
+extern const pr_option_group pr_options_scheduling;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_replay;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 9 };
+enum { PR_OPTION_GROUPS = 10 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

@@ -2,9 +2,8 @@
 #include "scheduler/batching.h"
 
 #include "scheduler/placement.h"
+#include "scheduler/seating.h"
 #include "scheduler/transfer.h"
-
-enum { PASSED_OVER_MOST = 64 };  // requests of the queue, in one round: bounds its cost
 
 static void start_ready(pr_group_state *group)
 {
@@ -75,6 +74,13 @@ static void grant_ahead(const pr_scheduler *scheduler, pr_lane *lane, pr_sequenc
     (void)status;  // without a free block it goes on until grant_needed finds it one
 }
 
+static void decode_here(pr_scheduler *scheduler, const pr_lane *lane, pr_sequence *sequence)
+{
+    sequence->phase = PR_PHASE_DECODE;
+    if (lane->role != PR_ROLE_PREFILL)
+        pr_seating_decodes(scheduler, sequence, lane);
+}
+
 // Plans the next chunk. The last one of a sequence that will decode elsewhere waits until a decode
 // lane can take it.
 static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
@@ -85,7 +91,7 @@ static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
         // A next token that is also the last one needs no decode lane.
         bool ends = sequence->tokens >= pr_sequence_limit(sequence);
         if (lane->role == PR_ROLE_MIXED || ends)
-            sequence->phase = PR_PHASE_DECODE;
+            decode_here(scheduler, lane, sequence);
         else if (!pr_transfer_begin(scheduler, sequence))
             return;
     }
@@ -105,22 +111,13 @@ static void continue_prefills(pr_scheduler *scheduler, pr_lane *lane)
     }
 }
 
-// The next choice of a request waits until the first has published the prompt they share.
-static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *sequence)
-{
-    if (sequence->request->sibling_of == sequence->request->id)
-        return false;
-    const pr_sequence *first =
-        pr_sequence_table_find(&scheduler->table, sequence->request->sibling_of);
-    return first && !first->ending && !first->prompt_published;
-}
-
-static pr_status admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
+pr_status pr_batching_admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
 {
     pr_kv_copy copy;
+    if (!pr_placement_fits(lane, sequence))
+        return PR_ERR_RESOURCE;
     PR_TRY(pr_lane_seat(
         lane, sequence, PR_SEAT_COMPUTE, pr_placement_room(sequence), &sequence->cached, &copy));
-    pr_queue_take(&scheduler->queue, sequence);
     sequence->phase = PR_PHASE_PREFILL;
     sequence->target = sequence->tokens;
     sequence->planned = sequence->cached;
@@ -131,37 +128,6 @@ static pr_status admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
     pr_plan_draft_admit(draft, sequence, PR_SEAT_COMPUTE);
     plan_chunk(scheduler, lane, sequence);
     return PR_OK;
-}
-
-static bool rows_left(const pr_scheduler *scheduler)
-{
-    for (int32_t g = 0; g < scheduler->groups; g++) {
-        const pr_group_state *group = &scheduler->group[g];
-        for (int32_t l = 0; group->open && l < group->lanes; l++) {
-            if (group->role != PR_ROLE_DECODE && group->lane[l].rows > 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-// In order of the queue. The first that fits nowhere ends it, else it could wait for ever; one whose
-// best lane is busy just now is passed over and keeps its turn.
-static void admit_waiting(pr_scheduler *scheduler)
-{
-    pr_sequence *next;
-    int32_t passed = 0;
-    for (pr_sequence *at = scheduler->queue.first; at && rows_left(scheduler); at = next) {
-        next = at->queue_next;
-        if (waits_for_sibling(scheduler, at))
-            continue;
-        pr_lane *lane = pr_placement_compute_lane(scheduler, at);
-        if (!lane)
-            return;
-        bool now = scheduler->group[lane->group].open && lane->rows > 0;
-        if (now ? admit(scheduler, lane, at) != PR_OK : ++passed == PASSED_OVER_MOST)
-            return;
-    }
 }
 
 // Whether a sequence of the group may decode and, as far as is known, has room for it.
@@ -223,7 +189,7 @@ void pr_batching_round(pr_scheduler *scheduler)
         for (int32_t l = 0; group->open && l < group->lanes; l++)
             continue_prefills(scheduler, &group->lane[l]);
     }
-    admit_waiting(scheduler);
+    pr_seating_round(scheduler);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         if (scheduler->group[g].open)
             finish_plan(scheduler, &scheduler->group[g]);

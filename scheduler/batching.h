@@ -5,7 +5,7 @@
 //                  order, which is preempted
 //   2 starts       sequences whose KV arrived begin to decode; all get room for some steps ahead
 //   3 chunks       rows left after the decodes go to prefills under way, in order
-//   4 admissions   then to the head of the queue, while seats, blocks and rows are there
+//   4 admissions   then to those that wait (seating.h), while seats, blocks and rows are there
 //
 // A group gets no plan if nothing changes for it, unless it waits and has something to decode: then
 // a plan that only renews its lease. The order of rounds and lanes is fixed, so decisions depend on
@@ -16,5 +16,10 @@
 #include "scheduler/scheduler_state.h"
 
 void pr_batching_round(pr_scheduler *scheduler);
+
+// Seats a waiting sequence in a lane that is open in this round and plans its first chunk.
+// PR_ERR_RESOURCE (silent): no seat or too few blocks; nothing changes.
+pr_status
+pr_batching_admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence) PR_MUST_CHECK;
 
 #endif

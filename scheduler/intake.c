@@ -2,6 +2,7 @@
 #include "scheduler/intake.h"
 
 #include "runtime/base/log.h"
+#include "scheduler/seating.h"
 #include "scheduler/transfer.h"
 
 static pr_sequence *find(const pr_scheduler *scheduler, uint64_t id, uint32_t generation)
@@ -37,8 +38,7 @@ chunk_done(pr_scheduler *scheduler, const pr_report *report, const pr_chunk_repo
         return;
     }
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, chunk->computed);
-    if (chunk->computed >= sequence->request->prompt_tokens)
-        sequence->prompt_published = true;
+    pr_seating_computed(scheduler, sequence, chunk->computed);
 }
 
 // The token before the newest has been fed, so its KV is written. A block is published when full.
@@ -79,6 +79,7 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     bool ends = token->finish == PR_FINISH_STOP || token->finish == PR_FINISH_LENGTH;
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
+    pr_seating_generated(scheduler, sequence);
     pr_scheduler_decide(scheduler, token, NULL);
     if (!handing)
         publish_decoded(sequence);

@@ -6,14 +6,31 @@
 
 #include "runtime/base/log.h"
 
+static void tell_stored(void *context, uint64_t chain, int32_t depth)
+{
+    const pr_lane *lane = context;
+    if (lane->map && depth % lane->map_blocks == 0 &&
+        pr_cache_map_add(lane->map, chain, lane->number) != PR_OK)
+        pr_log(PR_LOG_WARN, "the map of cached blocks is full: a prefix will be computed again");
+}
+
+static void tell_evicted(void *context, uint64_t chain, int32_t depth)
+{
+    const pr_lane *lane = context;
+    if (lane->map && depth % lane->map_blocks == 0)
+        pr_cache_map_remove(lane->map, chain, lane->number);
+}
+
 pr_status pr_lane_create(pr_lane *lane, const pr_kv_cache_params *params, int32_t seats)
 {
+    pr_kv_cache_params pool = *params;
+    pool.watch = (pr_kv_watch){.context = lane, .stored = tell_stored, .evicted = tell_evicted};
     lane->seats = seats;
     lane->block_tokens = params->block_tokens;
     lane->sequence = calloc((size_t)seats, sizeof(pr_sequence *));
     if (!lane->sequence)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a lane of %d sequences", (int)seats);
-    return pr_kv_cache_create(params, &lane->cache);
+    return pr_kv_cache_create(&pool, &lane->cache);
 }
 
 void pr_lane_destroy(pr_lane *lane)
@@ -101,23 +118,4 @@ int32_t pr_lane_capacity(const pr_seat *seat)
 bool pr_lane_may_decode(const pr_lane *lane, const pr_sequence *sequence)
 {
     return sequence->phase == PR_PHASE_DECODE && lane->role != PR_ROLE_PREFILL;
-}
-
-int32_t pr_lane_decoding(const pr_lane *lane)
-{
-    int32_t decoding = 0;
-    for (int32_t i = 0; i < lane->sequences; i++)
-        decoding += pr_lane_may_decode(lane, lane->sequence[i]);
-    return decoding;
-}
-
-int64_t pr_lane_backlog(const pr_lane *lane)
-{
-    int64_t backlog = 0;
-    for (int32_t i = 0; i < lane->sequences; i++) {
-        const pr_sequence *sequence = lane->sequence[i];
-        if (sequence->phase == PR_PHASE_PREFILL)
-            backlog += sequence->target - sequence->planned;
-    }
-    return backlog;
 }

@@ -5,10 +5,12 @@
 #define PR_SCHEDULER_LANE_H
 
 #include "runtime/batch/layout.h"
+#include "scheduler/cache_map.h"
 #include "scheduler/sequence.h"
 
 typedef struct pr_lane {
     int32_t group, lane, tp;
+    int32_t number, decode_number;  // in dispatch; -1: does not prefill, does not decode
     pr_role role;
     int32_t seats;  // maximum of sequences
     int32_t block_tokens;
@@ -16,6 +18,8 @@ typedef struct pr_lane {
     int32_t sequences;
     pr_sequence **sequence;  // [seats], in order
     int32_t rows;            // left in the first step of the plan being made
+    pr_cache_map *map;       // told what the pool holds; NULL: nobody is
+    int32_t map_blocks;      // every so manieth block of a chain is told
 } pr_lane;
 
 // Sets role, group, lane and tp from the layout.
@@ -42,7 +46,5 @@ int32_t pr_lane_blocks(const pr_lane *lane, int32_t tokens);
 int32_t pr_lane_capacity(const pr_seat *seat);
 
 bool pr_lane_may_decode(const pr_lane *lane, const pr_sequence *sequence);
-int32_t pr_lane_decoding(const pr_lane *lane);  // sequences that may decode
-int64_t pr_lane_backlog(const pr_lane *lane);   // tokens of prefill not yet planned
 
 #endif

@@ -24,53 +24,26 @@ static int32_t cached_tokens(const pr_lane *lane, const pr_sequence *sequence)
         lane->cache, sequence->request->salt, sequence->token, sequence->tokens);
 }
 
-pr_lane *pr_placement_compute_lane(pr_scheduler *scheduler, const pr_sequence *sequence)
+bool pr_placement_fits(const pr_lane *lane, const pr_sequence *sequence)
 {
-    pr_lane *best = NULL;
-    int64_t best_cost = INT64_MAX;
-    for (int32_t g = 0; g < scheduler->groups; g++) {
-        pr_group_state *group = &scheduler->group[g];
-        for (int32_t l = 0; group->role != PR_ROLE_DECODE && l < group->lanes; l++) {
-            pr_lane *lane = &group->lane[l];
-            if (lane->sequences == lane->seats)
-                continue;
-            int32_t cached = cached_tokens(lane, sequence);
-            if (missing_blocks(lane, sequence, cached) < 0)
-                continue;
-            int64_t cost =
-                sequence->tokens - cached + pr_lane_backlog(lane) + pr_lane_decoding(lane);
-            if (cost < best_cost) {
-                best = lane;
-                best_cost = cost;
-            }
-        }
-    }
-    return best;
+    return lane->sequences < lane->seats &&
+           missing_blocks(lane, sequence, cached_tokens(lane, sequence)) >= 0;
 }
 
+// Where it decodes soonest and disturbs least, among the lanes that can be planned in this round and
+// have room.
 static pr_lane *decode_lane(pr_scheduler *scheduler, const pr_sequence *sequence)
 {
-    pr_lane *best = NULL;
-    int64_t best_cost = INT64_MAX;
-    for (int32_t g = 0; g < scheduler->groups; g++) {
-        pr_group_state *group = &scheduler->group[g];
-        if (group->role != PR_ROLE_DECODE || !group->open)
-            continue;
-        for (int32_t l = 0; l < group->lanes; l++) {
-            pr_lane *lane = &group->lane[l];
-            if (lane->sequences == lane->seats)
-                continue;
-            int32_t missing = missing_blocks(lane, sequence, cached_tokens(lane, sequence));
-            if (missing < 0)
-                continue;
-            int64_t cost = missing + pr_kv_cache_used_blocks(lane->cache) + lane->sequences;
-            if (cost < best_cost) {
-                best = lane;
-                best_cost = cost;
-            }
-        }
+    for (int32_t i = 0; i < scheduler->decode_lanes; i++) {
+        const pr_lane *lane = scheduler->decode_lane[i];
+        bool takes = lane->role == PR_ROLE_DECODE && scheduler->group[lane->group].open &&
+                     pr_placement_fits(lane, sequence);
+        int32_t free_blocks = pr_kv_cache_free_blocks(lane->cache);
+        scheduler->decode_room[i] = takes ? (int64_t)free_blocks * lane->block_tokens : -1;
     }
-    return best;
+    int32_t best =
+        pr_dispatch_decode_lane(scheduler->dispatch, &sequence->job, scheduler->decode_room);
+    return best < 0 ? NULL : scheduler->decode_lane[best];
 }
 
 // Whether one that comes before it was refused and still waits in a prefill lane.

@@ -12,7 +12,10 @@
 #include "scheduler/batching.h"
 #include "scheduler/intake.h"
 #include "scheduler/record.h"
+#include "scheduler/seating.h"
 #include "scheduler/transfer.h"
+
+enum { FIRST_EXPECTED_OUTPUTS = 256 };  // before any request has ended
 
 static pr_status check_params(const pr_scheduler_params *params)
 {
@@ -62,6 +65,7 @@ static pr_status create_group(pr_scheduler *scheduler, int32_t number)
     for (int32_t l = 0; l < lanes; l++) {
         pr_lane *lane = &group->lane[l];
         *lane = (pr_lane){.group = number, .lane = l, .tp = layout->tp, .role = layout->role};
+        pr_seating_number(scheduler, lane);
         PR_TRY(pr_lane_create(lane, &pool, scheduler->seats));
     }
     return pr_plan_draft_create(&group->draft, number, lanes * scheduler->seats);
@@ -121,6 +125,9 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
         goto destroy;
     }
     made->groups = params->layout->groups;
+    made->cost = params->cost;
+    made->outputs_expected = FIRST_EXPECTED_OUTPUTS;
+    PR_TRY_GOTO(pr_seating_create(made), destroy);
     for (int32_t g = 0; g < made->groups; g++)
         PR_TRY_GOTO(create_group(made, g), destroy);
     PR_TRY_GOTO(create_ring(made), destroy);
@@ -145,6 +152,10 @@ void pr_scheduler_destroy(pr_scheduler *scheduler)
         pr_plan_draft_destroy(&scheduler->group[g].draft);
     }
     pr_sequence_table_destroy(&scheduler->table);
+    pr_dispatch_destroy(scheduler->dispatch);
+    free(scheduler->compute_lane);
+    free(scheduler->decode_lane);
+    free(scheduler->decode_room);
     free(scheduler->group);
     free(scheduler->ring.outcome);
     free(scheduler);
@@ -215,16 +226,19 @@ pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request)
     pr_sequence *sequence;
     PR_TRY(pr_sequence_create(request, scheduler->arrivals, &sequence));
     pr_status status = pr_sequence_table_add(&scheduler->table, sequence);
-    if (status != PR_OK) {
-        sequence->request = NULL;
-        pr_sequence_destroy(sequence);
-        return status;
-    }
+    PR_TRY_GOTO(status, give_back);
     begin_event(scheduler);
+    PR_TRY_GOTO(pr_seating_wait(scheduler, sequence), remove);
     scheduler->arrivals++;
     pr_record_submit(scheduler, request);
-    pr_queue_put(&scheduler->queue, sequence);
     return PR_OK;
+
+remove:
+    pr_sequence_table_remove(&scheduler->table, sequence);
+give_back:
+    sequence->request = NULL;
+    pr_sequence_destroy(sequence);
+    return status;
 }
 
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report)
@@ -256,6 +270,8 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
 {
     clear_sent(scheduler);
     pr_record_advance(scheduler, now_ns);
+    if (scheduler->now_ns == 0)
+        scheduler->begin_ns = now_ns;
     scheduler->now_ns = now_ns;
 }
 
@@ -277,8 +293,7 @@ void pr_scheduler_forget(pr_scheduler *scheduler, pr_sequence *sequence)
 
 void pr_scheduler_finish(pr_scheduler *scheduler, pr_sequence *sequence)
 {
-    if (sequence->phase == PR_PHASE_WAITING)
-        pr_queue_take(&scheduler->queue, sequence);
+    pr_seating_leave(scheduler, sequence);
     pr_lane_unseat(sequence, PR_SEAT_COMPUTE);
     pr_lane_unseat(sequence, PR_SEAT_DECODE);
     pr_sequence_table_remove(&scheduler->table, sequence);
@@ -292,7 +307,7 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence)
     sequence->phase = PR_PHASE_WAITING;
     sequence->generation++;
     sequence->refused = false;
-    pr_queue_put_back(&scheduler->queue, sequence);
+    pr_seating_wait_again(scheduler, sequence);
 }
 
 void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason)
@@ -367,7 +382,10 @@ int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)
     return scheduler->table.sequences;
 }
 
-int32_t pr_scheduler_waiting(const pr_scheduler *scheduler) { return scheduler->queue.sequences; }
+int32_t pr_scheduler_waiting(const pr_scheduler *scheduler)
+{
+    return pr_dispatch_waiting(scheduler->dispatch) + scheduler->held;
+}
 
 uint64_t pr_scheduler_hash(const pr_scheduler *scheduler) { return scheduler->hash; }
 

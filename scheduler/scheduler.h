@@ -3,11 +3,12 @@
 // decisions out (next). No MPI, no threads, no clock, no hidden randomness: the same events in the
 // same order give the same decisions, and pr_scheduler_hash says so in one number.
 //
-//   submit -> waiting -> placed in a (prefill, decode) pair -> chunks -> [handover] -> decoding -> finished
-//                ^------------------ preempted (blocks ran out) --------------------------|
+//   submit -> waiting -> seated in a compute lane -> chunks -> [handover] -> decoding -> finished
+//                ^------------------ preempted (blocks ran out) --------------------|
 //
-// Per lane: continuous batching under max_num_batched_tokens and max_num_seqs; decodes first, the
-// rest of the budget goes to prefill chunks. Placement looks at cached prefix and load of all lanes.
+// Who waits and who is next, and where, is dispatch's (dispatch/dispatch.h). Per lane: continuous batching
+// under max_num_batched_tokens and max_num_seqs; decodes first, the rest of the budget goes to prefill
+// chunks.
 // When a decoding sequence cannot get its next block, the sequence of the lane with the lowest
 // priority and latest arrival is preempted: its blocks go, it waits again, and comes back by
 // recomputing prompt and outputs; tokens do not change. Plans are sent ahead: one may run while the
@@ -21,6 +22,8 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "scheduler/cost_model.h"
+#include "scheduler/dispatch/job_queue.h"
 
 typedef struct pr_scheduler pr_scheduler;
 
@@ -33,6 +36,9 @@ typedef struct pr_scheduler_params {
     int32_t max_num_seqs;            // sequences admitted to one lane
     int32_t lease_steps;             // decode steps a group may run on one plan
     bool prefix_caching;
+    const char *policy;         // who runs where and in which order (dispatch/policy.h); borrowed
+    pr_job_queue_params queue;  // bands, fairness, bounds
+    pr_cost_model cost;         // what is believed before the first step is measured
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {

@@ -43,8 +43,8 @@ static int32_t check_lane(const pr_lane *lane)
 
 void pr_scheduler_check(const pr_scheduler *scheduler)
 {
-    int32_t sequences = scheduler->queue.sequences;
-    pr_queue_check(&scheduler->queue);
+    int32_t sequences = pr_scheduler_waiting(scheduler);
+    pr_dispatch_check(scheduler->dispatch);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
         assert(group->done <= group->planned);

@@ -5,9 +5,9 @@
 
 #include <stdio.h>
 
+#include "scheduler/dispatch/dispatch.h"
 #include "scheduler/lane.h"
 #include "scheduler/plan_draft.h"
-#include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
 
 enum {
@@ -49,15 +49,25 @@ struct pr_scheduler {
     int32_t seats;  // of one lane
     int32_t groups;
     pr_group_state *group;  // [groups]
-    pr_queue queue;
+    pr_cost_model cost;
+    pr_dispatch *dispatch;
+    int32_t map_blocks;  // fine blocks that are one block of dispatch's cache map
+    int32_t compute_lanes, decode_lanes;
+    pr_lane **compute_lane;    // [compute_lanes] by number in dispatch
+    pr_lane **decode_lane;     // [decode_lanes]
+    int64_t *decode_room;      // [decode_lanes] scratch of placement
+    int32_t outputs_expected;  // of a request of unknown length: a running mean
+    int32_t held;              // waits for a sibling, not yet in dispatch
+    pr_sequence *held_first, *held_last;
+    bool siblings_changed;
     pr_sequence_table table;
     pr_outcome_ring ring;
     pr_group_state *sent;  // its plan was returned last; its draft is cleared by the next call
     int64_t arrivals;
     int32_t next_tag;
     uint64_t tag_used[PR_HANDOVER_TAGS / 64];
-    bool changed;  // an event came since the last round
-    int64_t now_ns;
+    bool changed;              // an event came since the last round
+    int64_t begin_ns, now_ns;  // of the first advance and the last
     uint64_t hash;
     pr_scheduler_counts counts;
     FILE *record;

@@ -31,6 +31,7 @@ void pr_sequence_destroy(pr_sequence *sequence)
 {
     pr_request_destroy(sequence->request);
     free(sequence->token);
+    free(sequence->chain);
     free(sequence);
 }
 

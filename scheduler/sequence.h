@@ -13,11 +13,12 @@
 
 #include "runtime/batch/request.h"
 #include "runtime/cache/kv_cache.h"
+#include "scheduler/dispatch/job.h"
 
 struct pr_lane;
 
 typedef enum pr_phase {
-    PR_PHASE_WAITING,   // in the queue, no seat
+    PR_PHASE_WAITING,   // in dispatch or held for a sibling, no seat
     PR_PHASE_PREFILL,   // chunks left to plan
     PR_PHASE_HANDOVER,  // last chunk planned, KV moves to seat[DECODE]
     PR_PHASE_READY,     // KV is there and the first token known: start with the next plan
@@ -34,6 +35,8 @@ typedef struct pr_seat {
 
 typedef struct pr_sequence {
     pr_request *request;  // owned
+    pr_job job;           // the same as dispatch sees it
+    uint64_t *chain;      // [job.blocks] owned
     int32_t *token;       // [prompt_tokens + max_tokens]
     int32_t tokens;       // known: prompt and outputs
     int64_t arrival;      // number of its submit
@@ -53,7 +56,8 @@ typedef struct pr_sequence {
     bool damaged;
     bool first_token_known;
 
-    struct pr_sequence *queue_prev, *queue_next;  // queue.h
+    bool held;  // for its sibling (seating.h)
+    struct pr_sequence *held_prev, *held_next;
     struct pr_sequence *table_next;
 } pr_sequence;
 

@@ -3,6 +3,7 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/placement.h"
+#include "scheduler/seating.h"
 
 // The next tag that no handover in flight has. There are far fewer handovers than tags: a tag is
 // free again after at most one turn (create limits the seats of all decode lanes).
@@ -36,6 +37,7 @@ bool pr_transfer_begin(pr_scheduler *scheduler, pr_sequence *sequence)
     pr_plan_draft_admit(&to->draft, sequence, PR_SEAT_DECODE);
     pr_plan_draft_handover(&from->draft, sequence, first_block);
     pr_plan_draft_handover(&to->draft, sequence, first_block);
+    pr_seating_decodes(scheduler, sequence, sequence->seat[PR_SEAT_DECODE].lane);
     scheduler->counts.handovers++;
     return true;
 }

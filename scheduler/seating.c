@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "scheduler/seating.h"
+
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+#include "runtime/cache/prefix_index.h"
+#include "scheduler/batching.h"
+#include "scheduler/placement.h"
+
+// Above so many fine blocks in all pools, the map keeps every 2nd, 4th, ... of a chain.
+static const int64_t MAP_BLOCKS_MOST = INT64_C(1) << 25;
+
+static double now_s(const pr_scheduler *scheduler)
+{
+    return (double)(scheduler->now_ns - scheduler->begin_ns) * 1e-9;
+}
+
+static void count_lanes(const pr_layout *layout, int32_t *compute, int32_t *decode)
+{
+    *compute = *decode = 0;
+    for (int32_t g = 0; g < layout->groups; g++) {
+        int32_t lanes = pr_layout_lanes(layout, g);
+        *compute += layout->group[g].role == PR_ROLE_DECODE ? 0 : lanes;
+        *decode += layout->group[g].role == PR_ROLE_PREFILL ? 0 : lanes;
+    }
+}
+
+pr_status pr_seating_create(pr_scheduler *scheduler)
+{
+    const pr_scheduler_params *params = &scheduler->params;
+    int32_t compute, decode;
+    count_lanes(params->layout, &compute, &decode);
+    scheduler->map_blocks = 1;
+    while ((int64_t)compute * params->kv_blocks / scheduler->map_blocks > MAP_BLOCKS_MOST)
+        scheduler->map_blocks *= 2;
+    pr_dispatch_params dispatch = {
+        .prefill_lanes = compute,
+        .decode_lanes = decode,
+        .block_tokens = scheduler->map_blocks * params->block_tokens,
+        .cache_blocks = params->kv_blocks / scheduler->map_blocks,
+        .cost = &scheduler->cost,
+        .policy = params->policy,
+        .seed = 1,
+        .queue = params->queue,
+    };
+    scheduler->compute_lane = calloc((size_t)compute + 1, sizeof(pr_lane *));
+    scheduler->decode_room = calloc((size_t)decode + 1, sizeof *scheduler->decode_room);
+    scheduler->decode_lane = calloc((size_t)decode + 1, sizeof(pr_lane *));
+    if (!scheduler->compute_lane || !scheduler->decode_lane || !scheduler->decode_room)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a table of lanes");
+    return pr_dispatch_create(&dispatch, &scheduler->dispatch);
+}
+
+void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane)
+{
+    lane->number = lane->decode_number = -1;
+    if (lane->role != PR_ROLE_DECODE) {
+        lane->number = scheduler->compute_lanes++;
+        scheduler->compute_lane[lane->number] = lane;
+    }
+    if (lane->role != PR_ROLE_PREFILL) {
+        lane->decode_number = scheduler->decode_lanes++;
+        scheduler->decode_lane[lane->decode_number] = lane;
+    }
+    lane->map = lane->number >= 0 ? pr_dispatch_cache_map(scheduler->dispatch) : NULL;
+    lane->map_blocks = scheduler->map_blocks;
+}
+
+// ---- Waiting ----
+
+static pr_status fill_job(const pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    const pr_request *request = sequence->request;
+    int32_t fine = scheduler->params.block_tokens;
+    int32_t step = scheduler->map_blocks;
+    int32_t blocks = scheduler->params.prefix_caching ? request->prompt_tokens / (fine * step) : 0;
+    uint64_t *chain = malloc((size_t)blocks * sizeof *chain + 1);
+    if (!chain)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the chain of %d blocks", (int)blocks);
+    uint64_t last = pr_prefix_index_root_chain(request->salt);
+    for (int32_t i = 0; i < blocks * step; i++) {
+        last = pr_prefix_index_next_chain(last, sequence->token + (size_t)i * (size_t)fine, fine);
+        chain[i / step] = last;
+    }
+    free(sequence->chain);
+    sequence->chain = chain;
+    sequence->job = (pr_job){
+        .id = request->id,
+        .arrival_s = now_s(scheduler),
+        .prompt_tokens = sequence->tokens,
+        .outputs_expected = scheduler->outputs_expected < request->sampling.max_tokens
+                                ? scheduler->outputs_expected
+                                : request->sampling.max_tokens,
+        .priority = request->priority,
+        .tenant = request->tenant,
+        .ttft_target_s = (double)request->ttft_target_ms * 1e-3,
+        .tpot_target_s = (double)request->tpot_target_ms * 1e-3,
+        .blocks = blocks,
+        .block = chain,
+    };
+    return PR_OK;
+}
+
+// The next choice of a request waits until the first has published the prompt they share.
+static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *sequence)
+{
+    if (sequence->request->sibling_of == sequence->request->id)
+        return false;
+    const pr_sequence *first =
+        pr_sequence_table_find(&scheduler->table, sequence->request->sibling_of);
+    return first && !first->ending && !first->prompt_published;
+}
+
+static void hold(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    sequence->held = true;
+    sequence->held_prev = scheduler->held_last;
+    sequence->held_next = NULL;
+    if (scheduler->held_last)
+        scheduler->held_last->held_next = sequence;
+    else
+        scheduler->held_first = sequence;
+    scheduler->held_last = sequence;
+    scheduler->held++;
+}
+
+static void let_go(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    if (sequence->held_prev)
+        sequence->held_prev->held_next = sequence->held_next;
+    else
+        scheduler->held_first = sequence->held_next;
+    if (sequence->held_next)
+        sequence->held_next->held_prev = sequence->held_prev;
+    else
+        scheduler->held_last = sequence->held_prev;
+    sequence->held = false;
+    scheduler->held--;
+}
+
+pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    PR_TRY(fill_job(scheduler, sequence));
+    if (waits_for_sibling(scheduler, sequence)) {
+        hold(scheduler, sequence);
+        return PR_OK;
+    }
+    return pr_dispatch_arrive(scheduler->dispatch, &sequence->job, now_s(scheduler));
+}
+
+static void stop_decoding(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    if (sequence->job.decode_lane >= 0)
+        pr_dispatch_left(scheduler->dispatch, &sequence->job);
+}
+
+void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    stop_decoding(scheduler, sequence);
+    sequence->job.prompt_tokens = sequence->tokens;
+    pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
+}
+
+void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    scheduler->siblings_changed = true;
+    if (sequence->held) {
+        let_go(scheduler, sequence);
+        return;
+    }
+    // How long outputs are, slowly forgetting.
+    int32_t outputs = pr_sequence_outputs(sequence);
+    if (outputs > 0)
+        scheduler->outputs_expected += (outputs - scheduler->outputs_expected) / 16;
+    stop_decoding(scheduler, sequence);
+    pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+}
+
+static void reject(pr_scheduler *scheduler, pr_sequence *sequence, const char *reason)
+{
+    const pr_token_report token = {.id = sequence->request->id};
+    scheduler->counts.rejected++;
+    pr_scheduler_decide(scheduler, &token, reason);
+    pr_scheduler_forget(scheduler, sequence);
+}
+
+static void release_siblings(pr_scheduler *scheduler)
+{
+    pr_sequence *next;
+    for (pr_sequence *at = scheduler->held_first; at; at = next) {
+        next = at->held_next;
+        if (waits_for_sibling(scheduler, at))
+            continue;
+        let_go(scheduler, at);
+        if (pr_dispatch_arrive(scheduler->dispatch, &at->job, now_s(scheduler)) != PR_OK)
+            reject(scheduler, at, "too many requests wait; send it again later");
+    }
+    scheduler->siblings_changed = false;
+}
+
+// ---- A round ----
+
+static bool takes_more(const pr_scheduler *scheduler, const pr_lane *lane)
+{
+    return scheduler->group[lane->group].open && lane->rows > 0 && lane->sequences < lane->seats;
+}
+
+static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
+{
+    pr_lane *lane = scheduler->compute_lane[verdict->lane];
+    pr_sequence *sequence = pr_sequence_table_find(&scheduler->table, verdict->job->id);
+    bool seated = pr_batching_admit(scheduler, lane, sequence) == PR_OK;
+    if (!seated)
+        pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
+    pr_dispatch_open(scheduler->dispatch, lane->number, seated && takes_more(scheduler, lane));
+}
+
+void pr_seating_round(pr_scheduler *scheduler)
+{
+    pr_verdict verdict;
+    if (scheduler->siblings_changed)
+        release_siblings(scheduler);
+    for (int32_t i = 0; i < scheduler->compute_lanes; i++)
+        pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
+    for (;;) {
+        pr_dispatch_next(scheduler->dispatch, now_s(scheduler), &verdict);
+        if (verdict.kind == PR_VERDICT_NONE)
+            return;
+        if (verdict.kind == PR_VERDICT_START)
+            seat(scheduler, &verdict);
+        else
+            reject(
+                scheduler, pr_sequence_table_find(&scheduler->table, verdict.job->id),
+                verdict.reason);
+    }
+}
+
+// ---- What happened ----
+
+void pr_seating_computed(pr_scheduler *scheduler, pr_sequence *sequence, int32_t computed)
+{
+    if (computed >= sequence->request->prompt_tokens && !sequence->prompt_published) {
+        sequence->prompt_published = true;
+        scheduler->siblings_changed = true;
+    }
+    if (computed >= sequence->target)
+        pr_dispatch_prefilled(scheduler->dispatch, &sequence->job, now_s(scheduler));
+    else
+        pr_dispatch_progress(scheduler->dispatch, &sequence->job, computed, now_s(scheduler));
+}
+
+void pr_seating_decodes(pr_scheduler *scheduler, pr_sequence *sequence, const pr_lane *lane)
+{
+    pr_dispatch_joined(scheduler->dispatch, &sequence->job, lane->decode_number);
+}
+
+void pr_seating_generated(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    if (sequence->job.decode_lane >= 0)
+        pr_dispatch_generated(scheduler->dispatch, &sequence->job, 1);
+}
