@@ -11,7 +11,7 @@
 #include "runtime/base/log.h"
 #include "scheduler/batching.h"
 #include "scheduler/intake.h"
-#include "scheduler/record.h"
+#include "scheduler/record/record.h"
 #include "scheduler/transfer.h"
 
 static pr_status check_params(const pr_scheduler_params *params)

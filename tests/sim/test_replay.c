@@ -11,7 +11,7 @@
 
 #include "../unit/sim_run.h"
 #include "runtime/base/log.h"
-#include "scheduler/replay.h"
+#include "scheduler/record/replay.h"
 
 typedef struct recording {
     const char *name;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/replay.h"
+#include "scheduler/record/replay.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/record.h"
+#include "scheduler/record/record.h"
 
 #include <inttypes.h>
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// `polyreme replay`: the events that `batch --record FILE` wrote, through the scheduler again. The
-// decisions must be the same; no model, no MPI.
+#include "launcher/simulate/replay_mode.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "launcher/commands.h"
 #include "runtime/base/log.h"
-#include "scheduler/replay.h"
+#include "scheduler/record/replay.h"
 
 static pr_status run_file(const char *path, pr_replay_result *result)
 {
@@ -21,10 +21,10 @@ static pr_status run_file(const char *path, pr_replay_result *result)
     return status;
 }
 
-int pr_replay_command(const pr_options *options)
+int pr_replay_mode(const pr_options *options)
 {
     pr_replay_result result;
-    pr_status status = run_file(options->record_file, &result);
+    pr_status status = run_file(options->replay, &result);
     if (status != PR_OK)
         return pr_exit_code(status);
     const pr_scheduler_counts *counts = &result.counts;
