@@ -54,10 +54,14 @@ void pr_record_report(pr_scheduler *scheduler, const pr_report *report)
     FILE *out = next_line(scheduler);
     if (!out)
         return;
+    const pr_step_work *work = &report->work;
     fprintf(
-        out, "report %" PRIu64 " %u %d %d %d %" PRId64 " %d %d", report->plan,
-        (unsigned)report->step, (int)report->group, (int)report->lane, (int)report->plan_finished,
-        report->step_ns, (int)report->step_tokens, (int)report->tokens);
+        out, "report %" PRIu64 " %u %d %d %d %" PRId64, report->plan, (unsigned)report->step,
+        (int)report->group, (int)report->lane, (int)report->plan_finished, report->step_ns);
+    fprintf(
+        out, " %d %d %" PRId64 " %" PRId64 " %d", (int)work->prefill_rows,
+        (int)work->decode_sequences, work->prefill_pairs, work->decode_context,
+        (int)report->tokens);
     for (int32_t i = 0; i < report->tokens; i++) {
         const pr_token_report *t = &report->token[i];
         fprintf(

@@ -4,7 +4,8 @@
 //   polyreme-events 2 <parameters> <layout>          the first line
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <sibling> <choice> <max_tokens> <n> <n prompt tokens>
-//   report <plan> <step> <group> <lane> <finished> <step_ns> <step_tokens>
+//   report <plan> <step> <group> <lane> <finished>
+//          <step_ns> <prefill_rows> <decode_sequences> <prefill_pairs> <decode_context>
 //          <tokens> {<id> <generation> <index> <token> <finish>}
 //          <chunks> {<id> <generation> <computed>} <arrivals> {<id> <generation> <intact>}
 //   cancel <id>

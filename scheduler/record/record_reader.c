@@ -225,7 +225,10 @@ static pr_status read_report(pr_record_reader *reader, pr_report *report)
     report->lane = take_int(reader, INT32_MIN, INT32_MAX);
     report->plan_finished = take_int(reader, 0, 1);
     report->step_ns = take_int64(reader);
-    report->step_tokens = take_int(reader, 0, INT32_MAX);
+    report->work.prefill_rows = take_int(reader, 0, INT32_MAX);
+    report->work.decode_sequences = take_int(reader, 0, INT32_MAX);
+    report->work.prefill_pairs = take_int64(reader);
+    report->work.decode_context = take_int64(reader);
     report->tokens = take_count(reader);
     pr_token_report *token = scratch_take(&reader->token, report->tokens, sizeof *token);
     if (token)
