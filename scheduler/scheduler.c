@@ -343,6 +343,7 @@ static bool next_plan(pr_scheduler *scheduler, pr_decision *decision)
         decision->plan = &group->draft.plan;
         scheduler->counts.plans++;
         scheduler->hash = pr_plan_draft_hash(scheduler->hash, decision->plan);
+        pr_record_plan(scheduler, decision->plan);
         return true;
     }
     return false;

@@ -35,6 +35,12 @@ int pr_replay_mode(const pr_options *options)
         (long long)counts->cached_tokens, (long long)counts->output_tokens,
         (long long)counts->preemptions, (long long)counts->handovers);
     printf("decision hash %016llx\n", (unsigned long long)result.hash);
+    if (result.diverged_line > 0) {
+        pr_log(
+            PR_LOG_ERROR, "from line %lld of the record on, this build decides differently",
+            (long long)result.diverged_line);
+        return PR_EXIT_SOME_FAILED;
+    }
     if (!result.complete) {
         pr_log(PR_LOG_WARN, "the record has no end: the run that wrote it did not finish");
         return PR_EXIT_OK;
