@@ -65,7 +65,8 @@ typedef struct pr_options {
     bool ignore_eos;
     int32_t logprobs;  // -1 = none
 
-    const char *record_file;  // replay
+    // simulate
+    const char *replay;  // FILE or NULL
 
     // plan
     int32_t ranks;
@@ -83,7 +84,7 @@ extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_scheduling;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_generate;
-extern const pr_option_group pr_options_replay;
+extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
