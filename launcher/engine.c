@@ -16,6 +16,7 @@
 #include "runtime/base/log.h"
 
 enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
+enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
 

@@ -3,6 +3,21 @@
 
 #include <inttypes.h>
 
+static void write_dispatch(FILE *out, const pr_scheduler_params *p)
+{
+    const pr_job_queue_params *q = &p->queue;
+    const pr_cost_model *c = &p->cost;
+    fprintf(
+        out, "dispatch %s %d %d %d %a %a %a", p->policy, (int)q->fair, (int)q->most_jobs,
+        (int)q->most_tenants, q->prompt_weight, q->output_weight, q->guard_s);
+    fprintf(
+        out, " %a %a %a %a %a %a %a %a %a", c->chunk_s, c->chunk_token_s, c->chunk_pair_s,
+        c->step_s, c->step_sequence_s, c->step_context_s, c->transfer_s, c->transfer_bytes_per_s,
+        c->kv_bytes_per_token);
+    fprintf(
+        out, " %d %d %" PRId64 "\n", (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
+}
+
 void pr_record_begin(pr_scheduler *scheduler)
 {
     const pr_scheduler_params *p = &scheduler->params;
@@ -22,6 +37,7 @@ void pr_record_begin(pr_scheduler *scheduler)
             (int)group->tp);
     }
     fputc('\n', out);
+    write_dispatch(out, p);
 }
 
 // The stream for the next event's line, or NULL.
@@ -41,9 +57,12 @@ void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
     if (!out)
         return;
     fprintf(
-        out, "submit %" PRIu64 " %d %" PRIu64 " %" PRIu64 " %d %d %d", request->id,
-        (int)request->priority, request->salt, request->sibling_of, (int)request->sampling.choice,
-        (int)request->sampling.max_tokens, (int)request->prompt_tokens);
+        out, "submit %" PRIu64 " %d %" PRIu64 " %" PRIu64 " %" PRIu64 " %d %d", request->id,
+        (int)request->priority, request->salt, request->sibling_of, request->tenant,
+        (int)request->ttft_target_ms, (int)request->tpot_target_ms);
+    fprintf(
+        out, " %d %d %d", (int)request->sampling.choice, (int)request->sampling.max_tokens,
+        (int)request->prompt_tokens);
     for (int32_t i = 0; i < request->prompt_tokens; i++)
         fprintf(out, " %d", (int)request->prompt[i]);
     fputc('\n', out);

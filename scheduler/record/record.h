@@ -2,8 +2,11 @@
 // Writes the events and decisions of a scheduler as text, one line each; record_reader.h reads them.
 //
 //   polyreme-events 2 <parameters> <layout>          the first line
+//   dispatch <policy> <fair> <jobs> <tenants> <3 numbers of the queue and 9 of the cost model> <chunk> <batch>
+//          <capacity>                                the second; numbers as C's %a
 //   advance <ns>                                     the time of the events that follow
-//   submit <id> <priority> <salt> <sibling> <choice> <max_tokens> <n> <n prompt tokens>
+//   submit <id> <priority> <salt> <sibling> <tenant> <ttft_ms> <tpot_ms> <choice> <max_tokens>
+//          <n> <n prompt tokens>
 //   report <plan> <step> <group> <lane> <finished>
 //          <step_ns> <prefill_rows> <decode_sequences> <prefill_pairs> <decode_context>
 //          <tokens> {<id> <generation> <index> <token> <finish>}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "scheduler/record/record_reader.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ struct pr_record_reader {
     int64_t now_ns;
     pr_layout layout;
     pr_scheduler_params params;
+    char *policy;
     scratch token, chunk, arrival, admission;
 };
 
@@ -88,6 +90,15 @@ static int32_t take_int(pr_record_reader *reader, int32_t low, int32_t high)
     reader->damaged = reader->damaged || bad;
     reader->at = end;
     return bad ? low : (int32_t)value;
+}
+
+static double take_number(pr_record_reader *reader)
+{
+    char *end;
+    double value = strtod(reader->at, &end);
+    reader->damaged = reader->damaged || end == reader->at || isnan(value);
+    reader->at = end;
+    return value;
 }
 
 // A count of entries that follow; each takes at least two characters, so the line bounds it.
@@ -155,6 +166,46 @@ static pr_status read_first_line(pr_record_reader *reader)
     return read_layout(reader);
 }
 
+static void take_cost(pr_record_reader *reader, pr_cost_model *cost)
+{
+    double *number[] = {
+        &cost->chunk_s,    &cost->chunk_token_s,        &cost->chunk_pair_s,
+        &cost->step_s,     &cost->step_sequence_s,      &cost->step_context_s,
+        &cost->transfer_s, &cost->transfer_bytes_per_s, &cost->kv_bytes_per_token,
+    };
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        *number[i] = take_number(reader);
+    cost->chunk_tokens = take_int(reader, 1, INT32_MAX);
+    cost->max_batch = take_int(reader, 1, INT32_MAX);
+    cost->capacity_tokens = take_int64(reader);
+}
+
+static pr_status read_dispatch(pr_record_reader *reader)
+{
+    static const char word[] = "dispatch ";
+    if (!next_line(reader) || strncmp(reader->line, word, strlen(word)) != 0)
+        return pr_record_reader_fail(
+            reader, "the second line does not say how requests are dispatched");
+    reader->at += strlen(word);
+    size_t length = strcspn(reader->at, " \n");
+    reader->policy = strndup(reader->at, length);
+    if (!reader->policy)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the name of a policy");
+    reader->at += length;
+    pr_scheduler_params *params = &reader->params;
+    params->policy = reader->policy;
+    params->queue.fair = take_int(reader, 0, 1);
+    params->queue.most_jobs = take_int(reader, 1, INT32_MAX);
+    params->queue.most_tenants = take_int(reader, 1, INT32_MAX);
+    params->queue.prompt_weight = take_number(reader);
+    params->queue.output_weight = take_number(reader);
+    params->queue.guard_s = take_number(reader);
+    take_cost(reader, &params->cost);
+    if (reader->damaged)
+        return pr_record_reader_fail(reader, "the policy or its numbers are not well formed");
+    return PR_OK;
+}
+
 static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
 {
     pr_request *request = calloc(1, sizeof *request);
@@ -165,6 +216,9 @@ static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
     request->priority = take_int(reader, INT32_MIN, INT32_MAX);
     request->salt = take_unsigned(reader);
     request->sibling_of = take_unsigned(reader);
+    request->tenant = take_unsigned(reader);
+    request->ttft_target_ms = take_int(reader, 0, INT32_MAX);
+    request->tpot_target_ms = take_int(reader, 0, INT32_MAX);
     request->sampling.choice = take_int(reader, 0, INT32_MAX);
     request->sampling.max_tokens = take_int(reader, 1, INT32_MAX);
     request->sampling.top_logprobs = -1;
@@ -329,6 +383,8 @@ pr_status pr_record_reader_open(FILE *events, pr_record_reader **reader)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a record");
     made->events = events;
     pr_status status = read_first_line(made);
+    if (status == PR_OK)
+        status = read_dispatch(made);
     if (status != PR_OK) {
         pr_record_reader_close(made);
         return status;
@@ -346,5 +402,6 @@ void pr_record_reader_close(pr_record_reader *reader)
     free(reader->arrival.data);
     free(reader->admission.data);
     free(reader->line);
+    free(reader->policy);
     free(reader);
 }
