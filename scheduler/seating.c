@@ -158,7 +158,8 @@ static void stop_decoding(pr_scheduler *scheduler, pr_sequence *sequence)
 void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     stop_decoding(scheduler, sequence);
-    sequence->job.prompt_tokens = sequence->tokens;
+    sequence->job.prompt_tokens = sequence->tokens;  // its outputs are computed again like a prompt
+    sequence->job.outputs = 0;
     pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
 }
 

@@ -24,6 +24,30 @@
 
 enum { SIM_MAX_TOKENS = 512, SIM_MAX_BLOCKS = 512, SIM_STOP_RATE = 37, SIM_PLANS = 2 };
 
+// How simulated runs dispatch: on a slow device with a fast fabric.
+static const pr_job_queue_params sim_queue = {
+    .fair = true,
+    .prompt_weight = 1,
+    .output_weight = 2,
+    .guard_s = 60,
+    .most_jobs = 1 << 20,
+    .most_tenants = 64,
+};
+static const pr_cost_model sim_cost = {
+    .chunk_s = 1e-3,
+    .chunk_token_s = 1e-4,
+    .chunk_pair_s = 1e-8,
+    .step_s = 1e-3,
+    .step_sequence_s = 1e-4,
+    .step_context_s = 1e-8,
+    .transfer_s = 1e-4,
+    .transfer_bytes_per_s = 1e9,
+    .kv_bytes_per_token = 1024,
+    .chunk_tokens = 16,
+    .max_batch = 64,
+    .capacity_tokens = 1 << 20,
+};
+
 typedef struct sim_sequence {
     struct sim_sequence *next;
     uint64_t id;

@@ -198,6 +198,9 @@ static void hand_create(hand *at, const char *layout, int32_t blocks)
         .max_num_seqs = 4,
         .lease_steps = 4,
         .prefix_caching = true,
+        .policy = "lps",
+        .queue = sim_queue,
+        .cost = sim_cost,
     };
     assert_int_equal(pr_scheduler_create(&params, &at->scheduler), PR_OK);
 }
@@ -397,7 +400,18 @@ static void layouts_that_cannot_serve_are_refused(void **state)
     for (int32_t i = 0; i < 4; i++) {
         pr_layout layout;
         sim_parse_layout(bad[i], &layout);
-        pr_scheduler_params params = {&layout, 8, 4, 64, 16, 4, 4, true};
+        pr_scheduler_params params = {
+            .layout = &layout,
+            .kv_blocks = 8,
+            .block_tokens = 4,
+            .max_model_len = 64,
+            .max_num_batched_tokens = 16,
+            .max_num_seqs = 4,
+            .lease_steps = 4,
+            .policy = "lps",
+            .queue = sim_queue,
+            .cost = sim_cost,
+        };
         pr_scheduler *scheduler;
         assert_int_equal(pr_scheduler_create(&params, &scheduler), PR_ERR_ARGUMENT);
     }
