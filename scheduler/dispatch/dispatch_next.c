@@ -25,7 +25,8 @@ static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t la
 {
     if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
         return before;
-    int32_t source = pr_cache_map_holder(dispatch->map, block, lane + 1);
+    int32_t next = lane + 1 < dispatch->params.prefill_lanes ? lane + 1 : 0;
+    int32_t source = pr_cache_map_holder(dispatch->map, block, next);
     return source == lane ? -1 : source;
 }
 

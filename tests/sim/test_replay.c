@@ -101,10 +101,11 @@ static void decisions_have_not_changed_since_the_recordings(void **state)
 static void a_damaged_recording_is_refused_with_its_line(void **state)
 {
     (void)state;
-    static const char head[] = "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n";
+    static const char head[] = "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n"
+                               "dispatch lps 1 9 9 1 2 60 1 1 0 1 1 0 1 1 1 16 4 4096\n";
     static const char *const tails[] = {
-        "submit 1 0 0 1 0 4 9 1 2\n",
-        "submit 1 0 0 1 0 0 1 1\n",
+        "submit 1 0 0 1 0 0 0 0 4 9 1 2\n",
+        "submit 1 0 0 1 0 0 0 0 0 1 1\n",
         "submit 1\n",
         "report 1 0 0 0 0 5 5 0 15 0 99999999 \n",
         "report 1 0 0 0 0 5 5 0 15 0 1 5 1 0\n",
@@ -123,7 +124,7 @@ static void a_damaged_recording_is_refused_with_its_line(void **state)
         rewind(events);
         pr_replay_result replayed;
         assert_int_equal(pr_replay_run(events, &replayed), PR_ERR_FORMAT);
-        assert_non_null(strstr(pr_error_text(), "line 2"));
+        assert_non_null(strstr(pr_error_text(), "line 3"));
         fclose(events);
     }
     static const char *const heads[] = {

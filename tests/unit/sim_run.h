@@ -15,7 +15,7 @@ typedef struct sim_config {
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
     bool prefix_caching;
-    const char *policy;  // NULL: lps
+    const char *policy;    // NULL: lps
     bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
 } sim_config;

@@ -114,7 +114,7 @@ static void requests_may_be_cancelled_at_any_moment(void **state)
     (void)state;
     sim_config config = base;
     config.kv_blocks = 24;
-    config.cancel_percent = 30;  // of a thousand actions
+    config.cancel_percent = 40;  // of a thousand actions
     sim_result sum = run_everywhere(config, 5);
     assert_true(sum.cancelled > 100);
 }
