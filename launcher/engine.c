@@ -269,10 +269,10 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         .policy = options->policy,
         .queue =
             {
-                .fair = options->fair_tenants,
+                .fair = strcmp(options->fairness, "vtc") == 0,
                 .prompt_weight = 1,
                 .output_weight = 2,
-                .guard_s = options->starvation_guard,
+                .guard_s = options->starvation_guard > 0 ? options->starvation_guard : INFINITY,
                 .most_jobs = INT32_MAX,
                 .most_tenants = MOST_TENANTS,
             },
