@@ -70,7 +70,7 @@ static double ceiling_of(const pr_flow_params *params, int32_t priority)
     return ceiling;
 }
 
-static bool may_shed(const pr_flow_params *params, const pr_job *job)
+bool pr_flow_may_shed(const pr_flow_params *params, const pr_job *job)
 {
     return job->ttft_target_s > 0 && job->outputs == 0 && job->priority > params->sheddable_above;
 }
@@ -81,7 +81,7 @@ static bool misses_target(
     const pr_flow_view *view,
     const pr_job *job)
 {
-    if (!may_shed(params, job))
+    if (!pr_flow_may_shed(params, job))
         return false;
     double free_s = fmax(view->now_s, view->free_s);
     double slack_s = job->arrival_s + job->ttft_target_s - job->remaining_s - free_s;
@@ -96,11 +96,10 @@ static bool misses_target(
 pr_flow_reason pr_flow_arrive(
     const pr_flow_params *params, const pr_job_queue *queue, const pr_flow_view *view, pr_job *job)
 {
-    int32_t jobs = pr_job_queue_jobs(queue);
-    if (jobs >= view->most_jobs)
+    if (view->jobs >= view->most_jobs)
         return PR_FLOW_QUEUE_JOBS;
-    int64_t tokens = pr_job_queue_prompt_tokens(queue) + job->prompt_tokens;
-    if (params->most_prompt_tokens > 0 && tokens > params->most_prompt_tokens && jobs > 0)
+    int64_t tokens = view->prompt_tokens + job->prompt_tokens;
+    if (params->most_prompt_tokens > 0 && tokens > params->most_prompt_tokens && view->jobs > 0)
         return PR_FLOW_QUEUE_TOKENS;
     if (misses_target(params, queue, view, job))
         return PR_FLOW_TARGET;
@@ -109,29 +108,21 @@ pr_flow_reason pr_flow_arrive(
     return PR_FLOW_PASS;
 }
 
-pr_job *pr_flow_next(
-    const pr_flow_params *params,
-    pr_job_queue *queue,
-    double now_s,
-    double saturation,
-    pr_flow_reason *reason)
+bool pr_flow_is_late(const pr_flow_params *params, const pr_job *job, double now_s)
 {
-    pr_job *job = pr_job_queue_expired(queue, now_s);
-    *reason = PR_FLOW_EXPIRED;
-    if (job)
+    return pr_flow_may_shed(params, job) &&
+           now_s + job->remaining_s > job->arrival_s + job->ttft_target_s;
+}
+
+pr_job *
+pr_flow_next(const pr_flow_params *params, pr_job_queue *queue, double now_s, double saturation)
+{
+    pr_job *job = pr_job_queue_first(queue, now_s);
+    if (!job || saturation < ceiling_of(params, job->priority))
         return job;
-    *reason = PR_FLOW_PASS;
-    job = pr_job_queue_first(queue, now_s);
-    if (job && saturation >= ceiling_of(params, job->priority)) {
-        // Only what the guard put first can have a higher band behind it.
-        pr_job *next = pr_job_queue_after(queue, job);
-        if (!next || next->priority >= job->priority ||
-            saturation >= ceiling_of(params, next->priority))
-            return NULL;
-        job = next;
-    }
-    if (job && may_shed(params, job) &&
-        now_s + job->remaining_s > job->arrival_s + job->ttft_target_s)
-        *reason = PR_FLOW_TARGET;
-    return job;
+    // Only what the guard put first can have a higher band behind it.
+    pr_job *next = pr_job_queue_after(queue, job);
+    bool passes =
+        next && next->priority < job->priority && saturation < ceiling_of(params, next->priority);
+    return passes ? next : NULL;
 }

@@ -4,7 +4,8 @@
 // and their order are in a job queue.
 //
 //   arrive --full?--> QUEUE_JOBS, QUEUE_TOKENS   --target out of reach?--> TARGET  --> waits
-//   next   --time to live over?--> EXPIRED  --band held back?--> nobody  --too late?--> TARGET  --> starts
+//   next   --band held back?--> nobody           --too late by now?--> TARGET      --> starts
+//   a job whose time to live ends before it starts: EXPIRED (dispatch keeps the heap)
 //
 // Early rejection asks the order that is in force: what starts before the job (pr_job_queue_ahead), not
 // what came before it. It touches only jobs with a target whose priority number is above a threshold.
@@ -35,9 +36,9 @@ typedef struct pr_flow_ceiling {
     double saturation;
 } pr_flow_ceiling;
 
-// All zero but sheddable_above: no bounds, everyone waits and starts.
+// All zero: no bounds; jobs with a target and a priority number above 0 may be rejected for it.
 typedef struct pr_flow_params {
-    int64_t most_prompt_tokens;  // that wait; 0: no bound. A job alone in the queue may have more
+    int64_t most_prompt_tokens;  // that wait; 0: no bound. The only one that waits may have more
     double ttl_s;                // of a job that brings no expires_s; 0: none
     int32_t sheddable_above;     // higher priority numbers may be rejected; INT32_MAX: none
     int32_t ceilings;
@@ -47,26 +48,28 @@ typedef struct pr_flow_params {
 // PR_ERR_ARGUMENT with one line.
 pr_status pr_flow_params_check(const pr_flow_params *params) PR_MUST_CHECK;
 
-// What the lanes that serve a queue are about to do.
+// What waits, and what the lanes that serve the job's queue are about to do.
 typedef struct pr_flow_view {
+    int32_t jobs, most_jobs;
+    int64_t prompt_tokens;
     double now_s;
     double free_s;  // when the first of them can start something
     int32_t lanes;
-    int32_t most_jobs;  // that may wait
 } pr_flow_view;
 
 // May the job wait? key and remaining_s are set. Sets expires_s if the job has none.
 pr_flow_reason pr_flow_arrive(
     const pr_flow_params *params, const pr_job_queue *queue, const pr_flow_view *view, pr_job *job);
 
-// The job about which something is to be decided now, and what: PASS: it starts, else it is rejected.
-// It stays in the queue. NULL: none. Saturation: 0 idle .. 1 full and beyond.
-pr_job *pr_flow_next(
-    const pr_flow_params *params,
-    pr_job_queue *queue,
-    double now_s,
-    double saturation,
-    pr_flow_reason *reason);
+// The job that starts next or, if that is too late now (pr_flow_is_late), is rejected. It stays in the
+// queue. NULL: none. Saturation: 0 idle .. 1 full and beyond.
+pr_job *
+pr_flow_next(const pr_flow_params *params, pr_job_queue *queue, double now_s, double saturation);
+
+// May the job be rejected for its target at all? One that has answered a token is past it.
+bool pr_flow_may_shed(const pr_flow_params *params, const pr_job *job);
+// It may, and misses its target even if it starts now.
+bool pr_flow_is_late(const pr_flow_params *params, const pr_job *job, double now_s);
 
 const char *pr_flow_reason_text(pr_flow_reason reason);     // one line, static
 int32_t pr_flow_reason_http_status(pr_flow_reason reason);  // 429, 503; PASS: 200

@@ -41,39 +41,29 @@ static void bounds_count_jobs_and_prompt_tokens(void **state)
 {
     (void)state;
     pr_job_queue *queue = make(INFINITY);
-    pr_flow_params params = unbounded;
-    params.most_prompt_tokens = 100;
-    pr_job large = {.id = 1, .prompt_tokens = 500}, small = {.id = 2, .prompt_tokens = 1};
-    assert_int_equal(pr_flow_arrive(&params, queue, &one_lane, &large), PR_FLOW_PASS);  // alone
-    put(queue, &large);
-    assert_int_equal(pr_flow_arrive(&params, queue, &one_lane, &small), PR_FLOW_QUEUE_TOKENS);
-    assert_int_equal(pr_flow_arrive(&unbounded, queue, &one_lane, &small), PR_FLOW_PASS);
+    pr_flow_params params = {.most_prompt_tokens = 100};
     pr_flow_view view = one_lane;
+    pr_job large = {.id = 1, .prompt_tokens = 500}, small = {.id = 2, .prompt_tokens = 1};
+    assert_int_equal(pr_flow_arrive(&params, queue, &view, &large), PR_FLOW_PASS);  // alone
+    view.jobs = 1;
+    view.prompt_tokens = 100;
+    assert_int_equal(pr_flow_arrive(&params, queue, &view, &small), PR_FLOW_QUEUE_TOKENS);
+    view.prompt_tokens = 99;
+    assert_int_equal(pr_flow_arrive(&params, queue, &view, &small), PR_FLOW_PASS);
     view.most_jobs = 1;
-    assert_int_equal(pr_flow_arrive(&unbounded, queue, &view, &small), PR_FLOW_QUEUE_JOBS);
+    assert_int_equal(pr_flow_arrive(&params, queue, &view, &small), PR_FLOW_QUEUE_JOBS);
     pr_job_queue_destroy(queue);
 }
 
-static void a_job_expires_at_its_time_wherever_it_stands(void **state)
+static void a_time_to_live_is_given_to_jobs_without(void **state)
 {
     (void)state;
     pr_job_queue *queue = make(INFINITY);
-    pr_flow_params params = unbounded;
-    params.ttl_s = 30;
-    pr_flow_reason reason;
-    pr_job a = {.id = 1, .key = 1}, b = {.id = 2, .key = 2, .arrival_s = 1, .expires_s = 5};
+    pr_flow_params params = {.ttl_s = 30};
+    pr_job a = {.id = 1, .arrival_s = 2}, b = {.id = 2, .arrival_s = 1, .expires_s = 5};
     assert_int_equal(pr_flow_arrive(&params, queue, &one_lane, &a), PR_FLOW_PASS);
     assert_int_equal(pr_flow_arrive(&params, queue, &one_lane, &b), PR_FLOW_PASS);
-    assert_true(a.expires_s == 30 && b.expires_s == 5);
-    put(queue, &a);
-    put(queue, &b);
-    assert_ptr_equal(pr_flow_next(&params, queue, 4.9, 0, &reason), &a);
-    assert_int_equal(reason, PR_FLOW_PASS);
-    assert_ptr_equal(pr_flow_next(&params, queue, 5, 1, &reason), &b);  // even at saturation
-    assert_int_equal(reason, PR_FLOW_EXPIRED);
-    pr_job_queue_take(queue, &b);
-    assert_ptr_equal(pr_flow_next(&params, queue, 30, 1, &reason), &a);
-    assert_int_equal(reason, PR_FLOW_EXPIRED);
+    assert_true(a.expires_s == 32 && b.expires_s == 5);
     pr_job_queue_destroy(queue);
 }
 
@@ -86,22 +76,20 @@ static void a_band_is_held_back_at_its_ceiling(void **state)
     params.ceiling[0] = (pr_flow_ceiling){.priority = 1, .saturation = 0.8};
     params.ceiling[1] = (pr_flow_ceiling){.priority = 5, .saturation = 0.5};
     assert_int_equal(pr_flow_params_check(&params), PR_OK);
-    pr_flow_reason reason;
     pr_job high = {.id = 1, .priority = 0, .arrival_s = 50};
     pr_job middle = {.id = 2, .priority = 4}, low = {.id = 3, .priority = 5};
     put(queue, &low);
-    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.4, &reason), &low);
-    assert_null(pr_flow_next(&params, queue, 60, 0.5, &reason));
+    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.4), &low);
+    assert_null(pr_flow_next(&params, queue, 60, 0.5));
     put(queue, &middle);
-    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.7, &reason), &middle);
-    assert_null(pr_flow_next(&params, queue, 60, 0.8, &reason));
+    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.7), &middle);
+    assert_null(pr_flow_next(&params, queue, 60, 0.8));
     put(queue, &high);
-    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.99, &reason), &high);
-    assert_null(pr_flow_next(&params, queue, 60, 1, &reason));  // full for everyone
+    assert_ptr_equal(pr_flow_next(&params, queue, 60, 0.99), &high);
+    assert_null(pr_flow_next(&params, queue, 60, 1));  // full for everyone
     // The guard would start `middle` (waiting longest): a higher band passes it while it is held.
-    assert_ptr_equal(pr_flow_next(&params, queue, 101, 0.7, &reason), &middle);
-    assert_ptr_equal(pr_flow_next(&params, queue, 101, 0.8, &reason), &high);
-    assert_int_equal(reason, PR_FLOW_PASS);
+    assert_ptr_equal(pr_flow_next(&params, queue, 101, 0.7), &middle);
+    assert_ptr_equal(pr_flow_next(&params, queue, 101, 0.8), &high);
     pr_job_queue_destroy(queue);
 }
 
@@ -156,16 +144,13 @@ static void a_target_that_has_become_hopeless_is_given_up_before_the_start(void 
     (void)state;
     pr_job_queue *queue = make(INFINITY);
     pr_flow_params params = {.sheddable_above = 0};
-    pr_flow_reason reason;
     pr_job job = {.id = 1, .priority = 1, .remaining_s = 2, .ttft_target_s = 10};
     put(queue, &job);
-    assert_ptr_equal(pr_flow_next(&params, queue, 8, 0, &reason), &job);
-    assert_int_equal(reason, PR_FLOW_PASS);
-    assert_ptr_equal(pr_flow_next(&params, queue, 8.1, 0, &reason), &job);
-    assert_int_equal(reason, PR_FLOW_TARGET);
+    assert_ptr_equal(pr_flow_next(&params, queue, 8, 0), &job);
+    assert_false(pr_flow_is_late(&params, &job, 8));
+    assert_true(pr_flow_is_late(&params, &job, 8.1));
     job.outputs = 1;  // had started before: its target is met or missed already
-    assert_ptr_equal(pr_flow_next(&params, queue, 8.1, 0, &reason), &job);
-    assert_int_equal(reason, PR_FLOW_PASS);
+    assert_false(pr_flow_is_late(&params, &job, 8.1));
     pr_job_queue_destroy(queue);
 }
 
@@ -202,7 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bounds_count_jobs_and_prompt_tokens),
-        cmocka_unit_test(a_job_expires_at_its_time_wherever_it_stands),
+        cmocka_unit_test(a_time_to_live_is_given_to_jobs_without),
         cmocka_unit_test(a_band_is_held_back_at_its_ceiling),
         cmocka_unit_test(only_what_misses_its_target_in_the_actual_order_is_rejected),
         cmocka_unit_test(a_target_that_has_become_hopeless_is_given_up_before_the_start),
