@@ -10,7 +10,7 @@
 #include "launcher/options.h"
 #include "runtime/base/log.h"
 
-enum { MAX_GROUPS = 6 };
+enum { MAX_GROUPS = 8 };
 
 typedef struct command {
     const char *name;
@@ -44,12 +44,13 @@ static const command commands[] = {
      pr_generate_command,
      {&pr_options_model, &pr_options_generate, &pr_options_layout, &pr_options_engine,
       &pr_options_general}},
-    {"replay",
-     "run a recorded run's events through the scheduler again and compare its decisions",
-     "FILE [options]",
-     "polyreme replay run.events",
-     pr_replay_command,
-     {&pr_options_replay, &pr_options_general}},
+    {"simulate",
+     "run the scheduler on virtual time: a trace on modelled groups, or a recorded run again",
+     "--trace FILE | --replay FILE [options]",
+     "polyreme simulate --trace tests/data/traces/mooncake_conversation.jsonl.gz --speed 1,1.5",
+     pr_simulate_command,
+     {&pr_options_workload, &pr_options_simulate, &pr_options_scheduling, &pr_options_report,
+      &pr_options_general}},
     {"plan",
      "show which ranks would do what with a model, and why; never starts MPI",
      "MODEL [--ranks N] [options]",

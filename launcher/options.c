@@ -139,10 +139,75 @@ static const pr_option generate[] = {
      .help = "print each token's log probability and the N likeliest; -1 = none"},
 };
 
-static const pr_option replay[] = {
-    {.name = "record-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
-     .offset = FIELD(record_file), .position = 1, .required = true, .common = true,
-     .help = "what batch --record FILE wrote"},
+static const pr_option workload[] = {
+    {.name = "trace", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(trace),
+     .common = true,
+     .help = "requests to run: Mooncake JSONL, CSV with arrived_at, or lengths alone; plain or gzip"},
+    {.name = "speed", .value_name = "X", .kind = PR_OPTION_STRING, .offset = FIELD(speed),
+     .standard = "1", .common = true,
+     .help = "arrival times are divided by it; simulate takes several: 1,1.5,2"},
+    {.name = "requests", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(requests),
+     .standard = "0", .least = 0, .most = 1e12, .common = true,
+     .help = "only the first N of the trace; 0 = all"},
+    {.name = "arrivals", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(arrivals),
+     .standard = "spread", .choices = "spread|raw",
+     .help = "spread = requests with one stamp are spread to the next; raw = as stamped"},
+    {.name = "rate", .value_name = "X", .kind = PR_OPTION_FLOAT, .offset = FIELD(rate),
+     .standard = "0", .least = 0, .most = 1e9,
+     .help = "requests per second (Poisson) of a trace that has lengths alone"},
+    {.name = "copies", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(copies),
+     .standard = "1", .least = 1, .most = 1048576,
+     .help = "weak scaling: the trace so many times, sharing nothing but a universal first block"},
+    {.name = "block-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(block_tokens),
+     .standard = "512", .least = 1, .most = 1048576, .help = "tokens that one id of the trace stands for"},
+    {.name = "seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(trace_seed),
+     .standard = "1", .least = 0, .most = 9e18, .help = "the same seed gives the same run"},
+    {.name = "dump", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(dump),
+     .common = true, .help = "write one CSV line for each request"},
+    {.name = "hdf5", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(hdf5),
+     .help = "write requests, spans and everything needed to repeat the run as HDF5"},
+};
+
+static const pr_option scheduling[] = {
+    {.name = "policy", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(policy),
+     .standard = "lps", .common = true,
+     .help = "where a request runs and when; simulate takes several: lps,least-tokens"},
+    {.name = "fairness", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(fairness),
+     .standard = "none", .choices = "none|vtc",
+     .help = "vtc = the tenant that received least is served first (virtual token counters)"},
+    {.name = "starvation-guard", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(starvation_guard), .standard = "0", .least = 0, .most = 1e9,
+     .help = "who has waited so many seconds goes first; 0 = no guard"},
+};
+
+static const pr_option simulate[] = {
+    {.name = "groups", .value_name = "GROUPS", .kind = PR_OPTION_STRING, .offset = FIELD(groups),
+     .standard = "prefill=8,decode=8", .common = true, .help = "how many groups of each role"},
+    {.name = "cost", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cost),
+     .standard = "a100-llama3-70b", .common = true,
+     .help = "step times: a100-llama3-70b or h100-llama3-70b, with constants replaced: NAME,a=0.02"},
+    {.name = "cache-blocks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(cache_blocks),
+     .standard = "4096", .least = 1, .most = 134217728,
+     .help = "blocks of the trace that one prefill group's cache holds"},
+    {.name = "capacity", .value_name = "SLO", .kind = PR_OPTION_STRING, .offset = FIELD(capacity),
+     .choices = "slo-a|slo-b", .common = true,
+     .help = "find the highest speed at which nine in ten requests meet the target"},
+    {.name = "ttft-limit", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(ttft_limit),
+     .standard = "60", .least = 0, .most = 1e9,
+     .help = "capacity also asks for this 99th percentile of TTFT, against starvation; 0 = does not"},
+    {.name = "spans", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(spans),
+     .standard = "0", .least = 0, .most = 1e9,
+     .help = "keep the first N spans of the groups' work for the chart, with --hdf5 or --dump"},
+    {.name = "known-outputs", .kind = PR_OPTION_FLAG, .offset = FIELD(known_outputs),
+     .help = "decode placement knows true output lengths, as in published reference figures"},
+    {.name = "replay", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(replay),
+     .common = true, .help = "what batch --record FILE wrote: decide again and compare"},
+};
+
+static const pr_option bench[] = {
+    {.name = "scale-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(scale_tokens),
+     .standard = "64", .least = 1, .most = 1048576, .common = true,
+     .help = "divide the trace's prompts, outputs and blocks by N, for a small model"},
 };
 
 static const pr_option plan[] = {
@@ -163,14 +228,17 @@ const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
 const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
 const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
-const pr_option_group pr_options_replay = {"Replay", replay, COUNT(replay)};
+const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
+const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
+const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
+const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_general, &pr_options_model,  &pr_options_layout,
-    &pr_options_engine,  &pr_options_batch,  &pr_options_generate,
-    &pr_options_plan,    &pr_options_report, &pr_options_replay,
+    &pr_options_general,  &pr_options_model,    &pr_options_layout,     &pr_options_engine,
+    &pr_options_batch,    &pr_options_generate, &pr_options_plan,       &pr_options_report,
+    &pr_options_simulate, &pr_options_workload, &pr_options_scheduling, &pr_options_bench,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.

@@ -60,12 +60,39 @@ typedef struct pr_options {
     bool ignore_eos;
     int32_t logprobs;  // -1 = none
 
-    const char *record_file;  // replay
+    // workload (simulate, bench)
+    const char *trace;     // FILE or NULL
+    const char *speed;     // one or, for simulate, several: "1,1.5,2"
+    int64_t requests;      // of the trace; 0 = all
+    const char *arrivals;  // "spread" or "raw"
+    double rate;           // requests per second of a trace without stamps
+    int32_t copies;
+    int32_t block_tokens;  // that one id of the trace stands for
+    int64_t trace_seed;    // --seed
+    const char *dump, *hdf5;
+
+    // scheduling
+    const char *policy;  // one or, for simulate, several: "lps,least-tokens"
+    const char *fairness;
+    double starvation_guard;  // s; 0 = none
+
+    // simulate
+    const char *groups;    // "prefill=8,decode=8"
+    const char *capacity;  // "slo-a", "slo-b" or NULL
+    double ttft_limit;     // s, of the 99th percentile at capacity; 0 = none
+    const char *cost;
+    int32_t cache_blocks;  // of one prefill group, in blocks of the trace
+    int64_t spans;         // kept for the chart of groups
+    bool known_outputs;
+    const char *replay;  // FILE or NULL
+
+    // bench
+    int32_t scale_tokens;
 
     // plan
     int32_t ranks;
 
-    // plan, doctor
+    // plan, doctor, simulate, bench
     bool json;
 
     const pr_config *origins;  // where each value came from; NULL in tests
@@ -77,11 +104,14 @@ extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_generate;
-extern const pr_option_group pr_options_replay;
+extern const pr_option_group pr_options_workload;
+extern const pr_option_group pr_options_scheduling;
+extern const pr_option_group pr_options_simulate;
+extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 9 };
+enum { PR_OPTION_GROUPS = 12 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

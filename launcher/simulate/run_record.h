@@ -39,4 +39,13 @@ typedef struct pr_run_record {
     double *busy_s;  // [prefill_groups + decode_groups]
 } pr_run_record;
 
+// Rows are given ids 0.. and nothing else; groups have no work.
+pr_status pr_run_record_create(
+    int64_t requests,
+    int64_t most_spans,
+    int32_t prefill_groups,
+    int32_t decode_groups,
+    pr_run_record *record) PR_MUST_CHECK;
+void pr_run_record_free(pr_run_record *record);
+
 #endif

@@ -8,7 +8,8 @@
 // Plain or gzip, told apart by content. Ids: equal id = equal prefix up to and including that block; a
 // trace without ids shares nothing.
 // "spread": m lines with one stamp t become t + k (t_next - t) / m, k = 0..m-1 (last stamp: 3 s);
-// "raw" keeps the stamps. Memory: one record per request and 8 bytes per block.
+// "raw" keeps the stamps. Copies of a request arrive as neighbours in the file would, and are spread so.
+// Memory: one record per request and 8 bytes per block, both times the copies.
 #ifndef PR_LAUNCHER_SIMULATE_TRACE_H
 #define PR_LAUNCHER_SIMULATE_TRACE_H
 
@@ -37,7 +38,7 @@ typedef struct pr_trace_params {
     const char *path;
     int32_t block_tokens;  // Mooncake: 512 unless the caller says otherwise
     bool raw;              // keep stamps as they are
-    int64_t most;          // first so many requests; 0: all
+    int64_t most;          // first so many requests of the file, cut after spreading; 0: all
     int32_t
         copies;  // weak scaling: so many replicas with disjoint ids, block 0 shared; 1: as it is
     double rate_per_s;  // arrivals of a trace without stamps
