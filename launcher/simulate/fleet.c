@@ -76,8 +76,8 @@ static void release_request(pr_fleet *fleet, pr_fleet_request *request)
     fleet->free = request;
 }
 
-static void span(
-    pr_fleet *fleet, int32_t group, char what, double begin_s, double end_s, int64_t id)
+static void
+span(pr_fleet *fleet, int32_t group, char what, double begin_s, double end_s, int64_t id)
 {
     pr_run_record *record = fleet->record;
     if (record->spans < record->most_spans)

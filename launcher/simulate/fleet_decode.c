@@ -64,8 +64,8 @@ pr_status pr_fleet_decode_join(pr_fleet_decode *decode, pr_fleet_request *reques
 {
     PR_TRY(reserve_steps(decode, request->row->outputs));
     PR_TRY(pr_min_heap_reserve(&decode->waiting, decode->waiting.count + 1));
-    PR_TRY(pr_min_heap_reserve(
-        &decode->running, decode->running.count + decode->waiting.count + 1));
+    PR_TRY(
+        pr_min_heap_reserve(&decode->running, decode->running.count + decode->waiting.count + 1));
     pr_min_heap_put(&decode->waiting, request->row->join_s, request);
     return PR_OK;
 }
