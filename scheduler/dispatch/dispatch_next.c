@@ -82,6 +82,7 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
     pr_dispatch_dequeue(dispatch, job);
     job->lane = job->bound_lane = l;
     job->state = PR_JOB_RUNNING;
+    job->expires_s = 0;  // it did not wait too long: no more when it comes back
     if (job->computed_tokens == 0) {
         plan_blocks(dispatch, job, verdict);
         job->computed_tokens = pr_dispatch_cached(dispatch, job, verdict->depth);
@@ -118,7 +119,9 @@ static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
-    pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
+    double saturation = pr_dispatch_flow_saturation(dispatch);
+    pr_job *job =
+        pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
     *lane = -1;
     if (job)
         *lane = policy->kind->lane(policy, job);
@@ -130,22 +133,32 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     return bound && (!job || bound->key <= job->key) ? bound : job;
 }
 
+static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)
+{
+    pr_dispatch_cancel(dispatch, job);
+    job->refused = reason;
+    *verdict = (pr_verdict){
+        .kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = pr_flow_reason_text(reason)};
+}
+
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
 {
     dispatch->now_s = now_s;
     *verdict = (pr_verdict){.kind = PR_VERDICT_NONE};
-    pr_policy *policy = dispatch->policy;
-    int32_t lane;
-    pr_job *job = policy->kind->late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
-    if (!job)
-        return;
-    const char *reason = policy->kind->refuse ? policy->kind->refuse(policy, job, now_s) : NULL;
-    if (!reason) {
-        start(dispatch, job, lane, verdict);
+    pr_job *expired = pr_dispatch_flow_expired(dispatch);
+    if (expired) {
+        reject(dispatch, expired, PR_FLOW_EXPIRED, verdict);
         return;
     }
-    pr_dispatch_cancel(dispatch, job);
-    *verdict = (pr_verdict){.kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = reason};
+    int32_t lane;
+    bool late = dispatch->policy->kind->late;
+    pr_job *job = late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
+    if (!job)
+        return;
+    if (pr_flow_is_late(&dispatch->params.flow, job, now_s))
+        reject(dispatch, job, PR_FLOW_TARGET, verdict);
+    else
+        start(dispatch, job, lane, verdict);
 }
 
 // ---- Decode lane ----
@@ -187,11 +200,12 @@ static void check_lane(const pr_dispatch *dispatch, int32_t l)
 
 void pr_dispatch_check(const pr_dispatch *dispatch)
 {
-    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0;
+    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0, open = 0;
     for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
         check_lane(dispatch, l);
         waiting += dispatch->lane[l].queued;
         retired += dispatch->lane[l].retired;
+        open += dispatch->lane[l].open;
     }
     for (int32_t d = 0; d < dispatch->params.decode_lanes; d++) {
         const pr_decode_load *load = &dispatch->decode[d];
@@ -199,9 +213,12 @@ void pr_dispatch_check(const pr_dispatch *dispatch)
         assert(load->sequences > 0 || load->committed_tokens == 0);
         (void)load;
     }
-    assert(waiting == dispatch->waiting);
+    assert(waiting == dispatch->waiting && dispatch->waiting_tokens >= 0);
+    assert(dispatch->expiring.count <= waiting);
+    pr_min_heap_check(&dispatch->expiring);
     assert(retired + dispatch->in_service == dispatch->params.prefill_lanes);
     pr_job_queue_check(dispatch->central);
     pr_cache_map_check(dispatch->map);
-    (void)waiting, (void)retired;
+    assert(open == dispatch->open_lanes);
+    (void)waiting, (void)retired, (void)open;
 }
