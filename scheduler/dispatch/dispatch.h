@@ -46,7 +46,8 @@ void pr_dispatch_destroy(pr_dispatch *dispatch);
 // A new job. PR_ERR_RESOURCE (silent) when the queue is full: answer 429.
 pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s) PR_MUST_CHECK;
 
-// A job that had started comes back (preempted, refused by its lane): it waits again, under its key.
+// A job that had started comes back (preempted, refused by its lane) and what was computed of it is
+// gone: it waits again, under its key.
 void pr_dispatch_put_back(pr_dispatch *dispatch, pr_job *job, double now_s);
 
 // The job is not wanted any more, wherever it is.
@@ -55,11 +56,20 @@ void pr_dispatch_cancel(pr_dispatch *dispatch, pr_job *job);
 // The lane can start one more job now / cannot.
 void pr_dispatch_open(pr_dispatch *dispatch, int32_t lane, bool open);
 
+// The lane is out of service (lost, drained, another role) / is back. What is bound to it is bound
+// anew; what runs there is the caller's to put back.
+void pr_dispatch_retire(pr_dispatch *dispatch, int32_t lane, bool retired, double now_s);
+
+// A job is at the end of a chunk, not its last: true: it makes way for another (policies that preempt),
+// waits for the same lane, where its blocks are, and will be started again.
+bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s);
+
 // The first `computed` tokens of a started job are done; the job's last chunk is done.
 void pr_dispatch_progress(pr_dispatch *dispatch, pr_job *job, int32_t computed, double now_s);
 void pr_dispatch_prefilled(pr_dispatch *dispatch, pr_job *job, double now_s);
 
-// It decodes on a decode lane; it brought forth outputs; it is gone from there.
+// A decode lane is its own from now on (at the latest when it decodes there, with its KV still under
+// way); it brought forth outputs; it is gone from there.
 void pr_dispatch_joined(pr_dispatch *dispatch, pr_job *job, int32_t decode_lane);
 void pr_dispatch_generated(pr_dispatch *dispatch, pr_job *job, int32_t outputs);
 void pr_dispatch_left(pr_dispatch *dispatch, pr_job *job);
@@ -105,7 +115,7 @@ int32_t pr_dispatch_decode_lane(pr_dispatch *dispatch, const pr_job *job, const 
 // ---- The ledger: what dispatch knows of each lane ----
 
 typedef struct pr_lane_load {
-    bool open;
+    bool open, retired;
     int32_t queued, running;  // jobs bound and not started; started and not prefilled
     int64_t prompt_tokens;    // of both, raw
     int64_t miss_tokens;      // of both, uncached as predicted when bound, less progress

@@ -7,6 +7,15 @@
 
 #include <stdint.h>
 
+// On its way: NEW (or over) -> WAITING -> RUNNING -> PREFILLED -> DECODING.
+typedef enum pr_job_state {
+    PR_JOB_NEW,
+    PR_JOB_WAITING,
+    PR_JOB_RUNNING,
+    PR_JOB_PREFILLED,
+    PR_JOB_DECODING,
+} pr_job_state;
+
 typedef struct pr_job {
     uint64_t id;
     double arrival_s;
@@ -25,8 +34,13 @@ typedef struct pr_job {
     double key;                // place within its tenant's queue: lower first
     int32_t bound_lane;        // early binding: chosen at arrival. -1: late
     int32_t lane;              // runs here; -1: not started
-    int32_t predicted_tokens;  // uncached ones, as the ledger of the lane counted them
+    int32_t computed_tokens;   // of the prompt: cached and done
+    int32_t predicted_tokens;  // uncached and not yet done, as the ledger of the lane counted them
+    int32_t charged_tokens;    // of prefill, to its tenant
     int32_t decode_lane;       // -1: none
+    int32_t outputs;           // so far
+    int64_t committed_tokens;  // as the ledger of the decode lane counted them
+    pr_job_state state;
     // The queue's: undefined while the job does not wait.
     struct pr_job_tenant *queue_tenant;
     double queued_work_s;                // remaining_s as the queue counted it

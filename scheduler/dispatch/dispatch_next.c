@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The decisions of dispatch: who starts where, with which blocks fetched; which lane decodes.
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "scheduler/dispatch/dispatch_state.h"
+
+// ---- Gather ----
+
+static bool reserve_gathers(pr_dispatch *dispatch, int32_t most)
+{
+    if (most <= dispatch->gather_room)
+        return true;
+    pr_gather *grown = realloc(dispatch->gather, (size_t)most * sizeof *grown);
+    if (!grown)
+        return false;
+    dispatch->gather = grown;
+    dispatch->gather_room = most;
+    return true;
+}
+
+// The lane to fetch a block from: the one of the block before, if it holds this one too.
+static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t before)
+{
+    if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
+        return before;
+    int32_t source = pr_cache_map_holder(dispatch->map, block, lane + 1);
+    return source == lane ? -1 : source;
+}
+
+// Splits [local, fetch->depth) into runs by holder. Returns the depth that can be had.
+static int32_t
+plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_policy_fetch *fetch)
+{
+    int32_t local = verdict->local_blocks, before = fetch->source;
+    if (fetch->depth <= local || !reserve_gathers(dispatch, fetch->depth - local))
+        return local;
+    for (int32_t i = local; i < fetch->depth; i++) {
+        int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+        if (source < 0 || (fetch->source >= 0 && source != fetch->source))
+            return i;
+        if (verdict->gathers > 0 && source == before)
+            dispatch->gather[verdict->gathers - 1].blocks++;
+        else
+            dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
+        before = source;
+    }
+    return fetch->depth;
+}
+
+// ---- Start ----
+
+static void plan_blocks(pr_dispatch *dispatch, pr_job *job, pr_verdict *verdict)
+{
+    pr_policy *policy = dispatch->policy;
+    int32_t local = pr_dispatch_local_depth(dispatch, job, verdict->lane);
+    verdict->local_blocks = verdict->depth = local;
+    if (!policy->kind->gather)
+        return;
+    pr_policy_fetch fetch = {.depth = local, .source = -1};
+    policy->kind->gather(policy, job, verdict->lane, local, &fetch);
+    verdict->depth = plan_gathers(dispatch, job, verdict, &fetch);
+    verdict->keep = fetch.keep;
+    verdict->gather = dispatch->gather;
+}
+
+static void charge(pr_dispatch *dispatch, pr_job *job)
+{
+    if (job->charged_tokens)
+        return;  // it goes on after it made way
+    job->charged_tokens = job->predicted_tokens;
+    pr_job_queue_serve(dispatch->central, job, job->charged_tokens, 0);
+}
+
+static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *verdict)
+{
+    bool early = job->bound_lane >= 0;
+    pr_lane_load *lane = &dispatch->lane[l];
+    *verdict = (pr_verdict){.kind = PR_VERDICT_START, .job = job, .lane = l};
+    pr_dispatch_dequeue(dispatch, job);
+    job->lane = job->bound_lane = l;
+    job->state = PR_JOB_RUNNING;
+    if (job->computed_tokens == 0) {
+        plan_blocks(dispatch, job, verdict);
+        job->computed_tokens = pr_dispatch_cached(dispatch, job, verdict->depth);
+        job->predicted_tokens = job->prompt_tokens - job->computed_tokens;
+        dispatch->written[l] += job->blocks - verdict->depth;
+    }
+    lane->running++;
+    pr_dispatch_count(lane, job, 1);
+    charge(dispatch, job);
+    if (!early) {
+        lane->free_s = fmax(lane->free_s, dispatch->now_s) + job->remaining_s;
+        if (dispatch->policy->kind->bound)
+            dispatch->policy->kind->bound(dispatch->policy, job, l);
+    }
+    pr_dispatch_rank_lane(dispatch, l);
+}
+
+// ---- Choice ----
+
+static pr_job *first_of(const pr_dispatch *dispatch, int32_t lane)
+{
+    return pr_job_queue_first(dispatch->bound[lane], dispatch->now_s);
+}
+
+// The next job that is bound to a lane (early binding).
+static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
+{
+    *lane = pr_lane_tree_best(dispatch->ready);
+    return *lane < 0 ? NULL : first_of(dispatch, *lane);
+}
+
+// The next of the central queue with a lane that is open, or one that made way on this lane and has
+// the smaller key.
+static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
+{
+    pr_policy *policy = dispatch->policy;
+    pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
+    *lane = -1;
+    if (job)
+        *lane = policy->kind->lane(policy, job);
+    else
+        *lane = pr_lane_tree_best(dispatch->ready);
+    if (*lane < 0 || !policy->kind->preempts)
+        return *lane < 0 ? NULL : job;
+    pr_job *bound = first_of(dispatch, *lane);
+    return bound && (!job || bound->key <= job->key) ? bound : job;
+}
+
+void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
+{
+    dispatch->now_s = now_s;
+    *verdict = (pr_verdict){.kind = PR_VERDICT_NONE};
+    pr_policy *policy = dispatch->policy;
+    int32_t lane;
+    pr_job *job = policy->kind->late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
+    if (!job)
+        return;
+    const char *reason = policy->kind->refuse ? policy->kind->refuse(policy, job, now_s) : NULL;
+    if (!reason) {
+        start(dispatch, job, lane, verdict);
+        return;
+    }
+    pr_dispatch_cancel(dispatch, job);
+    *verdict = (pr_verdict){.kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = reason};
+}
+
+// ---- Decode lane ----
+
+// The least committed lane of those with room.
+static int32_t least_committed(const pr_dispatch *dispatch, const pr_job *job, const int64_t *room)
+{
+    int32_t best = -1;
+    for (int32_t d = 0; d < dispatch->params.decode_lanes; d++) {
+        if (room && room[d] <= job->prompt_tokens)
+            continue;
+        if (best < 0 ||
+            dispatch->decode[d].committed_tokens < dispatch->decode[best].committed_tokens)
+            best = d;
+    }
+    return best;
+}
+
+int32_t pr_dispatch_decode_lane(pr_dispatch *dispatch, const pr_job *job, const int64_t *room)
+{
+    pr_policy *policy = dispatch->policy;
+    return policy->kind->decode ? policy->kind->decode(policy, job, room)
+                                : least_committed(dispatch, job, room);
+}
+
+// ---- Check ----
+
+static void check_lane(const pr_dispatch *dispatch, int32_t l)
+{
+    const pr_lane_load *lane = &dispatch->lane[l];
+    assert(lane->queued >= 0 && lane->running >= 0);
+    assert(lane->prompt_tokens >= lane->miss_tokens && lane->miss_tokens >= 0);
+    assert(lane->queued + lane->running > 0 || lane->prompt_tokens == 0);
+    assert(pr_job_queue_jobs(dispatch->bound[l]) == lane->queued);
+    assert(!lane->retired || !lane->open);
+    pr_job_queue_check(dispatch->bound[l]);
+    (void)lane;
+}
+
+void pr_dispatch_check(const pr_dispatch *dispatch)
+{
+    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0;
+    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
+        check_lane(dispatch, l);
+        waiting += dispatch->lane[l].queued;
+        retired += dispatch->lane[l].retired;
+    }
+    for (int32_t d = 0; d < dispatch->params.decode_lanes; d++) {
+        const pr_decode_load *load = &dispatch->decode[d];
+        assert(load->sequences >= 0 && load->context_tokens >= 0);
+        assert(load->sequences > 0 || load->committed_tokens == 0);
+        (void)load;
+    }
+    assert(waiting == dispatch->waiting);
+    assert(retired + dispatch->in_service == dispatch->params.prefill_lanes);
+    pr_job_queue_check(dispatch->central);
+    pr_cache_map_check(dispatch->map);
+    (void)waiting, (void)retired;
+}
