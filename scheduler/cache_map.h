@@ -3,14 +3,16 @@
 // hash of its whole prefix (chained), so equal hash = equal prefix. Blocks are coarse here (256-512
 // tokens); the fine ones are the lane's own business (runtime/cache/kv_cache.h).
 //
-//   hash -> up to 5 lanes inline | count + bitmap      32 bytes per slot, open addressing, load <= 1/2
+//   hash -> up to 5 lanes inline | count + bitmap      32 bytes per slot, open addressing,
+//                                                      load 0.51..0.7: at most 63 bytes per block
 //
 // A block that (nearly) every lane holds, e.g. a system prompt, is a count and a bitmap: nothing
 // here or in placement ever walks its holders. Lookups issue their prefetches first, so the cost of
 // a prompt is about one memory latency, not one per block.
 // The map is a guide, not the truth about KV: who acts on it compares tokens.
-// Memory: grows with the number of blocks up to the maximum given at create (the caller's caches bound
-// it); bitmaps come from a pool. Threads: one. Source: ours; figures to beat in docs/scheduling.md.
+// Memory: grows with the number of blocks, which the lanes' caches bound; a few slots move with each
+// add, so no add waits for all. Bitmaps come from a pool. Threads: one. Source: ours; figures to beat in
+// docs/scheduling.md.
 #ifndef PR_SCHEDULER_CACHE_MAP_H
 #define PR_SCHEDULER_CACHE_MAP_H
 
@@ -44,9 +46,13 @@ typedef struct pr_cache_candidate {
     int32_t depth;  // leading blocks it holds
 } pr_cache_candidate;
 
+// A block with more holders than this is never walked holder by holder.
+enum { PR_CACHE_MAP_FEW = 5 };
+
 // The union depth in *depth and up to `most` lanes that hold the deepest prefixes, deepest first
-// (ties: lower lane first). Looks only at blocks with few holders; a universal block brings none.
-// Returns how many.
+// (ties: lower lane first): the lanes that hold the prompt without a gap up to and with its first block
+// of few holders. No lane can be deeper than these; a universal block brings none. Returns how many,
+// PR_CACHE_MAP_FEW at most.
 int32_t pr_cache_map_candidates(
     const pr_cache_map *map,
     const uint64_t *block,
