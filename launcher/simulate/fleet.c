@@ -140,8 +140,7 @@ static void advance_decode(pr_fleet *fleet, double now_s)
         pr_fleet_decode_advance(&fleet->decode[group], now_s);
         // The time that is told is a bound from below; until now, all that leave have left.
         double quiet_s = pr_fleet_decode_quiet_until(&fleet->decode[group]);
-        pr_lane_tree_set(
-            fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
+        pr_lane_tree_set(fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
     }
 }
 
