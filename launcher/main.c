@@ -44,6 +44,15 @@ static const command commands[] = {
      pr_generate_command,
      {&pr_options_model, &pr_options_generate, &pr_options_layout, &pr_options_engine,
       &pr_options_scheduling, &pr_options_general}},
+    {"bench",
+     "replay a trace on the live runtime with its arrival times, lengths scaled down",
+     "MODEL --trace FILE [options]",
+     "mpirun -n 4 polyreme bench models/demo --trace "
+     "tests/data/traces/mooncake_conversation.jsonl.gz "
+     "--requests 100 --speed 20",
+     pr_bench_command,
+     {&pr_options_model, &pr_options_workload, &pr_options_bench, &pr_options_layout,
+      &pr_options_engine, &pr_options_report, &pr_options_general}},
     {"simulate",
      "run the scheduler on virtual time: a trace on modelled groups, or a recorded run again",
      "--trace FILE | --replay FILE [options]",
