@@ -4,6 +4,8 @@
 #ifndef PR_LAUNCHER_VIRTUAL_RUN_MEASURE_H
 #define PR_LAUNCHER_VIRTUAL_RUN_MEASURE_H
 
+#include <stdbool.h>
+
 #include "launcher/simulate/run_record.h"
 
 typedef struct pr_run_measure {
