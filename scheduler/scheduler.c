@@ -11,7 +11,7 @@
 #include "runtime/base/log.h"
 #include "scheduler/batching.h"
 #include "scheduler/intake.h"
-#include "scheduler/record.h"
+#include "scheduler/record/record.h"
 #include "scheduler/transfer.h"
 
 static pr_status check_params(const pr_scheduler_params *params)
@@ -343,6 +343,7 @@ static bool next_plan(pr_scheduler *scheduler, pr_decision *decision)
         decision->plan = &group->draft.plan;
         scheduler->counts.plans++;
         scheduler->hash = pr_plan_draft_hash(scheduler->hash, decision->plan);
+        pr_record_plan(scheduler, decision->plan);
         return true;
     }
     return false;
