@@ -188,7 +188,7 @@ static void add(pr_step_fit *fit, const double *x, double seconds)
 
 void pr_step_fit_quality(const pr_step_fit *fit, pr_fit_quality *quality)
 {
-    *quality = (pr_fit_quality){.observations = fit->observations};
+    *quality = (pr_fit_quality){.observations = fit->observations, .judged = fit->error_count};
     if (fit->observations == 0)
         return;
     double explained = 0;  // 2 t m - t I t: the square less the squared errors

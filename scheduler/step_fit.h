@@ -41,6 +41,7 @@ typedef struct pr_step_fit {
 
 typedef struct pr_fit_quality {
     int64_t observations;
+    int64_t judged;     // of the latest, whose errors are counted below
     double r2;          // of what is remembered, weighted as the fit is
     double error_mean;  // signed: seconds taken / predicted - 1, each predicted before it was seen
     double error_p50, error_p99;  // absolute, within 9 %
