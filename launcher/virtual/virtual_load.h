@@ -13,7 +13,8 @@ typedef struct pr_virtual_request {
     int32_t outputs;     // it ends with so many; 0: not known, max_tokens
     int32_t *output;     // [outputs], or NULL: made up
     int32_t output_room;
-    pr_finish finish;  // of the last; NONE: the client left after it
+    pr_finish finish;  // of the last; NONE: not known
+    bool left;         // the client left after the last
 } pr_virtual_request;
 
 typedef struct pr_virtual_load {

@@ -236,8 +236,8 @@ static pr_status take_token(virtual_run *run, const pr_token_report *token)
 {
     int64_t number = pr_virtual_load_find(run->params->load, token->id);
     const pr_virtual_request *request = &run->params->load->request[number];
-    bool leaves = token->finish == PR_FINISH_NONE && request->finish == PR_FINISH_NONE &&
-                  token->index + 1 == request->outputs;
+    bool leaves =
+        token->finish == PR_FINISH_NONE && request->left && token->index + 1 == request->outputs;
     bool last = leaves || token->finish != PR_FINISH_NONE;
     PR_TRY(pr_run_measure_token(run->measure, number, run->now_ns, last));
     return leaves ? client_leaves(run, token->id) : PR_OK;
