@@ -65,21 +65,25 @@ static void print_fit(const pr_calibration *calibration)
         const pr_virtual_step *step = &model->step[role];
         if (quality->steps == 0)
             continue;
+        const double *a = step->alone, *c = step->crowded;
         printf(
-            "%-7s step   %.4g ms + %.4g us/row + %.4g ns/pair + %.4g us/sequence + %.4g ns/key\n",
-            pr_role_name(role), step->base_s * 1e3, step->row_s * 1e6, step->pair_s * 1e9,
-            step->sequence_s * 1e6, step->context_s * 1e9);
+            "%-7s alone  %.3g ms + %.3g us/row + %.3g ns/pair + %.3g us/sequence + %.3g ns/key\n",
+            pr_role_name(role), a[0] * 1e3, a[1] * 1e6, a[2] * 1e9, a[3] * 1e6, a[4] * 1e9);
+        printf(
+            "        crowd  %.3g ms + %.3g us/row + %.3g ns/pair + %.3g us/sequence + %.3g "
+            "ns/key\n",
+            c[0] * 1e3, c[1] * 1e6, c[2] * 1e9, c[3] * 1e6, c[4] * 1e9);
         printf(
             "               %lld steps, R2 %.3f, error p50 %.1f %%, p99 %.0f %%\n",
             (long long)quality->steps, quality->r2, quality->error_p50 * 100,
             quality->error_p99 * 100);
     }
-    if (model->cores > 0)
-        printf("ranks at once  %.2f at full speed, more share\n", model->cores);
+    printf("crowd          per rank in a step beyond %.0f\n", model->cores);
     printf(
-        "waits          message %.3f ms, between steps %.3f ms, transfer %.3f ms + %.2f us/block\n",
+        "waits          message %.3f ms, between steps %.3f ms, transfer %.3f ms + %.2f "
+        "us/block + %d boundaries\n",
         (double)model->message_ns * 1e-6, (double)model->gap_ns * 1e-6, model->transfer_s * 1e3,
-        model->transfer_block_s * 1e6);
+        model->transfer_block_s * 1e6, (int)model->transfer_boundaries);
 }
 
 static void print_row(const char *name, double recorded, double predicted)

@@ -5,21 +5,21 @@
 #include <stdlib.h>
 
 #include "runtime/base/log.h"
-#include "scheduler/step_fit.h"
 
-enum { ROLES = 3, CORES_TRIED = 64, BISECTIONS = 40 };
+enum { ROLES = 3, TERMS = 2 * PR_VIRTUAL_COLUMNS, ROUNDS = 3000, MOST_UPDATES = 40000000 };
+enum { MOST_BOUNDARIES = 8, SHARES = 4, BISECTIONS = 20, MOST_MOVES = 2000 };
 
 // The begin or end of a step.
 typedef struct edge {
     int64_t time_ns;
     int64_t step;
-    int32_t ranks;  // more, or less, at work from here on
+    int32_t ranks;  // more, or less, in a step from here on
 } edge;
 
 typedef struct fit_state {
     const pr_recorded_run *run;
     edge *edge;      // [2 steps], by time
-    double *work_s;  // [steps] what a step would have taken alone
+    double *excess;  // [steps] ranks in a step beyond the cores, while this one lasted; mean
     double *value;   // [steps] room for errors
     pr_virtual_step step[ROLES];
 } fit_state;
@@ -60,83 +60,131 @@ static void list_edges(fit_state *fit)
     qsort(fit->edge, (size_t)run->steps * 2, sizeof(edge), by_time);
 }
 
-// What each step would have taken alone, if so many cores served all ranks alike.
-static void share_cores(fit_state *fit, double cores)
+// Means over time, from the integral of the excess at each step's begin and end.
+static void note_excess(fit_state *fit, double cores)
 {
-    double clock_s = 0;
+    double integral = 0;
     int64_t before_ns = fit->edge[0].time_ns;
     int32_t ranks = 0;
     for (int64_t i = 0; i < fit->run->steps * 2; i++) {
         const edge *at = &fit->edge[i];
-        double slowdown = cores > 0 && ranks > cores ? ranks / cores : 1;
-        clock_s += (double)(at->time_ns - before_ns) * 1e-9 / slowdown;
+        double *excess = &fit->excess[at->step];
+        integral += fmax(0, ranks - cores) * (double)(at->time_ns - before_ns);
         before_ns = at->time_ns;
         ranks += at->ranks;
-        fit->work_s[at->step] = at->ranks > 0 ? clock_s : clock_s - fit->work_s[at->step];
+        int64_t step_ns = fit->run->step[at->step].step_ns;
+        if (at->ranks > 0)
+            *excess = integral;
+        else
+            *excess = step_ns > 0 ? (integral - *excess) / (double)step_ns : 0;
     }
 }
 
-static void fit_role(fit_state *fit, pr_role role)
+static void terms_of(const fit_state *fit, int64_t i, double term[TERMS])
 {
-    const pr_recorded_run *run = fit->run;
-    pr_step_fit learnt;
-    double taken_s = 0, predicted_s = 0;
-    pr_step_fit_begin(&learnt, NULL);
-    for (int64_t i = 0; i < run->steps; i++) {
-        if (role_of(fit, i) == role && counts(&run->step[i]))
-            pr_step_fit_add(&learnt, &run->step[i].work, fit->work_s[i]);
-    }
-    for (int64_t i = 0; i < run->steps; i++) {
-        if (role_of(fit, i) != role || !counts(&run->step[i]))
-            continue;
-        taken_s += fit->work_s[i];
-        predicted_s += pr_step_fit_predict_s(&learnt, &run->step[i].work);
-    }
-    double scale = predicted_s > 0 ? taken_s / predicted_s : 0;
-    fit->step[role] = (pr_virtual_step){
-        .base_s = learnt.constant[0] * scale,
-        .row_s = learnt.constant[1] * scale,
-        .pair_s = learnt.constant[2] * scale,
-        .sequence_s = learnt.constant[3] * scale,
-        .context_s = learnt.constant[4] * scale,
-    };
+    pr_virtual_columns(&fit->run->step[i].work, term);
+    for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++)
+        term[PR_VIRTUAL_COLUMNS + c] = term[c] * fit->excess[i];
 }
 
 static double predicted_s(const fit_state *fit, int64_t i)
 {
-    const pr_recorded_step *step = &fit->run->step[i];
-    double slowdown = fit->work_s[i] > 0 ? (double)step->step_ns * 1e-9 / fit->work_s[i] : 1;
-    return pr_virtual_step_s(&fit->step[role_of(fit, i)], &step->work) * slowdown;
+    double term[TERMS], seconds = 0;
+    const pr_virtual_step *step = &fit->step[role_of(fit, i)];
+    terms_of(fit, i, term);
+    for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++)
+        seconds += step->alone[c] * term[c] + step->crowded[c] * term[PR_VIRTUAL_COLUMNS + c];
+    return seconds;
 }
 
-// Fits all roles as if there were so many cores. Returns how far off the steps are, in seconds.
-static double try_cores(fit_state *fit, double cores)
+// One round of Richardson and Lucy's iteration for all roles: every constant times the mean, weighted by
+// its column, of taken / predicted. Constants stay positive, and the sum of all steps is right.
+static void improve(fit_state *fit)
 {
-    double off_s = 0;
-    share_cores(fit, cores);
-    for (pr_role role = PR_ROLE_MIXED; role <= PR_ROLE_DECODE; role++)
-        fit_role(fit, role);
+    double weight[ROLES][TERMS] = {{0}}, ratio[ROLES][TERMS] = {{0}};
     for (int64_t i = 0; i < fit->run->steps; i++) {
-        if (counts(&fit->run->step[i]))
-            off_s += fabs((double)fit->run->step[i].step_ns * 1e-9 - predicted_s(fit, i));
+        if (!counts(&fit->run->step[i]))
+            continue;
+        double term[TERMS];
+        double taken = (double)fit->run->step[i].step_ns * 1e-9 / predicted_s(fit, i);
+        pr_role role = role_of(fit, i);
+        terms_of(fit, i, term);
+        for (int32_t t = 0; t < TERMS; t++) {
+            weight[role][t] += term[t];
+            ratio[role][t] += term[t] * taken;
+        }
     }
-    return off_s;
+    for (int32_t role = 0; role < ROLES; role++) {
+        for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++) {
+            int32_t t = PR_VIRTUAL_COLUMNS + c;
+            fit->step[role].alone[c] *= weight[role][c] > 0 ? ratio[role][c] / weight[role][c] : 0;
+            fit->step[role].crowded[c] *=
+                weight[role][t] > 0 ? ratio[role][t] / weight[role][t] : 0;
+        }
+    }
+}
+
+// Starts where every term has an equal share in the time.
+static void begin_fit(fit_state *fit)
+{
+    double sum[ROLES][TERMS] = {{0}}, taken_s[ROLES] = {0};
+    for (int64_t i = 0; i < fit->run->steps; i++) {
+        double term[TERMS];
+        pr_role role = role_of(fit, i);
+        if (!counts(&fit->run->step[i]))
+            continue;
+        terms_of(fit, i, term);
+        taken_s[role] += (double)fit->run->step[i].step_ns * 1e-9;
+        for (int32_t t = 0; t < TERMS; t++)
+            sum[role][t] += term[t];
+    }
+    for (int32_t role = 0; role < ROLES; role++) {
+        for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++) {
+            double alone = sum[role][c], crowded = sum[role][PR_VIRTUAL_COLUMNS + c];
+            fit->step[role].alone[c] = alone > 0 ? taken_s[role] / alone / TERMS : 0;
+            fit->step[role].crowded[c] = crowded > 0 ? taken_s[role] / crowded / TERMS : 0;
+        }
+    }
+}
+
+// Minus the log likelihood, up to a constant: what the iteration makes smaller.
+static double misfit(const fit_state *fit)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < fit->run->steps; i++) {
+        if (!counts(&fit->run->step[i]))
+            continue;
+        double expected_s = predicted_s(fit, i);
+        sum += expected_s - (double)fit->run->step[i].step_ns * 1e-9 * log(expected_s);
+    }
+    return sum;
+}
+
+static double fit_for_cores(fit_state *fit, double cores, int64_t rounds)
+{
+    note_excess(fit, cores);
+    begin_fit(fit);
+    for (int64_t i = 0; i < rounds; i++)
+        improve(fit);
+    return misfit(fit);
 }
 
 static void fit_steps(fit_state *fit, pr_virtual_model *model)
 {
-    double ranks = fit->run->layout.ranks;
-    double best_s = try_cores(fit, 0);
-    model->cores = 0;
-    for (int32_t i = 0; i < CORES_TRIED; i++) {
-        double cores = 0.5 + (ranks - 0.5) * i / CORES_TRIED;
-        double off_s = try_cores(fit, cores);
-        if (off_s < best_s * 0.999) {
-            best_s = off_s;
+    const pr_layout *layout = &fit->run->layout;
+    int64_t rounds = MOST_UPDATES / TERMS / fit->run->steps;
+    rounds = rounds > ROUNDS ? ROUNDS : rounds + 20;
+    int32_t most = layout->groups > 1 ? layout->ranks : 1;
+    double best = INFINITY;
+    for (int32_t tried = 0, cores = most; tried < 16 && cores > 0; tried++) {
+        double at = fit_for_cores(fit, cores, rounds / 10 + 10);
+        if (at < best - fabs(best) * 1e-4 || tried == 0) {
+            best = at;
             model->cores = cores;
         }
+        cores = cores > 16 ? cores / 2 : cores - 1;
     }
-    (void)try_cores(fit, model->cores);
+    (void)fit_for_cores(fit, model->cores, rounds);
     for (int32_t role = 0; role < ROLES; role++)
         model->step[role] = fit->step[role];
 }
@@ -172,22 +220,37 @@ static int64_t mean_ns(const pr_recorded_waits *waits)
     return waits->waits > 0 && waits->sum_ns > 0 ? waits->sum_ns / waits->waits : 0;
 }
 
-// When the target says that the blocks are there, if they are there at there_ns: at the end of the step
-// that it is in, or at once.
-static int64_t told_at(const pr_recorded_run *run, const pr_recorded_move *move, int64_t there_ns)
+static int64_t find_step(const pr_recorded_run *run, int32_t group, int64_t time_ns)
 {
     int64_t low = 0, high = run->steps;
-    while (low < high) {  // the first step told after that
+    while (low < high) {  // the first told at that time or later
         int64_t middle = low + (high - low) / 2;
-        if (run->step[middle].told_ns < there_ns)
+        if (run->step[middle].told_ns < time_ns)
             low = middle + 1;
         else
             high = middle;
     }
-    while (low < run->steps && run->step[low].group != move->to_group)
+    while (low < run->steps && run->step[low].group != group)
         low++;
-    bool in_step = low < run->steps && run->step[low].told_ns - run->step[low].step_ns < there_ns;
-    return in_step ? run->step[low].told_ns : there_ns;
+    return low < run->steps ? low : -1;
+}
+
+// When the target says that the blocks are there, if they are there at there_ns: after some of its step
+// boundaries, or as soon as it is idle.
+static int64_t told_at(
+    const pr_recorded_run *run, const pr_recorded_move *move, int64_t there_ns, int32_t boundaries)
+{
+    enum { IDLE_NS = 5000000 };
+    int64_t told_ns = there_ns;
+    int64_t at = boundaries > 0 ? find_step(run, move->to_group, there_ns) : -1;
+    if (at >= 0 && run->step[at].told_ns - run->step[at].step_ns >= there_ns)
+        return there_ns;
+    for (int32_t i = 0; i < boundaries && at >= 0; i++, at = run->step[at].next) {
+        if (i > 0 && run->step[at].told_ns - run->step[at].step_ns > told_ns + IDLE_NS)
+            break;
+        told_ns = run->step[at].told_ns;
+    }
+    return told_ns;
 }
 
 static bool was_told(const pr_recorded_move *move)
@@ -195,51 +258,66 @@ static bool was_told(const pr_recorded_move *move)
     return move->sent_ns >= 0 && move->there_ns >= move->sent_ns;
 }
 
-static double mean_told_s(const pr_recorded_run *run, double transfer_s, double block_s)
+typedef struct wait_sums {
+    double moves, blocks, taken_s, told_s, off_s;
+} wait_sums;
+
+static wait_sums sum_waits(const pr_recorded_run *run, const pr_virtual_model *model)
 {
-    double sum_s = 0;
-    int64_t moves = 0;
-    for (int64_t i = 0; i < run->moves; i++) {
+    wait_sums sums = {0};
+    for (int64_t i = 0; i < run->moves && i < MOST_MOVES; i++) {
         const pr_recorded_move *move = &run->move[i];
         if (!was_told(move))
             continue;
-        double seconds = transfer_s + block_s * move->blocks;
-        sum_s +=
-            (double)(told_at(run, move, move->sent_ns + llround(seconds * 1e9)) - move->sent_ns) *
-            1e-9;
-        moves++;
+        double seconds = model->transfer_s + model->transfer_block_s * move->blocks;
+        int64_t there_ns = move->sent_ns + llround(seconds * 1e9);
+        int64_t told_ns = told_at(run, move, there_ns, model->transfer_boundaries);
+        sums.moves++;
+        sums.blocks += move->blocks;
+        sums.taken_s += (double)(move->there_ns - move->sent_ns) * 1e-9;
+        sums.told_s += (double)(told_ns - move->sent_ns) * 1e-9;
+        sums.off_s += fabs((double)(told_ns - move->there_ns)) * 1e-9;
     }
-    return moves > 0 ? sum_s / (double)moves : 0;
+    return sums;
 }
 
-// The slope over the blocks by least squares, then the constant for which the mean wait is right.
-static void fit_transfers(const pr_recorded_run *run, pr_virtual_model *model)
+// The time for which the mean is right, of which the blocks make up a given share.
+static double
+fit_transfer_time(const pr_recorded_run *run, double block_share, pr_virtual_model *model)
 {
-    double n = 0, x = 0, y = 0, xx = 0, xy = 0;
-    for (int64_t i = 0; i < run->moves; i++) {
-        const pr_recorded_move *move = &run->move[i];
-        if (!was_told(move))
-            continue;
-        double blocks = move->blocks, seconds = (double)(move->there_ns - move->sent_ns) * 1e-9;
-        n++;
-        x += blocks;
-        y += seconds;
-        xx += blocks * blocks;
-        xy += blocks * seconds;
-    }
-    if (n == 0)
-        return;
-    double spread = xx - x * x / n, slope = spread > 0 ? (xy - x * y / n) / spread : 0;
-    model->transfer_block_s = fmin(fmax(slope, 0), y / x);
-    double low = 0, high = y / n;
+    wait_sums sums = sum_waits(run, model);
+    double low = 0, high = sums.taken_s / sums.moves;
     for (int32_t i = 0; i < BISECTIONS; i++) {
         double middle = (low + high) / 2;
-        if (mean_told_s(run, middle, model->transfer_block_s) < y / n)
+        model->transfer_s = middle * (1 - block_share);
+        model->transfer_block_s = middle * block_share * sums.moves / sums.blocks;
+        wait_sums tried = sum_waits(run, model);
+        if (tried.told_s < sums.taken_s)
             low = middle;
         else
             high = middle;
+        sums.off_s = tried.off_s;
     }
-    model->transfer_s = low;
+    return sums.off_s;
+}
+
+static void fit_transfers(const pr_recorded_run *run, pr_virtual_model *model)
+{
+    pr_virtual_model tried = *model;
+    double best_s = INFINITY;
+    wait_sums sums = sum_waits(run, model);
+    if (!(sums.blocks > 0))
+        return;
+    for (int32_t boundaries = 0; boundaries <= MOST_BOUNDARIES; boundaries++) {
+        for (int32_t share = 0; share <= SHARES; share++) {
+            tried.transfer_boundaries = boundaries;
+            double off_s = fit_transfer_time(run, (double)share / SHARES, &tried);
+            if (off_s < best_s) {
+                best_s = off_s;
+                *model = tried;
+            }
+        }
+    }
 }
 
 // A role that the record does not have gets what is known of the others.
@@ -249,8 +327,10 @@ static void fill_roles(pr_calibration *calibration)
     const pr_calibration_quality *quality = calibration->quality;
     if (quality[PR_ROLE_MIXED].steps == 0) {
         step[PR_ROLE_MIXED] = step[PR_ROLE_DECODE];
-        step[PR_ROLE_MIXED].row_s = step[PR_ROLE_PREFILL].row_s;
-        step[PR_ROLE_MIXED].pair_s = step[PR_ROLE_PREFILL].pair_s;
+        for (int32_t c = 1; c <= 2; c++) {  // rows and pairs
+            step[PR_ROLE_MIXED].alone[c] = step[PR_ROLE_PREFILL].alone[c];
+            step[PR_ROLE_MIXED].crowded[c] = step[PR_ROLE_PREFILL].crowded[c];
+        }
         return;
     }
     if (quality[PR_ROLE_PREFILL].steps == 0)
@@ -267,9 +347,9 @@ pr_status pr_calibration_fit(const pr_recorded_run *run, pr_calibration *calibra
     if (run->steps == 0)
         return pr_fail(PR_ERR_REQUEST, "the record has no step to fit a model to");
     fit.edge = calloc((size_t)run->steps * 2, sizeof *fit.edge);
-    fit.work_s = calloc((size_t)run->steps, sizeof *fit.work_s);
+    fit.excess = calloc((size_t)run->steps, sizeof *fit.excess);
     fit.value = calloc((size_t)run->steps, sizeof *fit.value);
-    if (!fit.edge || !fit.work_s || !fit.value) {
+    if (!fit.edge || !fit.excess || !fit.value) {
         status = pr_fail(PR_ERR_RESOURCE, "no memory to fit %lld steps", (long long)run->steps);
         goto free;
     }
@@ -285,7 +365,7 @@ pr_status pr_calibration_fit(const pr_recorded_run *run, pr_calibration *calibra
 
 free:
     free(fit.edge);
-    free(fit.work_s);
+    free(fit.excess);
     free(fit.value);
     return status;
 }

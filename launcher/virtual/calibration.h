@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Fits the constants of a virtual run to a recorded one.
 //
-//   step        per role: scheduler/step_fit.h, then scaled so that the sum of all steps is right
-//   cores       the number for which predicted steps come closest to the recorded ones, given which
-//               groups were in a step at the same time: ranks may share cores
-//   gap, message, transfer   means of the record's own waits
-// Source: ours; processor sharing as in queueing theory (Kleinrock 1967).
-// Cost: steps x tried numbers of cores. Threads: one.
+//   step        per role, by maximum likelihood of times whose variance grows with their mean: the sum
+//               of all steps comes out right, no constant is negative
+//   cores       the number for which that likelihood is greatest, given which groups were in a step at the
+//               same time
+//   transfer    the constants for which the mean wait is right and single ones are least off
+//   gap, message    means of the record's own waits
+// The online fit of a running scheduler (scheduler/step_fit.h) leaves out outliers and knows nothing of
+// other groups; a mean time to first token needs both.
+// Source: the iteration is Richardson's (1972) and Lucy's (1974).
+// Cost: bounded; a second or so for a long record. Threads: one.
 #ifndef PR_LAUNCHER_VIRTUAL_CALIBRATION_H
 #define PR_LAUNCHER_VIRTUAL_CALIBRATION_H
 

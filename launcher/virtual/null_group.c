@@ -19,7 +19,7 @@ typedef struct null_sequence {
 } null_sequence;
 
 typedef struct null_arrival {
-    int32_t lane;
+    int32_t lane, boundaries;
     pr_arrival_report report;
 } null_arrival;
 
@@ -34,7 +34,6 @@ struct pr_null_group {
     pr_plan *plan;  // the running one, or NULL
     uint64_t number_of_plan;
     int32_t step;
-    bool in_step;
     pr_step_work *work;     // [lanes]
     null_arrival *arrival;  // not yet told
     int32_t arrivals, arrival_room;
@@ -270,12 +269,34 @@ static pr_status take_plan(pr_null_group *group)
     return PR_OK;
 }
 
+static pr_status tell_arrivals(pr_null_group *group, bool idle)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < group->arrivals; i++) {
+        if (--group->arrival[i].boundaries > 0 && !idle) {
+            group->arrival[kept++] = group->arrival[i];
+            continue;
+        }
+        pr_report report = {
+            .plan = group->number_of_plan,
+            .group = group->number,
+            .lane = group->arrival[i].lane,
+            .arrivals = 1,
+            .arrival = &group->arrival[i].report,
+        };
+        for (int32_t rank = 0; rank < group->tp; rank++)
+            PR_TRY(group->face.report(group->face.context, &report));
+    }
+    group->arrivals = kept;
+    return PR_OK;
+}
+
 pr_status pr_null_group_begin(pr_null_group *group, bool *steps, pr_step_work *work)
 {
     PR_TRY(take_plan(group));
-    *steps = group->in_step = group->plan != NULL;
+    *steps = group->plan != NULL;
     if (!*steps)
-        return PR_OK;
+        return tell_arrivals(group, true);
     memset(group->work, 0, (size_t)group->lanes * sizeof *group->work);
     compose_decodes(group);
     if (group->step == 0)
@@ -349,23 +370,6 @@ static pr_status report_lane(pr_null_group *group, int32_t lane, int64_t step_ns
     return group->face.report(group->face.context, &report);
 }
 
-static pr_status tell_arrivals(pr_null_group *group)
-{
-    for (int32_t i = 0; i < group->arrivals; i++) {
-        pr_report report = {
-            .plan = group->number_of_plan,
-            .group = group->number,
-            .lane = group->arrival[i].lane,
-            .arrivals = 1,
-            .arrival = &group->arrival[i].report,
-        };
-        for (int32_t rank = 0; rank < group->tp; rank++)
-            PR_TRY(group->face.report(group->face.context, &report));
-    }
-    group->arrivals = 0;
-    return PR_OK;
-}
-
 static bool may_continue(const pr_null_group *group)
 {
     if (group->step + 1 >= group->plan->max_steps || group->queued > 0)
@@ -386,8 +390,7 @@ static bool may_continue(const pr_null_group *group)
 pr_status pr_null_group_end(pr_null_group *group, int64_t step_ns)
 {
     bool more = may_continue(group);
-    group->in_step = false;
-    PR_TRY(tell_arrivals(group));
+    PR_TRY(tell_arrivals(group, false));
     for (int32_t i = 0; group->step == 0 && i < group->plan->handovers; i++) {
         if (group->plan->handover[i].from_group == group->number)
             PR_TRY(group->face.sent(group->face.context, &group->plan->handover[i]));
@@ -400,7 +403,8 @@ pr_status pr_null_group_end(pr_null_group *group, int64_t step_ns)
     return PR_OK;
 }
 
-pr_status pr_null_group_arrival(pr_null_group *group, const pr_handover *handover)
+pr_status
+pr_null_group_arrival(pr_null_group *group, const pr_handover *handover, int32_t boundaries)
 {
     if (group->arrivals == group->arrival_room) {
         int32_t room = group->arrival_room * 2 + 16;
@@ -412,7 +416,8 @@ pr_status pr_null_group_arrival(pr_null_group *group, const pr_handover *handove
     }
     group->arrival[group->arrivals++] = (null_arrival){
         .lane = handover->to_lane,
+        .boundaries = boundaries,
         .report = {handover->id, handover->generation, true},
     };
-    return group->in_step ? PR_OK : tell_arrivals(group);
+    return group->plan ? PR_OK : tell_arrivals(group, true);
 }

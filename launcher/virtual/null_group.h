@@ -43,7 +43,9 @@ pr_status pr_null_group_begin(pr_null_group *group, bool *steps, pr_step_work *w
 // The step is over and took so long.
 pr_status pr_null_group_end(pr_null_group *group, int64_t step_ns) PR_MUST_CHECK;
 
-// The blocks of a handover to this group are there. Told at the next step boundary, or at once.
-pr_status pr_null_group_arrival(pr_null_group *group, const pr_handover *handover) PR_MUST_CHECK;
+// The blocks of a handover to this group are there. Told after so many step boundaries, but when the
+// group is idle at once.
+pr_status pr_null_group_arrival(
+    pr_null_group *group, const pr_handover *handover, int32_t boundaries) PR_MUST_CHECK;
 
 #endif

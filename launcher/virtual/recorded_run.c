@@ -140,6 +140,8 @@ static pr_status read_step(reading_state *reading, const pr_report *report, int6
         run->gaps.waits++;
         run->gaps.sum_ns += now_ns - run->step[group->last_step].told_ns - report->step_ns;
     }
+    if (group->last_step >= 0)
+        run->step[group->last_step].next = run->steps;
     group->told = report->plan;
     pr_recorded_step *step = grow(run->step, run->steps, &run->step_room, sizeof *step);
     if (!step)
@@ -153,6 +155,7 @@ static pr_status read_step(reading_state *reading, const pr_report *report, int6
         .told_ns = now_ns,
         .step_ns = report->step_ns,
         .work = report->work,
+        .next = -1,
     };
     return PR_OK;
 }

@@ -19,6 +19,7 @@ typedef struct pr_recorded_step {
     uint64_t plan;
     int64_t told_ns, step_ns;
     pr_step_work work;
+    int64_t next;  // the group's next step, -1: none
 } pr_recorded_step;
 
 // A handover: the source's step is told, later its arrival.

@@ -32,7 +32,10 @@ typedef struct virtual_group {
     pr_role role;
     int32_t ranks;
     bool busy;  // in a step, or in the gap after one
-    int64_t begin_ns;
+    bool in_step;
+    int64_t begin_ns, looked_ns;
+    double alone_s, crowded_s;  // the step takes alone + crowded excess
+    double part;                // of the step that was done when last looked at
 } virtual_group;
 
 typedef struct virtual_run {
@@ -42,9 +45,8 @@ typedef struct virtual_run {
     virtual_group *group;
     pr_event_heap events;  // key: ns
     int64_t now_ns, heard_ns;
-    // Steps end at a reading of a clock that runs slower while ranks outnumber cores.
-    pr_event_heap ends;  // key: seconds of that clock
-    double work_s;
+    pr_event_heap ends;  // of steps; key: ns, if nothing changes before
+    bool crowds;         // whether steps depend on how many there are
     int32_t ranks_in_step;
     transfer **transfer;
     int32_t transfers, transfer_room;
@@ -53,35 +55,55 @@ typedef struct virtual_run {
     pr_virtual_result result;
 } virtual_run;
 
-double pr_virtual_step_s(const pr_virtual_step *step, const pr_step_work *work)
+void pr_virtual_columns(const pr_step_work *work, double column[PR_VIRTUAL_COLUMNS])
 {
-    if (work->prefill_rows + work->decode_sequences == 0)
-        return 0;
-    double rows = (double)work->prefill_rows, pairs = (double)work->prefill_pairs;
-    return step->base_s + step->row_s * rows + step->pair_s * (pairs - rows / 2) +
-           step->sequence_s * (double)work->decode_sequences +
-           step->context_s * (double)work->decode_context;
+    bool empty = work->prefill_rows + work->decode_sequences == 0;
+    column[0] = empty ? 0 : 1;
+    column[1] = (double)work->prefill_rows;
+    column[2] = (double)work->prefill_pairs - (double)work->prefill_rows / 2;
+    column[3] = (double)work->decode_sequences;
+    column[4] = (double)work->decode_context;
 }
 
 // ---- Time ----
 
-static double slowdown(const virtual_run *run)
+static double excess(const virtual_run *run)
 {
-    double cores = run->params->model->cores;
-    return cores > 0 && run->ranks_in_step > cores ? run->ranks_in_step / cores : 1;
+    return fmax(0, run->ranks_in_step - run->params->model->cores);
 }
 
-static void move_to(virtual_run *run, int64_t now_ns)
+static double length_ns(const virtual_group *group, double excess)
 {
-    run->work_s += (double)(now_ns - run->now_ns) * 1e-9 / slowdown(run);
-    run->now_ns = now_ns;
+    return (group->alone_s + group->crowded_s * excess) * 1e9;
 }
 
-// When the first step ends if nothing else happens before.
-static int64_t first_end_ns(const virtual_run *run)
+static pr_status put_end(virtual_run *run, int32_t number)
 {
-    double left_s = (run->ends.event[0].key - run->work_s) * slowdown(run);
-    return run->now_ns + (left_s > 0 ? llround(left_s * 1e9) : 0);
+    const virtual_group *group = &run->group[number];
+    double left_ns = fmax(0, 1 - group->part) * length_ns(group, excess(run));
+    return pr_event_heap_put(
+        &run->ends,
+        (pr_heap_event){.key = (double)run->now_ns + nearbyint(left_ns), .number = number});
+}
+
+// More ranks, or fewer, are in a step from now on: what is left of the others' steps takes longer.
+static pr_status crowd(virtual_run *run, int32_t ranks)
+{
+    double before = excess(run);
+    run->ranks_in_step += ranks;
+    if (!run->crowds || !(excess(run) < before || excess(run) > before))
+        return PR_OK;
+    run->ends.events = 0;
+    for (int32_t g = 0; g < run->params->scheduler->layout->groups; g++) {
+        virtual_group *group = &run->group[g];
+        if (!group->in_step)
+            continue;
+        double length = length_ns(group, before);
+        group->part += length > 0 ? (double)(run->now_ns - group->looked_ns) / length : 1;
+        group->looked_ns = run->now_ns;
+        PR_TRY(put_end(run, g));
+    }
+    return PR_OK;
 }
 
 static pr_status
@@ -181,7 +203,8 @@ static pr_status end_transfer(virtual_run *run, transfer *moved)
         at++;
     run->transfer[at] = run->transfer[--run->transfers];
     free(moved);
-    return pr_null_group_arrival(run->group[handover.to_group].null, &handover);
+    return pr_null_group_arrival(
+        run->group[handover.to_group].null, &handover, run->params->model->transfer_boundaries);
 }
 
 // ---- Steps ----
@@ -195,25 +218,31 @@ static pr_status at_boundary(virtual_run *run, int32_t number)
     group->busy = steps;
     if (!steps)
         return PR_OK;
-    group->begin_ns = run->now_ns;
-    run->ranks_in_step += group->ranks;
-    double seconds = pr_virtual_step_s(&run->params->model->step[group->role], &work);
-    return pr_event_heap_put(
-        &run->ends, (pr_heap_event){.key = run->work_s + seconds, .number = number});
+    PR_TRY(crowd(run, group->ranks));
+    double column[PR_VIRTUAL_COLUMNS];
+    const pr_virtual_step *step = &run->params->model->step[group->role];
+    pr_virtual_columns(&work, column);
+    group->begin_ns = group->looked_ns = run->now_ns;
+    group->in_step = true;
+    group->alone_s = group->crowded_s = group->part = 0;
+    for (int32_t i = 0; i < PR_VIRTUAL_COLUMNS; i++) {
+        group->alone_s += step->alone[i] * column[i];
+        group->crowded_s += step->crowded[i] * column[i];
+    }
+    return put_end(run, number);
 }
 
 static pr_status end_step(virtual_run *run)
 {
-    pr_heap_event end = pr_event_heap_take(&run->ends);
-    virtual_group *group = &run->group[end.number];
+    int32_t number = (int32_t)pr_event_heap_take(&run->ends).number;
+    virtual_group *group = &run->group[number];
     int64_t step_ns = run->now_ns - group->begin_ns;
-    run->work_s = end.key;
-    run->ranks_in_step -= group->ranks;
+    group->in_step = false;
     run->result.steps++;
     run->result.busy_s[group->role] += (double)step_ns * 1e-9;
+    PR_TRY(crowd(run, -group->ranks));
     PR_TRY(pr_null_group_end(group->null, step_ns));
-    return put_event(
-        run, run->now_ns + run->params->model->gap_ns, EVENT_BOUNDARY, end.number, NULL);
+    return put_event(run, run->now_ns + run->params->model->gap_ns, EVENT_BOUNDARY, number, NULL);
 }
 
 // ---- The controller ----
@@ -385,7 +414,7 @@ static pr_status run_to_end(virtual_run *run)
     for (;;) {
         bool event = run->events.events > 0, end = run->ends.events > 0;
         int64_t event_ns = event ? (int64_t)run->events.event[0].key : INT64_MAX;
-        int64_t end_ns = end ? first_end_ns(run) : INT64_MAX;
+        int64_t end_ns = end ? (int64_t)run->ends.event[0].key : INT64_MAX;
         int64_t next_ns = end_ns <= event_ns ? end_ns : event_ns;
         bool unfinished = pr_scheduler_unfinished(run->scheduler) > 0;
         if (!event && !end && !unfinished)
@@ -394,12 +423,12 @@ static pr_status run_to_end(virtual_run *run)
         if (unfinished && look_ns < next_ns) {
             if (!event && !end && ++looks > MOST_LOOKS)
                 return pr_fail(PR_ERR_INTERNAL, "the run stands still with requests unfinished");
-            move_to(run, look_ns);
+            run->now_ns = look_ns;
             PR_TRY(look_at_time(run));
             continue;
         }
         looks = 0;
-        move_to(run, next_ns);
+        run->now_ns = next_ns;
         PR_TRY(end_ns <= event_ns ? end_step(run) : happen(run));
     }
 }
@@ -451,6 +480,10 @@ pr_status pr_virtual_run(
 {
     virtual_run run = {.params = params, .measure = measure};
     pr_status status;
+    for (int32_t i = 0; i < PR_VIRTUAL_COLUMNS; i++) {
+        for (int32_t role = 0; role <= PR_ROLE_DECODE; role++)
+            run.crowds = run.crowds || params->model->step[role].crowded[i] > 0;
+    }
     PR_TRY_GOTO(pr_scheduler_create(params->scheduler, &run.scheduler), release);
     if (params->record)
         pr_scheduler_record(run.scheduler, params->record);

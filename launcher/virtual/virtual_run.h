@@ -5,8 +5,8 @@
 //   load --submit--> scheduler --plan, after message_ns--> null group: step, gap, step, ...
 //             ^------------ report, after message_ns ---------------|
 //
-// Steps share the machine: while the groups in a step have more ranks than `cores`, all of them are
-// slowed down alike (processor sharing). Deterministic: no clock, no randomness.
+// Steps share the machine: a step's time depends on how many ranks beyond `cores` are in a step while it
+// lasts, and it advances at the rate of the moment. Deterministic: no clock, no randomness.
 // Threads: one. Cost: O(log n) per event beside the scheduler's and the groups' own.
 #ifndef PR_LAUNCHER_VIRTUAL_VIRTUAL_RUN_H
 #define PR_LAUNCHER_VIRTUAL_VIRTUAL_RUN_H
@@ -15,20 +15,23 @@
 #include "launcher/virtual/virtual_load.h"
 #include "scheduler/scheduler.h"
 
-// base + row rows + pair (pairs - rows / 2) + sequence sequences + context context; 0 for no rows.
+enum { PR_VIRTUAL_COLUMNS = 5 };  // 1, rows, pairs - rows / 2, sequences, context
+
+// Seconds of a step: the sum over the columns of (alone + crowded excess) column. Nothing without rows.
 typedef struct pr_virtual_step {
-    double base_s, row_s, pair_s, sequence_s, context_s;
+    double alone[PR_VIRTUAL_COLUMNS], crowded[PR_VIRTUAL_COLUMNS];
 } pr_virtual_step;
 
 typedef struct pr_virtual_model {
-    pr_virtual_step step[3];  // by pr_role
-    double cores;             // ranks that can be in a step at once at full speed; 0: any number
-    int64_t gap_ns;           // from the end of a step to the beginning of the next
-    int64_t message_ns;       // a plan or a report on its way
+    pr_virtual_step step[3];              // by pr_role
+    double cores;                         // excess: ranks in a step beyond so many
+    int64_t gap_ns;                       // from the end of a step to the beginning of the next
+    int64_t message_ns;                   // a plan or a report on its way
     double transfer_s, transfer_block_s;  // a handover after the source's step
+    int32_t transfer_boundaries;          // and so many step boundaries of a target that is at work
 } pr_virtual_model;
 
-double pr_virtual_step_s(const pr_virtual_step *step, const pr_step_work *work);
+void pr_virtual_columns(const pr_step_work *work, double column[PR_VIRTUAL_COLUMNS]);
 
 typedef struct pr_virtual_run_params {
     const pr_scheduler_params *scheduler;
