@@ -340,7 +340,7 @@ static int32_t chunks_done(pr_null_group *group, int32_t lane)
     int32_t chunks = 0;
     for (int32_t i = 0; group->step == 0 && i < group->plan->chunks; i++) {
         const null_sequence *sequence = find(group, group->plan->chunk[i].id);
-        if (sequence->lane == lane)
+        if (sequence && sequence->lane == lane)  // NULL: one of a lane before, ended
             group->chunk[chunks++] =
                 (pr_chunk_report){sequence->id, sequence->generation, sequence->computed};
     }
