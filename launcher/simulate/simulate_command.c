@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "launcher/commands.h"
+#include "launcher/simulate/calibrate_mode.h"
 #include "launcher/simulate/replay_mode.h"
 #include "launcher/simulate/simulation.h"
 #include "launcher/simulate/workload.h"
