@@ -91,6 +91,8 @@ typedef struct pr_options {
 
     // plan
     int32_t ranks;
+    const char *machine;  // NULL = no forecast
+    int32_t prompt_tokens, output_tokens;
 
     // plan, doctor, simulate, bench
     bool json;

@@ -236,6 +236,8 @@ static pr_status run_all(simulate_run *run)
 
 int pr_simulate_command(const pr_options *options)
 {
+    if (options->calibrate)
+        return pr_calibrate_mode(options);
     if (options->replay)
         return pr_replay_mode(options);
     simulate_run run = {.options = options, .runs = json_array()};
