@@ -34,6 +34,7 @@ struct pr_worker {
     pr_sampled *sampled;            // [max_num_seqs]
     pr_chunk_report *chunk_report;  // [max_num_seqs]
     int32_t token_reports, chunk_reports;
+    pr_step_work work;
     unsigned char *wire;  // grows to the largest report
     pr_worker_counts counts;
 };
@@ -265,6 +266,9 @@ static pr_status add_chunk(pr_worker *worker, const pr_chunk *chunk)
             PR_ERR_INTERNAL, "chunk [%d, %d) of request %llu does not follow %d of %d tokens",
             chunk->start, end, (unsigned long long)chunk->id, slot->computed, slot->total);
     add_rows(worker, slot, chunk->start, chunk->count);
+    int64_t rows = chunk->count;
+    worker->work.prefill_rows += chunk->count;
+    worker->work.prefill_pairs += rows * chunk->start + rows * (rows + 1) / 2;
     worker->chunk_report[worker->chunk_reports++] = (pr_chunk_report){
         .id = chunk->id,
         .generation = slot->generation,
@@ -279,8 +283,11 @@ static void add_decodes(pr_worker *worker)
     for (int32_t i = 0; i < slots->slots; i++) {
         pr_slot *slot = &slots->slot[i];
         if (pr_slot_decodes(slot, slots->block_tokens) &&
-            worker->batch.tokens < worker->params.max_num_batched_tokens)
+            worker->batch.tokens < worker->params.max_num_batched_tokens) {
             add_rows(worker, slot, slot->computed, 1);
+            worker->work.decode_sequences++;
+            worker->work.decode_context += slot->computed;
+        }
     }
 }
 
@@ -295,6 +302,7 @@ static void push_layer(void *context, int32_t layer)
 static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 {
     worker->token_reports = worker->chunk_reports = 0;
+    worker->work = (pr_step_work){0};
     worker->batch = (pr_forward_batch){
         .token = worker->token,
         .position = worker->position,
@@ -403,7 +411,7 @@ static pr_status report_step(pr_worker *worker, int32_t step, int64_t step_ns, b
         .step = (uint32_t)step,
         .plan_finished = finished,
         .step_ns = step_ns,
-        .step_tokens = worker->batch.tokens,
+        .work = worker->work,
         .tokens = worker->token_reports,
         .token = worker->token_report,
         .chunks = worker->chunk_reports,
@@ -415,7 +423,8 @@ static pr_status report_step(pr_worker *worker, int32_t step, int64_t step_ns, b
 static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
 {
     PR_TRY(apply_plan(worker, plan));
-    worker->batch.tokens = worker->token_reports = worker->chunk_reports = 0;
+    worker->token_reports = worker->chunk_reports = 0;
+    worker->work = (pr_step_work){0};
     if (plan->max_steps == 0)
         return report_step(worker, 0, 0, true);
     bool more = true;

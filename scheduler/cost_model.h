@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/base/status.h"
+
 typedef struct pr_cost_model {
     double chunk_s, chunk_token_s, chunk_pair_s;     // a, b, c
     double step_s, step_sequence_s, step_context_s;  // d0, d1, d2
@@ -27,9 +29,16 @@ typedef struct pr_cost_model {
     int64_t capacity_tokens;                         // KV of one decode group
 } pr_cost_model;
 
-// "a100-llama3-70b", "h100-llama3-70b"; NULL for an unknown name. *validated: false where the
-// constants come from an analytic term rather than a measurement.
+// "a100-llama3-70b", "h100-llama3-70b"; NULL for an unknown name. c, d2, alpha and beta of both are
+// analytic terms, the rest is fitted to measured operators.
 const pr_cost_model *pr_cost_model_named(const char *name);
+
+// "NAME", or "NAME,KEY=NUMBER,..": a named model with some constants replaced. The keys are the letters
+// above (a b c d0 d1 d2 alpha beta kappa) and chunk, batch, capacity. Errors: PR_ERR_ARGUMENT.
+pr_status pr_cost_model_parse(const char *text, pr_cost_model *model) PR_MUST_CHECK;
+
+// Replaces constants by the "KEY=NUMBER,.." of overrides; "" replaces none.
+pr_status pr_cost_model_override(const char *overrides, pr_cost_model *model) PR_MUST_CHECK;
 
 double pr_cost_model_chunk_s(const pr_cost_model *model, int32_t tokens, int32_t before);
 double pr_cost_model_prefill_s(const pr_cost_model *model, int32_t tokens, int32_t cached);

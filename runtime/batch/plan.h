@@ -145,6 +145,14 @@ typedef struct pr_arrival_report {
     bool intact;
 } pr_arrival_report;
 
+// What one step computed in one lane: what its time depends on (scheduler/cost_model.h, step_fit.h).
+typedef struct pr_step_work {
+    int32_t prefill_rows;      // tokens of chunks
+    int32_t decode_sequences;  // with one row each
+    int64_t prefill_pairs;     // query-key pairs of the chunks: count start + count (count + 1) / 2
+    int64_t decode_context;    // keys that the decode rows see, themselves included
+} pr_step_work;
+
 // What one rank has to say after one step. Only lane leaders report tokens and chunks; every rank
 // of a target lane reports arrivals.
 typedef struct pr_report {
@@ -155,7 +163,7 @@ typedef struct pr_report {
         plan_finished;  // no further step runs under this plan: nothing to do, or the next is there.
                         // Each plan's last report of at least one lane says so, also with no step
     int64_t step_ns;
-    int32_t step_tokens;  // rows computed in this step
+    pr_step_work work;
     int32_t tokens, chunks, arrivals;
     const pr_token_report *token;
     const pr_chunk_report *chunk;

@@ -17,7 +17,10 @@ static void put_report(pr_wire_writer *writer, const void *record)
     pr_wire_put_i32(writer, report->lane);
     pr_wire_put_u8(writer, report->plan_finished);
     pr_wire_put_u64(writer, (uint64_t)report->step_ns);
-    pr_wire_put_i32(writer, report->step_tokens);
+    pr_wire_put_i32(writer, report->work.prefill_rows);
+    pr_wire_put_i32(writer, report->work.decode_sequences);
+    pr_wire_put_u64(writer, (uint64_t)report->work.prefill_pairs);
+    pr_wire_put_u64(writer, (uint64_t)report->work.decode_context);
     pr_wire_put_i32(writer, report->tokens);
     for (int32_t i = 0; i < report->tokens; i++) {
         const pr_token_report *token = &report->token[i];
@@ -110,6 +113,13 @@ static void get_arrivals(pr_wire_reader *reader, pr_report *report)
     }
 }
 
+static int64_t get_count64(pr_wire_reader *reader)
+{
+    uint64_t value = pr_wire_get_u64(reader);
+    pr_wire_require(reader, value <= INT64_MAX, "a number is too large");
+    return reader->fault ? 0 : (int64_t)value;
+}
+
 static void get_report(pr_wire_reader *reader, void *record)
 {
     pr_report *report = record;
@@ -119,7 +129,10 @@ static void get_report(pr_wire_reader *reader, void *record)
     report->lane = pr_wire_get_index(reader);
     report->plan_finished = pr_wire_get_bool(reader);
     report->step_ns = (int64_t)pr_wire_get_u64(reader);
-    report->step_tokens = pr_wire_get_index(reader);
+    report->work.prefill_rows = pr_wire_get_index(reader);
+    report->work.decode_sequences = pr_wire_get_index(reader);
+    report->work.prefill_pairs = get_count64(reader);
+    report->work.decode_context = get_count64(reader);
     get_tokens(reader, report);
     get_chunks(reader, report);
     get_arrivals(reader, report);

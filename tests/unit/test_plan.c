@@ -153,7 +153,10 @@ static pr_report random_report(int32_t size)
     report.lane = random_index();
     report.plan_finished = random_bool();
     report.step_ns = (int64_t)random_u64();
-    report.step_tokens = random_index();
+    report.work.prefill_rows = random_index();
+    report.work.decode_sequences = random_index();
+    report.work.prefill_pairs = (int64_t)(random_u64() >> 1);
+    report.work.decode_context = (int64_t)(random_u64() >> 1);
     pr_token_report *token = take(report.tokens = below(size), sizeof *token);
     for (int32_t i = 0; i < report.tokens; i++) {
         pr_logprob *top;
@@ -264,7 +267,10 @@ static void assert_same_report(const pr_report *a, const pr_report *b)
 {
     assert_true(a->plan == b->plan && a->step == b->step && a->group == b->group);
     assert_true(a->lane == b->lane && a->plan_finished == b->plan_finished);
-    assert_true(a->step_ns == b->step_ns && a->step_tokens == b->step_tokens);
+    const pr_step_work *v = &a->work, *w = &b->work;
+    assert_true(a->step_ns == b->step_ns && v->prefill_rows == w->prefill_rows);
+    assert_true(v->prefill_pairs == w->prefill_pairs && v->decode_context == w->decode_context);
+    assert_true(v->decode_sequences == w->decode_sequences);
     assert_true(a->tokens == b->tokens && a->chunks == b->chunks && a->arrivals == b->arrivals);
     for (int32_t i = 0; i < a->tokens; i++) {
         const pr_token_report *s = &a->token[i], *t = &b->token[i];
@@ -339,7 +345,7 @@ static void the_wire_form_of_a_small_plan_is_known(void **state)
 {
     (void)state;
     static const unsigned char expected[] = {
-        'P', 'R', 'M', '1', 1, 0, 1, 0, 76, 0, 0, 0, 0, 0, 0, 0,  // header
+        'P', 'R', 'M', '1', 2, 0, 1, 0, 76, 0, 0, 0, 0, 0, 0, 0,  // header
         7,   0,   0,   0,   0, 0, 0, 0,                           // number
         2,   0,   0,   0,   8, 0, 0, 0,                           // group, max_steps
         0,   0,   0,   0,   0, 0, 0, 0, 0,  0, 0, 0,              // drops, copies, admissions
@@ -487,9 +493,9 @@ static void another_version_kind_or_tail_is_named(void **state)
     assert_non_null(strstr(pr_error_text(), "another kind"));
     assert_int_equal(pr_plan_decode(buffer, size_bytes + 1, &back), PR_ERR_FORMAT);
     assert_non_null(strstr(pr_error_text(), "length field"));
-    buffer[4] = 2;
+    buffer[4] = PR_WIRE_VERSION + 1;
     assert_int_equal(pr_plan_decode(buffer, size_bytes, &back), PR_ERR_UNSUPPORTED);
-    assert_non_null(strstr(pr_error_text(), "version 2"));
+    assert_non_null(strstr(pr_error_text(), "version 3"));
     pr_error_capture_end();
     free(buffer);
 }
