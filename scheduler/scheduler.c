@@ -30,6 +30,12 @@ static pr_status check_params(const pr_scheduler_params *params)
             (int)params->kv_blocks, (int)params->block_tokens, (int)params->max_model_len,
             (int)params->max_num_batched_tokens, (int)params->max_num_seqs,
             (int)params->lease_steps, PR_MAX_LEASE_STEPS);
+    const pr_cost_model *cost = &params->cost;
+    if (params->gather && (cost->chunk_tokens < 1 || !(cost->transfer_bytes_per_s > 0)))
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "scheduler: gather needs a cost model with chunks of at least one token and transfers "
+            "of more than 0 bytes/s");
     int32_t roles[3] = {0};
     for (int32_t g = 0; g < layout->groups; g++)
         roles[layout->group[g].role]++;
