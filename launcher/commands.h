@@ -47,6 +47,6 @@ int pr_plan_command(const pr_options *options);
 int pr_doctor_command(const pr_options *options);
 int pr_batch_command(const pr_options *options);
 int pr_generate_command(const pr_options *options);
-int pr_replay_command(const pr_options *options);
+int pr_simulate_command(const pr_options *options);
 
 #endif

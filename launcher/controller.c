@@ -73,6 +73,7 @@ void pr_controller_destroy(pr_controller *controller)
 
 pr_status pr_controller_submit(pr_controller *controller, pr_request *request)
 {
+    pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());  // the time of arrival
     return pr_scheduler_submit(controller->scheduler, request);
 }
 
@@ -310,6 +311,8 @@ static pr_status carry_out_round(pr_controller *controller)
 static pr_status carry_out_decisions(pr_controller *controller)
 {
     do {
+        if (controller->cancels > 0)
+            pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
         for (int32_t i = 0; i < controller->cancels; i++)
             pr_scheduler_cancel(controller->scheduler, controller->cancelled[i]);
         controller->cancels = 0;

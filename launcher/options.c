@@ -139,10 +139,9 @@ static const pr_option generate[] = {
      .help = "print each token's log probability and the N likeliest; -1 = none"},
 };
 
-static const pr_option replay[] = {
-    {.name = "record-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
-     .offset = FIELD(record_file), .position = 1, .required = true, .common = true,
-     .help = "what batch --record FILE wrote"},
+static const pr_option simulate[] = {
+    {.name = "replay", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(replay),
+     .common = true, .help = "what batch --record FILE wrote: decide again and compare"},
 };
 
 static const pr_option plan[] = {
@@ -163,14 +162,14 @@ const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
 const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
 const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
-const pr_option_group pr_options_replay = {"Replay", replay, COUNT(replay)};
+const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_general, &pr_options_model,  &pr_options_layout,
     &pr_options_engine,  &pr_options_batch,  &pr_options_generate,
-    &pr_options_plan,    &pr_options_report, &pr_options_replay,
+    &pr_options_plan,    &pr_options_report, &pr_options_simulate,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.

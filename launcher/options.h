@@ -60,7 +60,8 @@ typedef struct pr_options {
     bool ignore_eos;
     int32_t logprobs;  // -1 = none
 
-    const char *record_file;  // replay
+    // simulate
+    const char *replay;  // FILE or NULL
 
     // plan
     int32_t ranks;
@@ -77,7 +78,7 @@ extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_generate;
-extern const pr_option_group pr_options_replay;
+extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 

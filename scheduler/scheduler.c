@@ -12,7 +12,7 @@
 #include "scheduler/batching.h"
 #include "scheduler/gather.h"
 #include "scheduler/intake.h"
-#include "scheduler/record.h"
+#include "scheduler/record/record.h"
 #include "scheduler/transfer.h"
 
 static pr_status check_params(const pr_scheduler_params *params)
@@ -354,6 +354,7 @@ static bool next_plan(pr_scheduler *scheduler, pr_decision *decision)
         decision->plan = &group->draft.plan;
         scheduler->counts.plans++;
         scheduler->hash = pr_plan_draft_hash(scheduler->hash, decision->plan);
+        pr_record_plan(scheduler, decision->plan);
         return true;
     }
     return false;

@@ -11,7 +11,7 @@
 
 #include "../unit/sim_run.h"
 #include "runtime/base/log.h"
-#include "scheduler/replay.h"
+#include "scheduler/record/replay.h"
 
 typedef struct recording {
     const char *name;
@@ -101,15 +101,18 @@ static void decisions_have_not_changed_since_the_recordings(void **state)
 static void a_damaged_recording_is_refused_with_its_line(void **state)
 {
     (void)state;
-    static const char head[] = "polyreme-events 1 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n";
+    static const char head[] = "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n";
     static const char *const tails[] = {
         "submit 1 0 0 1 0 4 9 1 2\n",
         "submit 1 0 0 1 0 0 1 1\n",
         "submit 1\n",
-        "report 1 0 0 0 0 99999999 \n",
-        "report 1 0 0 0 0 1 5 1 0\n",
+        "report 1 0 0 0 0 5 5 0 15 0 99999999 \n",
+        "report 1 0 0 0 0 5 5 0 15 0 1 5 1 0\n",
         "cancel x\n",
-        "next 0\n",
+        "next 0 00000000\n",
+        "next 1\n",
+        "plan 1 7 0 0 0\n",
+        "plan 1 0 0 0 3 1\n",
         "something else\n",
     };
     pr_error_capture_begin();
@@ -126,9 +129,9 @@ static void a_damaged_recording_is_refused_with_its_line(void **state)
     static const char *const heads[] = {
         "",
         "hello\n",
-        "polyreme-events 2 16 4\n",
-        "polyreme-events 1 16 4 64 16 4 4 1 1 0 9999 0 0 1 1\n",
-        "polyreme-events 1 16 4 64 16 4 4 1 1 0 1 7 0 1 1\n",
+        "polyreme-events 1 16 4\n",
+        "polyreme-events 2 16 4 64 16 4 4 1 1 0 9999 0 0 1 1\n",
+        "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 7 0 1 1\n",
     };
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         FILE *events = tmpfile();

@@ -26,7 +26,7 @@ check() {
     fi
     local decided replayed
     decided=$(sed -n 's/.*decision hash \([0-9a-f]*\)/\1/p' "$work/log")
-    replayed=$("$polyreme" replay "$work/events" | sed -n 's/decision hash //p')
+    replayed=$("$polyreme" simulate --replay "$work/events" | sed -n 's/decision hash //p')
     if [ -z "$decided" ] || [ "$decided" != "$replayed" ]; then
         echo "FAILED $name: decided '$decided', replayed '$replayed'"
         failures=$((failures + 1))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/record.h"
+#include "scheduler/record/record.h"
 
 #include <inttypes.h>
 
@@ -9,7 +9,7 @@ void pr_record_begin(pr_scheduler *scheduler)
     const pr_layout *layout = p->layout;
     FILE *out = scheduler->record;
     fprintf(
-        out, "polyreme-events 1 %d %d %d %d %d %d %d", (int)p->kv_blocks, (int)p->block_tokens,
+        out, "polyreme-events 2 %d %d %d %d %d %d %d", (int)p->kv_blocks, (int)p->block_tokens,
         (int)p->max_model_len, (int)p->max_num_batched_tokens, (int)p->max_num_seqs,
         (int)p->lease_steps, (int)p->prefix_caching);
     fprintf(
@@ -28,7 +28,9 @@ void pr_record_begin(pr_scheduler *scheduler)
 static FILE *next_line(pr_scheduler *scheduler)
 {
     if (scheduler->record && scheduler->record_calls > 0)
-        fprintf(scheduler->record, "next %" PRId64 "\n", scheduler->record_calls);
+        fprintf(
+            scheduler->record, "next %" PRId64 " %08" PRIx32 "\n", scheduler->record_calls,
+            (uint32_t)scheduler->hash);
     scheduler->record_calls = 0;
     return scheduler->record;
 }
@@ -52,9 +54,14 @@ void pr_record_report(pr_scheduler *scheduler, const pr_report *report)
     FILE *out = next_line(scheduler);
     if (!out)
         return;
+    const pr_step_work *work = &report->work;
     fprintf(
-        out, "report %" PRIu64 " %u %d %d %d %d", report->plan, (unsigned)report->step,
-        (int)report->group, (int)report->lane, (int)report->plan_finished, (int)report->tokens);
+        out, "report %" PRIu64 " %u %d %d %d %" PRId64, report->plan, (unsigned)report->step,
+        (int)report->group, (int)report->lane, (int)report->plan_finished, report->step_ns);
+    fprintf(
+        out, " %d %d %" PRId64 " %" PRId64 " %d", (int)work->prefill_rows,
+        (int)work->decode_sequences, work->prefill_pairs, work->decode_context,
+        (int)report->tokens);
     for (int32_t i = 0; i < report->tokens; i++) {
         const pr_token_report *t = &report->token[i];
         fprintf(
@@ -89,6 +96,23 @@ void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)
 }
 
 void pr_record_next(pr_scheduler *scheduler) { scheduler->record_calls++; }
+
+void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan)
+{
+    FILE *out = scheduler->record;
+    if (!out)
+        return;
+    fprintf(
+        out, "plan %" PRIu64 " %d %d %d %d", plan->number, (int)plan->group, (int)plan->max_steps,
+        (int)plan->chunks, (int)plan->admissions);
+    for (int32_t i = 0; i < plan->admissions; i++) {
+        const pr_admission *a = &plan->admission[i];
+        fprintf(
+            out, " %" PRIu64 " %d %d %d", a->request->id, (int)a->lane, (int)a->computed,
+            (int)a->arrives);
+    }
+    fputc('\n', out);
+}
 
 void pr_record_end(pr_scheduler *scheduler)
 {

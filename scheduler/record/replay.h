@@ -16,6 +16,7 @@ typedef struct pr_replay_result {
     uint64_t hash;           // of the decisions made now
     bool complete;           // the recording has its last line
     uint64_t recorded_hash;  // if complete
+    int64_t diverged_line;   // of the file, after which decisions differ; 0: none
     int64_t events;
     pr_scheduler_counts counts;
 } pr_replay_result;

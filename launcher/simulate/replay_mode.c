@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// `polyreme replay`: the events that `batch --record FILE` wrote, through the scheduler again. The
-// decisions must be the same; no model, no MPI.
+#include "launcher/simulate/replay_mode.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "launcher/commands.h"
 #include "runtime/base/log.h"
-#include "scheduler/replay.h"
+#include "scheduler/record/replay.h"
 
 static pr_status run_file(const char *path, pr_replay_result *result)
 {
@@ -21,10 +21,10 @@ static pr_status run_file(const char *path, pr_replay_result *result)
     return status;
 }
 
-int pr_replay_command(const pr_options *options)
+int pr_replay_mode(const pr_options *options)
 {
     pr_replay_result result;
-    pr_status status = run_file(options->record_file, &result);
+    pr_status status = run_file(options->replay, &result);
     if (status != PR_OK)
         return pr_exit_code(status);
     const pr_scheduler_counts *counts = &result.counts;
@@ -35,6 +35,12 @@ int pr_replay_command(const pr_options *options)
         (long long)counts->cached_tokens, (long long)counts->output_tokens,
         (long long)counts->preemptions, (long long)counts->handovers);
     printf("decision hash %016llx\n", (unsigned long long)result.hash);
+    if (result.diverged_line > 0) {
+        pr_log(
+            PR_LOG_ERROR, "from line %lld of the record on, this build decides differently",
+            (long long)result.diverged_line);
+        return PR_EXIT_SOME_FAILED;
+    }
     if (!result.complete) {
         pr_log(PR_LOG_WARN, "the record has no end: the run that wrote it did not finish");
         return PR_EXIT_OK;
