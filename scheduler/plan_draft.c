@@ -237,8 +237,9 @@ static uint64_t hash_tables(uint64_t hash, const pr_plan *plan)
     }
     for (int32_t i = 0; i < plan->handovers; i++) {
         const pr_handover *h = &plan->handover[i];
-        hash = HASH(h->id, h->generation, h->tag, h->from_group, h->from_lane, h->to_group);
-        hash = HASH(h->to_lane, h->first_block, h->gather);
+        int64_t kind = (int64_t)h->gather << 32;
+        hash = HASH(h->id, h->generation, h->tag | kind, h->from_group, h->from_lane, h->to_group);
+        hash = HASH(h->to_lane, h->first_block);
         hash = hash_ints(hash, h->from_block, h->blocks);
         hash = hash_ints(hash, h->to_block, h->blocks);
     }

@@ -157,6 +157,26 @@ static void damaged_handovers_and_gathers_are_computed_again(void **state)
     assert_true(lost.rejected > 0);
 }
 
+static void gathers_survive_cancels_damage_and_scarce_blocks(void **state)
+{
+    (void)state;
+    sim_config config = base;
+    config.siblings = 2;
+    config.priorities = 2;
+    config.cancel_percent = 20;
+    config.damage_percent = 10;
+    config.max_prompt = 60;
+    config.max_tokens = 12;
+    config.kv_blocks = 26;
+    sim_result scarce = run_everywhere(config, 4);
+    assert_true(scarce.counts.gathers > 200);
+    assert_true(scarce.counts.gathers_lost > 0 && scarce.counts.preemptions > 0);
+    config.kv_blocks = 80;
+    config.budget = 8;
+    config.max_seqs = 3;
+    assert_true(run_everywhere(config, 4).counts.gathers > 200);
+}
+
 static void the_same_seed_gives_the_same_decisions(void **state)
 {
     (void)state;
@@ -470,6 +490,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(requests_may_be_cancelled_at_any_moment),
     cmocka_unit_test(priorities_and_siblings_finish_under_pressure),
     cmocka_unit_test(damaged_handovers_and_gathers_are_computed_again),
+    cmocka_unit_test(gathers_survive_cancels_damage_and_scarce_blocks),
     cmocka_unit_test(the_same_seed_gives_the_same_decisions),
     cmocka_unit_test(a_decoding_sequence_never_stalls_while_blocks_are_free),
     cmocka_unit_test(an_idle_scheduler_makes_no_plan),
