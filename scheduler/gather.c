@@ -6,8 +6,7 @@
 #include "runtime/base/log.h"
 #include "scheduler/transfer.h"
 
-bool pr_gather_pays(
-    const pr_cost_model *cost, int32_t tokens, int32_t local, int32_t fetched)
+bool pr_gather_pays(const pr_cost_model *cost, int32_t tokens, int32_t local, int32_t fetched)
 {
     double saved_s = pr_cost_model_prefill_s(cost, tokens, local) -
                      pr_cost_model_prefill_s(cost, tokens, fetched);
@@ -17,8 +16,8 @@ bool pr_gather_pays(
 // Tokens of whole blocks that the lane holds, without the last token, which is always computed.
 static int32_t held_tokens(const pr_lane *lane, const pr_sequence *sequence)
 {
-    int32_t match = pr_kv_cache_match(
-        lane->cache, sequence->request->salt, sequence->token, sequence->tokens);
+    int32_t match =
+        pr_kv_cache_match(lane->cache, sequence->request->salt, sequence->token, sequence->tokens);
     return match - match % lane->block_tokens;
 }
 
@@ -69,8 +68,7 @@ static void unpin(pr_sequence *sequence)
     sequence->pinned = NULL;
 }
 
-bool pr_gather_begin(
-    pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *from, int32_t tokens)
+bool pr_gather_begin(pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *from, int32_t tokens)
 {
     const pr_lane *to = sequence->seat[PR_SEAT_COMPUTE].lane;
     assert(from != to && tokens > sequence->planned && tokens < sequence->target);

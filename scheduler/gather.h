@@ -19,8 +19,7 @@
 #include "scheduler/scheduler_state.h"
 
 // Whether fetching tokens [local, fetched) of `tokens` is quicker than computing them.
-bool pr_gather_pays(
-    const pr_cost_model *cost, int32_t tokens, int32_t local, int32_t fetched);
+bool pr_gather_pays(const pr_cost_model *cost, int32_t tokens, int32_t local, int32_t fetched);
 
 // The compute lane with the longest published prefix of the sequence, if fetching it to the lane it
 // sits in pays; else NULL. *tokens: what there is then, in whole blocks.
@@ -29,8 +28,7 @@ pr_lane *pr_gather_source(pr_scheduler *scheduler, const pr_sequence *sequence, 
 // Fetches the prefix of `tokens` tokens, which is whole blocks published in `from`. The sequence has
 // its compute seat, in a group whose plan is being made, and nothing of it is planned. False: nothing
 // has changed, compute it.
-bool pr_gather_begin(
-    pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *from, int32_t tokens);
+bool pr_gather_begin(pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *from, int32_t tokens);
 
 // Events of a sequence in PR_PHASE_GATHER; it may be gone afterwards.
 void pr_gather_arrived(pr_scheduler *scheduler, pr_sequence *sequence, bool intact);

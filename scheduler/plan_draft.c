@@ -7,8 +7,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
-pr_status
-pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats, int32_t pins)
+pr_status pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats, int32_t pins)
 {
     size_t n = (size_t)seats, moves = n + (size_t)pins;
     *draft = (pr_plan_draft){

@@ -27,8 +27,8 @@ typedef struct pr_plan_draft {
 } pr_plan_draft;
 
 // pins: gathers that may read the group's lanes at a time.
-pr_status
-pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats, int32_t pins) PR_MUST_CHECK;
+pr_status pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats, int32_t pins)
+    PR_MUST_CHECK;
 void pr_plan_draft_destroy(pr_plan_draft *draft);
 
 void pr_plan_draft_clear(pr_plan_draft *draft);  // after the plan went out: empty, drops included

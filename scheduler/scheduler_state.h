@@ -14,7 +14,7 @@ enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
     PR_MAX_LEASE_STEPS = 65536,
     PR_HANDOVER_TAGS = 32768,
-    PR_HANDOVERS_LOST = 8,  // so many damaged handovers of one request: it is rejected
+    PR_HANDOVERS_LOST = 8,    // so many damaged handovers of one request: it is rejected
     PR_GATHERS_PER_LANE = 4,  // that read one lane's blocks at a time: bounds what they keep pinned
     PR_GATHERS_MOST = PR_HANDOVER_TAGS / 4,  // in flight in all
     PR_GATHERS_LOST = 2,  // so many damaged gathers of one request: it is computed without
@@ -60,7 +60,7 @@ struct pr_scheduler {
     int32_t next_tag;
     uint64_t tag_used[PR_HANDOVER_TAGS / 64];
     int32_t gathers;  // in flight
-    bool changed;  // an event came since the last round
+    bool changed;     // an event came since the last round
     int64_t now_ns;
     uint64_t hash;
     pr_scheduler_counts counts;

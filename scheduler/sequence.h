@@ -17,8 +17,8 @@
 struct pr_lane;
 
 typedef enum pr_phase {
-    PR_PHASE_WAITING,   // in the queue, no seat
-    PR_PHASE_GATHER,    // a prefix moves to seat[COMPUTE] from another lane; its workers do not know it
+    PR_PHASE_WAITING,  // in the queue, no seat
+    PR_PHASE_GATHER,  // a prefix moves to seat[COMPUTE] from another lane; its workers do not know it
     PR_PHASE_PREFILL,   // chunks left to plan
     PR_PHASE_HANDOVER,  // last chunk planned, KV moves to seat[DECODE]
     PR_PHASE_READY,     // KV is there and the first token known: start with the next plan

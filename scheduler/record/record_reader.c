@@ -135,11 +135,10 @@ static void read_gather(pr_record_reader *reader)
         return;
     reader->at += strlen(word);
     reader->params.gather = true;
-    double *const seconds[] = {&cost->chunk_s,         &cost->chunk_token_s,
-                               &cost->chunk_pair_s,    &cost->step_s,
-                               &cost->step_sequence_s, &cost->step_context_s,
-                               &cost->transfer_s,      &cost->transfer_bytes_per_s,
-                               &cost->kv_bytes_per_token};
+    double *const seconds[] = {
+        &cost->chunk_s,    &cost->chunk_token_s,        &cost->chunk_pair_s,
+        &cost->step_s,     &cost->step_sequence_s,      &cost->step_context_s,
+        &cost->transfer_s, &cost->transfer_bytes_per_s, &cost->kv_bytes_per_token};
     for (size_t i = 0; i < sizeof seconds / sizeof seconds[0]; i++)
         *seconds[i] = take_seconds(reader);
     cost->chunk_tokens = take_int(reader, 1, INT32_MAX);

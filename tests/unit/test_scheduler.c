@@ -429,8 +429,8 @@ static void layouts_that_cannot_serve_are_refused(void **state)
     for (int32_t i = 0; i < 4; i++) {
         pr_layout layout;
         sim_parse_layout(bad[i], &layout);
-        pr_scheduler_params params = {
-            &layout, 8, 4, 64, 16, 4, 4, true, .gather = false, .cost = {0}};
+        pr_scheduler_params params = {&layout,         8,          4, 64, 16, 4, 4, true,
+                                      .gather = false, .cost = {0}};
         pr_scheduler *scheduler;
         assert_int_equal(pr_scheduler_create(&params, &scheduler), PR_ERR_ARGUMENT);
     }
