@@ -51,7 +51,7 @@ gather_rows() {
 -4 --mixed 4x1 --max-num-seqs 2 --max-num-batched-tokens 32 --gather off
 +4 --mixed 1x4 --max-num-seqs 2 --max-num-batched-tokens 32
 +4 --mixed 2x2:tp=2 --max-num-seqs 2 --max-num-batched-tokens 32
-+4 --mixed 4x1 --max-num-seqs 2 --kv-blocks 17
+4 --mixed 4x1 --max-num-seqs 2 --kv-blocks 17
 +3 --prefill 2x1 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
 +5 --prefill 2x2:tp=2 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
 ROWS
