@@ -87,11 +87,6 @@ static pr_status open_model(pr_engine *engine)
     return pr_weights_open(options->model, &engine->weights);
 }
 
-static pr_dtype kv_dtype(const pr_options *options)
-{
-    return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
-}
-
 static pr_status take_place(pr_engine *engine)
 {
     engine->group_index = pr_layout_group_of(&engine->layout, engine->rank);
@@ -115,7 +110,7 @@ static pr_status take_place(pr_engine *engine)
         .kv_heads = heads,
         .head_size = engine->model->head_size,
         .first_head = heads * place.tp_rank,
-        .dtype = kv_dtype(engine->options),
+        .dtype = pr_options_kv_dtype(engine->options),
     };
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }

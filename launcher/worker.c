@@ -153,15 +153,20 @@ static pr_status take_waiting_messages(pr_worker *worker)
     }
 }
 
+static pr_status
+send_to_controller(pr_worker *worker, pr_message_kind kind, const void *data, size_t size_bytes)
+{
+    pr_status sent = pr_control_send(worker->params.control, 0, kind, data, size_bytes);
+    return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
+}
+
 static pr_status send_report(pr_worker *worker, pr_report *report)
 {
     report->group = worker->params.group_index;
     report->lane = worker->params.lane;
     size_t size_bytes = 0;
     PR_TRY(pr_report_encode(report, &worker->wire, &size_bytes));
-    pr_status sent =
-        pr_control_send(worker->params.control, 0, PR_MESSAGE_REPORT, worker->wire, size_bytes);
-    return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
+    return send_to_controller(worker, PR_MESSAGE_REPORT, worker->wire, size_bytes);
 }
 
 // Moves KV of other groups on, and tells the controller what has arrived.
@@ -463,8 +468,7 @@ static pr_status send_counts(pr_worker *worker)
     worker->counts.dispatch_bytes = comm.dispatch_bytes;
     worker->counts.combine_bytes = comm.combine_bytes;
     worker->counts.transfer_bytes = pr_kv_transfer_sent_bytes(worker->params.transfer);
-    return pr_control_send(
-        worker->params.control, 0, PR_MESSAGE_COUNTS, &worker->counts, sizeof worker->counts);
+    return send_to_controller(worker, PR_MESSAGE_COUNTS, &worker->counts, sizeof worker->counts);
 }
 
 static pr_status run_until_stopped(pr_worker *worker)

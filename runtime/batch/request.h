@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One sequence to generate: prompt tokens and sampling parameters. A client request with n > 1 is n
 // of these. The record is plain; whoever creates it owns it (pr_request_destroy frees its arrays).
+// Tenant and targets are the controller's own: workers do not need them and plans do not carry them.
 #ifndef PR_RUNTIME_BATCH_REQUEST_H
 #define PR_RUNTIME_BATCH_REQUEST_H
 
@@ -41,8 +42,10 @@ typedef struct pr_request {
     int32_t prompt_tokens;
     int32_t *prompt;  // [prompt_tokens]
     pr_sampling sampling;
-    int32_t priority;     // lower first (vLLM's meaning); equal: first come, first served
-    uint64_t salt;        // tenant salt of the prefix cache
+    int32_t priority;  // lower first (vLLM's meaning); equal: first come, first served
+    uint64_t salt;     // tenant salt of the prefix cache
+    uint64_t tenant;   // whose share of the service it takes; 0: nobody's in particular
+    int32_t ttft_target_ms, tpot_target_ms;  // to first token, per further token; 0: none
     uint64_t sibling_of;  // id of choice 0 of the same request, whose prefill this one waits for to
                           // share its blocks; its own id if it is choice 0
 } pr_request;

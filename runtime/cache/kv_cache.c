@@ -34,7 +34,8 @@ struct pr_kv_sequence {
 struct pr_kv_cache {
     int32_t blocks, block_tokens;
     pr_prefix_index *index;  // NULL without prefix caching
-    block_state *block;      // [blocks]
+    pr_kv_watch watch;
+    block_state *block;  // [blocks]
     int32_t free_top, free_count;
     int32_t oldest, newest, cached_count;  // the recency list
     uint64_t operation;
@@ -97,6 +98,15 @@ static void unreference(pr_kv_cache *cache, int32_t block)
         push_free(cache, block);
 }
 
+static void forget_prefix(pr_kv_cache *cache, int32_t block)
+{
+    if (cache->watch.evicted)
+        cache->watch.evicted(
+            cache->watch.context, pr_prefix_index_chain(cache->index, block),
+            pr_prefix_index_depth(cache->index, block));
+    pr_prefix_index_remove(cache->index, block);
+}
+
 // A private block with one reference. There is one: the caller has looked.
 static int32_t take_block(pr_kv_cache *cache)
 {
@@ -107,7 +117,7 @@ static int32_t take_block(pr_kv_cache *cache)
     } else {
         block = cache->oldest;
         unlink_recent(cache, block);
-        pr_prefix_index_remove(cache->index, block);
+        forget_prefix(cache, block);
     }
     cache->block[block].references = 1;
     return block;
@@ -136,6 +146,7 @@ pr_status pr_kv_cache_create(const pr_kv_cache_params *params, pr_kv_cache **cac
     }
     made->blocks = params->blocks;
     made->block_tokens = params->block_tokens;
+    made->watch = params->watch;
     made->free_top = made->oldest = made->newest = NONE;
     for (int32_t i = params->blocks - 1; i >= 0; i--)
         push_free(made, i);
@@ -224,7 +235,7 @@ static int32_t take_copy(pr_kv_cache *cache, int32_t source, pr_kv_copy *copy)
 {
     reference(cache, source);
     if (pr_kv_cache_free_blocks(cache) == 0) {
-        pr_prefix_index_remove(cache->index, source);
+        forget_prefix(cache, source);
         return source;
     }
     int32_t block = take_block(cache);
@@ -318,8 +329,12 @@ void pr_kv_cache_publish(
             sequence->detached = true;
             return;
         }
-        pr_prefix_index_insert(cache->index, sequence->block[i], sequence->salt, parent, content);
+        int32_t block = sequence->block[i];
+        pr_prefix_index_insert(cache->index, block, sequence->salt, parent, content);
         sequence->published++;
+        if (cache->watch.stored)
+            cache->watch.stored(
+                cache->watch.context, pr_prefix_index_chain(cache->index, block), i + 1);
     }
 }
 

@@ -23,10 +23,19 @@
 typedef struct pr_kv_cache pr_kv_cache;
 typedef struct pr_kv_sequence pr_kv_sequence;
 
+// Told which blocks a later sequence could find, each by its chain (prefix_index.h) and its depth, the
+// number of blocks up to its end. Without functions: nobody is told.
+typedef struct pr_kv_watch {
+    void *context;
+    void (*stored)(void *context, uint64_t chain, int32_t depth);
+    void (*evicted)(void *context, uint64_t chain, int32_t depth);
+} pr_kv_watch;
+
 typedef struct pr_kv_cache_params {
     int32_t blocks;
     int32_t block_tokens;
     bool prefix_caching;
+    pr_kv_watch watch;
 } pr_kv_cache_params;
 
 // A block to be copied before the step that writes: the holder's table already names `to`.

@@ -9,8 +9,9 @@
 #include "runtime/base/log.h"
 
 typedef struct node {
-    uint64_t salt;
+    uint64_t salt, chain;
     int32_t parent;
+    int32_t depth;
     int32_t children;
     int32_t next;  // in the bucket, or -1
     bool held;
@@ -69,20 +70,29 @@ static size_t token_bytes(const pr_prefix_index *index)
     return (size_t)index->block_tokens * sizeof(int32_t);
 }
 
-static int32_t *
-bucket_of(const pr_prefix_index *index, uint64_t salt, int32_t parent, const int32_t *token)
+uint64_t pr_prefix_index_root_chain(uint64_t salt) { return pr_hash_mix(salt); }
+
+uint64_t pr_prefix_index_next_chain(uint64_t chain, const int32_t *token, int32_t block_tokens)
 {
-    uint64_t seed = pr_hash_mix(salt) + (uint64_t)(parent + 1);
-    return &index->bucket[pr_hash_bytes(seed, token, token_bytes(index)) & index->bucket_mask];
+    return pr_hash_bytes(chain, token, (size_t)block_tokens * sizeof *token);
+}
+
+static uint64_t
+chain_of(const pr_prefix_index *index, uint64_t salt, int32_t parent, const int32_t *token)
+{
+    uint64_t before =
+        parent == PR_PREFIX_ROOT ? pr_prefix_index_root_chain(salt) : index->node[parent].chain;
+    return pr_prefix_index_next_chain(before, token, index->block_tokens);
 }
 
 int32_t pr_prefix_index_find(
     const pr_prefix_index *index, uint64_t salt, int32_t parent, const int32_t *token)
 {
-    int32_t block = *bucket_of(index, salt, parent, token);
+    uint64_t chain = chain_of(index, salt, parent, token);
+    int32_t block = index->bucket[chain & index->bucket_mask];
     for (; block >= 0; block = index->node[block].next) {
         const node *candidate = &index->node[block];
-        if (candidate->parent == parent && candidate->salt == salt &&
+        if (candidate->chain == chain && candidate->parent == parent && candidate->salt == salt &&
             memcmp(tokens_of(index, block), token, token_bytes(index)) == 0)
             return block;
     }
@@ -93,9 +103,11 @@ void pr_prefix_index_insert(
     pr_prefix_index *index, int32_t block, uint64_t salt, int32_t parent, const int32_t *token)
 {
     node *added = &index->node[block];
-    int32_t *bucket = bucket_of(index, salt, parent, token);
     assert(!added->held && (parent == PR_PREFIX_ROOT || index->node[parent].held));
-    *added = (node){.salt = salt, .parent = parent, .next = *bucket, .held = true};
+    uint64_t chain = chain_of(index, salt, parent, token);
+    int32_t *bucket = &index->bucket[chain & index->bucket_mask];
+    *added = (node){.salt = salt, .chain = chain, .parent = parent, .next = *bucket, .held = true};
+    added->depth = parent == PR_PREFIX_ROOT ? 1 : index->node[parent].depth + 1;
     *bucket = block;
     memcpy(index->token + (size_t)block * (size_t)index->block_tokens, token, token_bytes(index));
     if (parent != PR_PREFIX_ROOT)
@@ -107,7 +119,7 @@ void pr_prefix_index_remove(pr_prefix_index *index, int32_t block)
 {
     node *removed = &index->node[block];
     assert(removed->held && removed->children == 0);
-    int32_t *link = bucket_of(index, removed->salt, removed->parent, tokens_of(index, block));
+    int32_t *link = &index->bucket[removed->chain & index->bucket_mask];
     while (*link != block)
         link = &index->node[*link].next;
     *link = removed->next;
@@ -125,6 +137,16 @@ bool pr_prefix_index_holds(const pr_prefix_index *index, int32_t block)
 int32_t pr_prefix_index_parent(const pr_prefix_index *index, int32_t block)
 {
     return index->node[block].parent;
+}
+
+uint64_t pr_prefix_index_chain(const pr_prefix_index *index, int32_t block)
+{
+    return index->node[block].chain;
+}
+
+int32_t pr_prefix_index_depth(const pr_prefix_index *index, int32_t block)
+{
+    return index->node[block].depth;
 }
 
 int32_t pr_prefix_index_count(const pr_prefix_index *index) { return index->count; }

@@ -15,6 +15,7 @@ typedef struct pr_job {
     int32_t priority;          // band; lower first (vLLM's meaning)
     uint64_t tenant;
     double ttft_target_s, tpot_target_s;  // 0: none
+    double expires_s;                     // waits no longer than until then; 0: for ever
     int32_t blocks;
     const uint64_t
         *block;  // [blocks] chained hashes of the prompt's blocks; borrowed while dispatch has it
@@ -26,8 +27,10 @@ typedef struct pr_job {
     int32_t lane;              // runs here; -1: not started
     int32_t predicted_tokens;  // uncached ones, as the ledger of the lane counted them
     int32_t decode_lane;       // -1: none
-    int32_t heap_at;           // index in the heap it waits in; -1: in none
+    // The queue's: undefined while the job does not wait.
     struct pr_job_tenant *queue_tenant;
+    double queued_work_s;                // remaining_s as the queue counted it
+    int32_t key_at, age_at, expires_at;  // indices in the heaps it waits in
 } pr_job;
 
 #endif

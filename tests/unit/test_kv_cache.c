@@ -16,7 +16,8 @@
 
 static pr_kv_cache *make_cache(int32_t blocks, int32_t block_tokens, bool prefix_caching)
 {
-    pr_kv_cache_params params = {blocks, block_tokens, prefix_caching};
+    pr_kv_cache_params params = {
+        .blocks = blocks, .block_tokens = block_tokens, .prefix_caching = prefix_caching};
     pr_kv_cache *cache;
     assert_int_equal(pr_kv_cache_create(&params, &cache), PR_OK);
     pr_kv_cache_check(cache);
@@ -203,7 +204,8 @@ static void wrong_sizes_are_refused(void **state)
 {
     (void)state;
     pr_kv_cache *cache = NULL;
-    pr_kv_cache_params none = {0, 16, true}, empty = {4, 0, true};
+    pr_kv_cache_params none = {.block_tokens = 16, .prefix_caching = true};
+    pr_kv_cache_params empty = {.blocks = 4, .prefix_caching = true};
     pr_error_capture_begin();
     assert_int_equal(pr_kv_cache_create(&none, &cache), PR_ERR_ARGUMENT);
     assert_int_equal(pr_kv_cache_create(&empty, &cache), PR_ERR_ARGUMENT);
@@ -435,10 +437,51 @@ static void model_close(pr_kv_cache *cache, model *m, model_sequence *s)
     }
 }
 
+// What a watch has been told: each chain once while it is stored.
+typedef struct watched {
+    uint64_t chain[M_BLOCKS];
+    int32_t depth[M_BLOCKS];
+    int blocks;
+} watched;
+
+static int find_watched(const watched *seen, uint64_t chain)
+{
+    int i = 0;
+    while (i < seen->blocks && seen->chain[i] != chain)
+        i++;
+    return i;
+}
+
+static void see_stored(void *context, uint64_t chain, int32_t depth)
+{
+    watched *seen = context;
+    assert_int_equal(find_watched(seen, chain), seen->blocks);
+    seen->chain[seen->blocks] = chain;
+    seen->depth[seen->blocks++] = depth;
+}
+
+static void see_evicted(void *context, uint64_t chain, int32_t depth)
+{
+    watched *seen = context;
+    int i = find_watched(seen, chain);
+    assert_true(i < seen->blocks);
+    assert_int_equal(seen->depth[i], depth);
+    seen->chain[i] = seen->chain[--seen->blocks];
+    seen->depth[i] = seen->depth[seen->blocks];
+}
+
 static void random_use_agrees_with_a_naive_model(void **state)
 {
     (void)state;
-    pr_kv_cache *cache = make_cache(M_BLOCKS, M_TOKENS, true);
+    watched seen = {0};
+    pr_kv_cache_params params = {
+        .blocks = M_BLOCKS,
+        .block_tokens = M_TOKENS,
+        .prefix_caching = true,
+        .watch = {.context = &seen, .stored = see_stored, .evicted = see_evicted},
+    };
+    pr_kv_cache *cache;
+    assert_int_equal(pr_kv_cache_create(&params, &cache), PR_OK);
     model *m = calloc(1, sizeof *m);
     assert_non_null(m);
     m->random = 1;
@@ -457,6 +500,7 @@ static void random_use_agrees_with_a_naive_model(void **state)
         for (int i = 0; i < M_BLOCKS; i++)
             published += m->block[i].published;
         assert_int_equal(pr_kv_cache_cached_blocks(cache), published);
+        assert_int_equal(seen.blocks, published);
         assert_int_equal(pr_kv_cache_free_blocks(cache), model_idle(m));
         assert_int_equal(pr_kv_cache_used_blocks(cache), M_BLOCKS - model_idle(m));
         pr_kv_cache_check(cache);
