@@ -66,6 +66,8 @@ typedef struct pr_options {
 
     // plan
     int32_t ranks;
+    const char *machine;  // NULL = no forecast
+    int32_t prompt_tokens, output_tokens;
 
     // plan, doctor
     bool json;

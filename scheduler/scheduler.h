@@ -22,6 +22,7 @@
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/step_fit.h"
 
 typedef struct pr_scheduler pr_scheduler;
 
@@ -83,6 +84,9 @@ typedef struct pr_scheduler_counts {
     int64_t gathers, gathered_tokens, gathers_lost;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+// What the reports so far say about how long a step of such a group takes. No decision reads it.
+const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);
 
 // Asserts every invariant (queues, lanes, pools).
 void pr_scheduler_check(const pr_scheduler *scheduler);
