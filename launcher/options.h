@@ -62,7 +62,7 @@ typedef struct pr_options {
     int32_t logprobs;  // -1 = none
 
     // simulate
-    const char *replay;  // FILE or NULL
+    const char *replay, *calibrate;  // FILE or NULL
 
     // plan
     int32_t ranks;
