@@ -2,6 +2,7 @@
 #include "launcher/engine.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -11,6 +12,7 @@
 
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
+#include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -156,7 +158,6 @@ static pr_status create_worker(pr_engine *engine)
     PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
     pr_worker_params worker = {
         .model = model,
-        .layout = &engine->layout,
         .group_index = engine->group_index,
         .lane = engine->lane,
         .group = engine->group,
@@ -272,10 +273,13 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                 .fair = strcmp(options->fairness, "vtc") == 0,
                 .prompt_weight = 1,
                 .output_weight = 2,
-                .guard_s = options->starvation_guard > 0 ? options->starvation_guard : INFINITY,
+                .guard_s =
+                    options->starvation_guard > 0 ? options->starvation_guard : (double)INFINITY,
                 .most_jobs = INT32_MAX,
                 .most_tenants = MOST_TENANTS,
             },
+        .cost =
+            pr_cost_prior(engine->model, options, engine->layout.group[0].tp, engine->kv_blocks),
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);

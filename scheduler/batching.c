@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "scheduler/batching.h"
 
+#include "scheduler/gather.h"
 #include "scheduler/placement.h"
 #include "scheduler/seating.h"
 #include "scheduler/transfer.h"
@@ -18,11 +19,13 @@ static void start_ready(pr_group_state *group)
     }
 }
 
-// Takes blocks away from the last sequence of the lane. False: its KV is on the way here; wait.
+// Takes blocks away from the last sequence of the lane. False: its KV is on the way here, or blocks
+// come back from gathers soon; wait.
 static bool preempt_last(pr_scheduler *scheduler, pr_lane *lane)
 {
     pr_sequence *victim = lane->sequence[lane->sequences - 1];
-    if (victim->phase == PR_PHASE_HANDOVER)
+    bool arriving = victim->phase == PR_PHASE_HANDOVER || victim->phase == PR_PHASE_GATHER;
+    if (arriving || lane->pins > 0)
         return false;
     scheduler->counts.preemptions++;
     pr_scheduler_requeue(scheduler, victim);
@@ -81,12 +84,14 @@ static void decode_here(pr_scheduler *scheduler, const pr_lane *lane, pr_sequenc
         pr_seating_decodes(scheduler, sequence, lane);
 }
 
-// Plans the next chunk. The last one of a sequence that will decode elsewhere waits until a decode
-// lane can take it.
+// Plans the next chunk, and before the first the admission: while a prefix is fetched, workers do not
+// know the sequence. The last chunk of one that decodes elsewhere waits until a decode lane can take it.
 static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
 {
     int32_t left = sequence->target - sequence->planned;
     int32_t count = at_most(left, lane->rows);
+    if (sequence->seat[PR_SEAT_COMPUTE].blocks_told == 0)
+        pr_plan_draft_admit(&scheduler->group[lane->group].draft, sequence, PR_SEAT_COMPUTE);
     if (count == left) {
         // A next token that is also the last one needs no decode lane.
         bool ends = sequence->tokens >= pr_sequence_limit(sequence);
@@ -111,7 +116,12 @@ static void continue_prefills(pr_scheduler *scheduler, pr_lane *lane)
     }
 }
 
-pr_status pr_batching_admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
+pr_status pr_batching_admit(
+    pr_scheduler *scheduler,
+    pr_lane *lane,
+    pr_sequence *sequence,
+    pr_lane *holder,
+    int32_t prefix_tokens)
 {
     pr_kv_copy copy;
     if (!pr_placement_fits(lane, sequence))
@@ -125,7 +135,8 @@ pr_status pr_batching_admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence 
     pr_plan_draft *draft = &scheduler->group[lane->group].draft;
     if (copy.from >= 0)
         pr_plan_draft_copy(draft, lane, &copy);
-    pr_plan_draft_admit(draft, sequence, PR_SEAT_COMPUTE);
+    else if (holder && pr_gather_begin(scheduler, sequence, holder, prefix_tokens))
+        return PR_OK;
     plan_chunk(scheduler, lane, sequence);
     return PR_OK;
 }

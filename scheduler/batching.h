@@ -18,8 +18,13 @@
 void pr_batching_round(pr_scheduler *scheduler);
 
 // Seats a waiting sequence in a lane that is open in this round and plans its first chunk.
+// holder: a lane from which the leading prefix_tokens tokens are fetched first (gather.h), or NULL.
 // PR_ERR_RESOURCE (silent): no seat or too few blocks; nothing changes.
-pr_status
-pr_batching_admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence) PR_MUST_CHECK;
+pr_status pr_batching_admit(
+    pr_scheduler *scheduler,
+    pr_lane *lane,
+    pr_sequence *sequence,
+    pr_lane *holder,
+    int32_t prefix_tokens) PR_MUST_CHECK;
 
 #endif

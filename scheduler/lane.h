@@ -20,6 +20,7 @@ typedef struct pr_lane {
     int32_t rows;            // left in the first step of the plan being made
     pr_cache_map *map;       // told what the pool holds; NULL: nobody is
     int32_t map_blocks;      // every so manieth block of a chain is told
+    int32_t pins;            // gathers in flight that read its blocks
 } pr_lane;
 
 // Sets role, group, lane and tp from the layout.

@@ -84,6 +84,7 @@ uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);    // over all decisi
 typedef struct pr_scheduler_counts {
     int64_t plans, prefill_tokens, cached_tokens, output_tokens;
     int64_t preemptions, handovers, handovers_lost, rejected;
+    int64_t gathers, gathered_tokens, gathers_lost;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
 

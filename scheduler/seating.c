@@ -207,11 +207,24 @@ static bool takes_more(const pr_scheduler *scheduler, const pr_lane *lane)
     return scheduler->group[lane->group].open && lane->rows > 0 && lane->sequences < lane->seats;
 }
 
+// The lane that a prefix is fetched from, or NULL. One that holds a block holds all before it, so the
+// holder of the last has them all.
+static pr_lane *
+holder_of(const pr_scheduler *scheduler, const pr_verdict *verdict, int32_t *prefix_tokens)
+{
+    *prefix_tokens = verdict->depth * scheduler->map_blocks * scheduler->params.block_tokens;
+    return verdict->gathers == 0
+               ? NULL
+               : scheduler->compute_lane[verdict->gather[verdict->gathers - 1].lane];
+}
+
 static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
 {
     pr_lane *lane = scheduler->compute_lane[verdict->lane];
     pr_sequence *sequence = pr_sequence_table_find(&scheduler->table, verdict->job->id);
-    bool seated = pr_batching_admit(scheduler, lane, sequence) == PR_OK;
+    int32_t prefix_tokens;
+    pr_lane *holder = holder_of(scheduler, verdict, &prefix_tokens);
+    bool seated = pr_batching_admit(scheduler, lane, sequence, holder, prefix_tokens) == PR_OK;
     if (!seated)
         pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
     pr_dispatch_open(scheduler->dispatch, lane->number, seated && takes_more(scheduler, lane));

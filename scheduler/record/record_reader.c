@@ -173,8 +173,10 @@ static void take_cost(pr_record_reader *reader, pr_cost_model *cost)
         &cost->step_s,     &cost->step_sequence_s,      &cost->step_context_s,
         &cost->transfer_s, &cost->transfer_bytes_per_s, &cost->kv_bytes_per_token,
     };
-    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         *number[i] = take_number(reader);
+        reader->damaged = reader->damaged || !(*number[i] >= 0) || !isfinite(*number[i]);
+    }
     cost->chunk_tokens = take_int(reader, 1, INT32_MAX);
     cost->max_batch = take_int(reader, 1, INT32_MAX);
     cost->capacity_tokens = take_int64(reader);
