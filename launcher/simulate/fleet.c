@@ -140,8 +140,7 @@ static void advance_decode(pr_fleet *fleet, double now_s)
         pr_fleet_decode_advance(&fleet->decode[group], now_s);
         // The time that is told is a bound from below; until now, all that leave have left.
         double quiet_s = pr_fleet_decode_quiet_until(&fleet->decode[group]);
-        pr_lane_tree_set(
-            fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
+        pr_lane_tree_set(fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
     }
 }
 
@@ -203,7 +202,8 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
         int32_t fetched = verdict->depth - verdict->local_blocks;
         if (fetched > 0) {
             row->fetch_tokens = (int64_t)fetched * fleet->trace->block_tokens;
-            gather_s = pr_cost_model_transfer_s(fleet->params->cost, row->fetch_tokens);
+            if (verdict->gathers > 0)
+                gather_s = pr_cost_model_transfer_s(fleet->params->cost, row->fetch_tokens);
         }
         if (!verdict->keep) {
             request->fetched_first = verdict->local_blocks;

@@ -97,7 +97,8 @@ typedef struct pr_verdict {
     int32_t lane;          // START
     int32_t local_blocks;  // leading blocks the lane holds itself
     int32_t depth;         // leading blocks there are after the gather
-    int32_t gathers;
+    int32_t
+        gathers;  // 0 with depth > local_blocks: a policy that imagines (a bound) has them for nothing
     const pr_gather *gather;  // [gathers], valid until the next call
     bool keep;                // the fetched blocks become part of the lane's cache
     const char *reason;       // REJECT: one line

@@ -60,7 +60,7 @@ static void plan_blocks(pr_dispatch *dispatch, pr_job *job, pr_verdict *verdict)
         return;
     pr_policy_fetch fetch = {.depth = local, .source = -1};
     policy->kind->gather(policy, job, verdict->lane, local, &fetch);
-    verdict->depth = plan_gathers(dispatch, job, verdict, &fetch);
+    verdict->depth = fetch.imagined ? fetch.depth : plan_gathers(dispatch, job, verdict, &fetch);
     verdict->keep = fetch.keep;
     verdict->gather = dispatch->gather;
 }
@@ -112,21 +112,32 @@ static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
     return *lane < 0 ? NULL : first_of(dispatch, *lane);
 }
 
-// The next of the central queue with a lane that is open, or one that made way on this lane and has
-// the smaller key.
+// Of the jobs that made way and wait for an open lane, the one with the smallest key.
+static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
+{
+    pr_job *best = NULL;
+    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
+        pr_job *job = dispatch->lane[l].open ? first_of(dispatch, l) : NULL;
+        if (job && (!best || job->key < best->key)) {
+            best = job;
+            *lane = l;
+        }
+    }
+    return best;
+}
+
+// The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
+    pr_job *displaced = policy->kind->preempts ? next_displaced(dispatch, lane) : NULL;
     pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
-    *lane = -1;
-    if (job)
-        *lane = policy->kind->lane(policy, job);
-    else
-        *lane = pr_lane_tree_best(dispatch->ready);
-    if (*lane < 0 || !policy->kind->preempts)
-        return *lane < 0 ? NULL : job;
-    pr_job *bound = first_of(dispatch, *lane);
-    return bound && (!job || bound->key <= job->key) ? bound : job;
+    if (displaced && (!job || displaced->key <= job->key))
+        return displaced;
+    if (!job)
+        return NULL;
+    *lane = policy->kind->lane(policy, job);
+    return *lane < 0 ? NULL : job;
 }
 
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)

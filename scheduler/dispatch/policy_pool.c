@@ -32,9 +32,9 @@ static void gather_cheaper(
     (void)lane;
     const pr_dispatch *dispatch = policy->dispatch;
     int32_t all = pr_dispatch_union_depth(dispatch, job);
-    if (all > local && pr_dispatch_fetch_s(dispatch, job, local, all) +
-                               pr_dispatch_prefill_s(dispatch, job, all) <
-                           pr_dispatch_prefill_s(dispatch, job, local))
+    if (all > local &&
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all) <
+            pr_dispatch_prefill_s(dispatch, job, local))
         fetch->depth = all;
 }
 
@@ -69,4 +69,58 @@ const pr_policy_kind pr_policy_mpxp = {
     .preempts = true,
     .lane = deepest_open,
     .gather = gather_cheaper,
+};
+
+// ---- The bound ----
+
+static pr_status create_pool(pr_policy *policy)
+{
+    pr_cache_map *pool;
+    PR_TRY(pr_cache_map_create(1, &pool));
+    policy->state = pool;
+    return PR_OK;
+}
+
+static void destroy_pool(pr_policy *policy) { pr_cache_map_destroy(policy->state); }
+
+static int32_t pool_depth(const pr_policy *policy, const pr_job *job)
+{
+    return pr_cache_map_union_depth(policy->state, job->block, job->blocks);
+}
+
+// Whatever was computed once is there for ever.
+static void computed(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    (void)lane;
+    for (int32_t i = 0; i < job->blocks && job->computed_tokens == job->prompt_tokens; i++) {
+        pr_status status = pr_cache_map_add(policy->state, job->block[i], 0);
+        (void)status;  // without memory for it the bound is not reached
+    }
+}
+
+static double remaining_in_pool(pr_policy *policy, const pr_job *job)
+{
+    return pr_dispatch_prefill_s(policy->dispatch, job, pool_depth(policy, job));
+}
+
+static void
+imagine(pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch)
+{
+    (void)lane;
+    int32_t depth = pool_depth(policy, job);
+    fetch->depth = depth > local ? depth : local;
+    fetch->imagined = true;
+}
+
+const pr_policy_kind pr_policy_pooled = {
+    .name = "pooled",
+    .about = "infinite caches and free gather: a bound, for simulation only",
+    .late = true,
+    .imagined = true,
+    .create = create_pool,
+    .destroy = destroy_pool,
+    .unbound = computed,
+    .remaining = remaining_in_pool,
+    .lane = deepest_open,
+    .gather = imagine,
 };
