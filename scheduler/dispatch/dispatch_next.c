@@ -20,16 +20,19 @@ static bool reserve_gathers(pr_dispatch *dispatch, int32_t most)
     return true;
 }
 
-// The lane to fetch a block from: the one of the block before, if it holds this one too.
+// The lane to fetch a block from: the one of the block before, if it holds this one too. The lane
+// itself where it holds the block; -1: nobody does.
 static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t before)
 {
+    if (pr_cache_map_holds(dispatch->map, block, lane))
+        return lane;
     if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
         return before;
-    int32_t source = pr_cache_map_holder(dispatch->map, block, lane + 1);
-    return source == lane ? -1 : source;
+    return pr_cache_map_holder(dispatch->map, block, lane);
 }
 
-// Splits [local, fetch->depth) into runs by holder. Returns the depth that can be had.
+// Splits what the lane lacks of [local, fetch->depth) into runs by holder. Returns the depth that can be
+// had: a lane may hold blocks behind a gap, so not all of that is fetched.
 static int32_t
 plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_policy_fetch *fetch)
 {
@@ -38,10 +41,13 @@ plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_p
         return local;
     for (int32_t i = local; i < fetch->depth; i++) {
         int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+        if (source == verdict->lane)
+            continue;
         if (source < 0 || (fetch->source >= 0 && source != fetch->source))
             return i;
-        if (verdict->gathers > 0 && source == before)
-            dispatch->gather[verdict->gathers - 1].blocks++;
+        pr_gather *last = verdict->gathers > 0 ? &dispatch->gather[verdict->gathers - 1] : NULL;
+        if (last && last->lane == source && last->first + last->blocks == i)
+            last->blocks++;
         else
             dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
         before = source;
