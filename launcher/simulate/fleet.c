@@ -186,6 +186,19 @@ static void begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, double delay_s
     pr_min_heap_put(&fleet->chunk_ends, end_s, group);
 }
 
+// The prompt's last token is computed in any case, so it is not fetched.
+static int64_t fetched_tokens(const pr_fleet *fleet, const pr_verdict *verdict)
+{
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < verdict->gathers; i++) {
+        int64_t first = (int64_t)verdict->gather[i].first * fleet->trace->block_tokens;
+        int64_t end = first + (int64_t)verdict->gather[i].blocks * fleet->trace->block_tokens;
+        int64_t most = verdict->job->prompt_tokens - 1;
+        tokens += (end < most ? end : most) - first;
+    }
+    return tokens;
+}
+
 // The first chunk of a request, or, after it made way, its next.
 static void start(pr_fleet *fleet, const pr_verdict *verdict)
 {
@@ -199,11 +212,9 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
         row->prefill_group = verdict->lane;
         row->hit_tokens = request->job.computed_tokens;
         pr_block_lru_touch(group->cache, request->job.block, verdict->local_blocks);
-        int32_t fetched = verdict->depth - verdict->local_blocks;
-        if (fetched > 0) {
-            row->fetch_tokens = (int64_t)fetched * fleet->trace->block_tokens;
+        row->fetch_tokens = fetched_tokens(fleet, verdict);
+        if (verdict->gathers > 0)
             gather_s = pr_cost_model_transfer_s(fleet->params->cost, row->fetch_tokens);
-        }
         if (!verdict->keep) {
             request->fetched_first = verdict->local_blocks;
             request->fetched_end = verdict->depth;
@@ -220,10 +231,10 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
 static void cache_blocks(pr_fleet_prefill *group, const pr_fleet_request *request)
 {
     const pr_job *job = &request->job;
-    pr_block_lru_insert(
-        group->cache, job->block + request->fetched_end,
-        job->blocks - (int32_t)request->fetched_end);
-    pr_block_lru_insert(group->cache, job->block, (int32_t)request->fetched_first);
+    int32_t first = request->fetched_first, end = request->fetched_end;
+    pr_block_lru_insert(group->cache, job->block + end, job->blocks - end);
+    pr_block_lru_touch(group->cache, job->block + first, end - first);
+    pr_block_lru_insert(group->cache, job->block, first);
 }
 
 // From the end of prefill to the decode group, over the prefill group's one link.

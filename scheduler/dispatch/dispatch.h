@@ -86,7 +86,7 @@ pr_cache_map *pr_dispatch_cache_map(pr_dispatch *dispatch);
 
 // ---- Decisions ----
 
-// Blocks [first, first + blocks) of the job's prompt, to be fetched from a lane that holds them.
+// Blocks [first, first + blocks) of the job's prompt, which the lane lacks, to be fetched from a lane that holds them.
 typedef struct pr_gather {
     int32_t lane;
     int32_t first, blocks;
@@ -103,8 +103,10 @@ typedef struct pr_verdict {
     pr_job *job;
     int32_t lane;          // START
     int32_t local_blocks;  // leading blocks the lane holds itself
-    int32_t depth;         // leading blocks there are after the gather
-    int32_t gathers;
+    int32_t depth;         // leading blocks there are after the gather; those that no gather
+                           // brings lie behind a gap in the lane's own cache
+    int32_t
+        gathers;  // 0 with depth > local_blocks: a policy that imagines (a bound) has them for nothing
     const pr_gather *gather;  // [gathers], valid until the next call
     bool keep;                // the fetched blocks become part of the lane's cache
     const char *reason;       // REJECT: one line; job->refused has the kind

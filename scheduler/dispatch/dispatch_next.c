@@ -20,17 +20,19 @@ static bool reserve_gathers(pr_dispatch *dispatch, int32_t most)
     return true;
 }
 
-// The lane to fetch a block from: the one of the block before, if it holds this one too.
+// The lane to fetch a block from: the one of the block before, if it holds this one too. The lane
+// itself where it holds the block; -1: nobody does.
 static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t before)
 {
+    if (pr_cache_map_holds(dispatch->map, block, lane))
+        return lane;
     if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
         return before;
-    int32_t next = lane + 1 < dispatch->params.prefill_lanes ? lane + 1 : 0;
-    int32_t source = pr_cache_map_holder(dispatch->map, block, next);
-    return source == lane ? -1 : source;
+    return pr_cache_map_holder(dispatch->map, block, lane);
 }
 
-// Splits [local, fetch->depth) into runs by holder. Returns the depth that can be had.
+// Splits what the lane lacks of [local, fetch->depth) into runs by holder. Returns the depth that can be
+// had: a lane may hold blocks behind a gap, so not all of that is fetched.
 static int32_t
 plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_policy_fetch *fetch)
 {
@@ -39,10 +41,13 @@ plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_p
         return local;
     for (int32_t i = local; i < fetch->depth; i++) {
         int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+        if (source == verdict->lane)
+            continue;
         if (source < 0 || (fetch->source >= 0 && source != fetch->source))
             return i;
-        if (verdict->gathers > 0 && source == before)
-            dispatch->gather[verdict->gathers - 1].blocks++;
+        pr_gather *last = verdict->gathers > 0 ? &dispatch->gather[verdict->gathers - 1] : NULL;
+        if (last && last->lane == source && last->first + last->blocks == i)
+            last->blocks++;
         else
             dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
         before = source;
@@ -61,7 +66,7 @@ static void plan_blocks(pr_dispatch *dispatch, pr_job *job, pr_verdict *verdict)
         return;
     pr_policy_fetch fetch = {.depth = local, .source = -1};
     policy->kind->gather(policy, job, verdict->lane, local, &fetch);
-    verdict->depth = plan_gathers(dispatch, job, verdict, &fetch);
+    verdict->depth = fetch.imagined ? fetch.depth : plan_gathers(dispatch, job, verdict, &fetch);
     verdict->keep = fetch.keep;
     verdict->gather = dispatch->gather;
 }
@@ -114,23 +119,34 @@ static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
     return *lane < 0 ? NULL : first_of(dispatch, *lane);
 }
 
-// The next of the central queue with a lane that is open, or one that made way on this lane and has
-// the smaller key.
+// Of the jobs that made way and wait for an open lane, the one with the smallest key.
+static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
+{
+    pr_job *best = NULL;
+    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
+        pr_job *job = dispatch->lane[l].open ? first_of(dispatch, l) : NULL;
+        if (job && (!best || job->key < best->key)) {
+            best = job;
+            *lane = l;
+        }
+    }
+    return best;
+}
+
+// The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
+    pr_job *displaced = policy->kind->preempts ? next_displaced(dispatch, lane) : NULL;
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
-    *lane = -1;
-    if (job)
-        *lane = policy->kind->lane(policy, job);
-    else
-        *lane = pr_lane_tree_best(dispatch->ready);
-    if (*lane < 0 || !policy->kind->preempts)
-        return *lane < 0 ? NULL : job;
-    pr_job *bound = first_of(dispatch, *lane);
-    return bound && (!job || bound->key <= job->key) ? bound : job;
+    if (displaced && (!job || displaced->key <= job->key))
+        return displaced;
+    if (!job)
+        return NULL;
+    *lane = policy->kind->lane(policy, job);
+    return *lane < 0 ? NULL : job;
 }
 
 static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)

@@ -49,6 +49,7 @@ typedef struct pr_policy_option {
 typedef struct pr_policy_fetch {
     int32_t depth;
     int32_t source;  // the lane they come from; -1: any that holds them
+    bool imagined;   // they are there, from nowhere
     bool keep;       // they become part of the lane's own cache
 } pr_policy_fetch;
 
@@ -59,6 +60,7 @@ typedef struct pr_policy_kind {
     pr_policy_order order;
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
     bool preempts;     // a waiting job may displace a running one at a chunk's end
+    bool imagined;     // it needs what no machine has: a bound, for simulation only
     bool random_ties;  // between equal scores; else the lower lane
     pr_policy_scorer scorer[PR_POLICY_SCORERS + 1];
     pr_policy_option option[PR_POLICY_OPTIONS + 1];
@@ -121,6 +123,11 @@ int32_t pr_policy_random(pr_policy *policy, int32_t n);
 // The families, each in its file.
 extern const pr_policy_kind pr_policy_random_kind, pr_policy_round_robin, pr_policy_least_requests,
     pr_policy_least_tokens, pr_policy_two_choices;
+extern const pr_policy_kind pr_policy_affinity, pr_policy_sglang, pr_policy_llmd, pr_policy_llmdpd,
+    pr_policy_llmdprecise, pr_policy_llmdspec;
+extern const pr_policy_kind pr_policy_dynamo, pr_policy_llumnix, pr_policy_conductor,
+    pr_policy_conductorg, pr_policy_mpx, pr_policy_mpxnr;
+extern const pr_policy_kind pr_policy_mpxl, pr_policy_mpxlnr, pr_policy_mpxp, pr_policy_pooled;
 extern const pr_policy_kind pr_policy_lps;
 
 #endif
