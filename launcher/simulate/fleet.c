@@ -76,8 +76,8 @@ static void release_request(pr_fleet *fleet, pr_fleet_request *request)
     fleet->free = request;
 }
 
-static void span(
-    pr_fleet *fleet, int32_t group, char what, double begin_s, double end_s, int64_t id)
+static void
+span(pr_fleet *fleet, int32_t group, char what, double begin_s, double end_s, int64_t id)
 {
     pr_run_record *record = fleet->record;
     if (record->spans < record->most_spans)
@@ -138,7 +138,10 @@ static void advance_decode(pr_fleet *fleet, double now_s)
         if (group < 0 || pr_lane_tree_key(fleet->quiet, group) > now_s)
             return;
         pr_fleet_decode_advance(&fleet->decode[group], now_s);
-        rank_decode(fleet, group);
+        // The time that is told is a bound from below; until now, all that leave have left.
+        double quiet_s = pr_fleet_decode_quiet_until(&fleet->decode[group]);
+        pr_lane_tree_set(
+            fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
     }
 }
 
@@ -335,10 +338,11 @@ static pr_status run(pr_fleet *fleet)
 {
     const pr_trace *trace = fleet->trace;
     for (int64_t next = 0;;) {
-        double arrival_s = next < trace->requests
-                               ? trace->request[next].arrival_s / fleet->params->speed
-                               : INFINITY;
-        double end_s = fleet->chunk_ends.count ? fleet->chunk_ends.node[0].key : INFINITY;
+        double arrival_s = INFINITY, end_s = INFINITY;
+        if (next < trace->requests)
+            arrival_s = trace->request[next].arrival_s / fleet->params->speed;
+        if (fleet->chunk_ends.count > 0)
+            end_s = fleet->chunk_ends.node[0].key;
         if (isinf(arrival_s) && isinf(end_s))
             break;
         fleet->now_s = fmin(arrival_s, end_s);

@@ -64,8 +64,8 @@ pr_status pr_fleet_decode_join(pr_fleet_decode *decode, pr_fleet_request *reques
 {
     PR_TRY(reserve_steps(decode, request->row->outputs));
     PR_TRY(pr_min_heap_reserve(&decode->waiting, decode->waiting.count + 1));
-    PR_TRY(pr_min_heap_reserve(
-        &decode->running, decode->running.count + decode->waiting.count + 1));
+    PR_TRY(
+        pr_min_heap_reserve(&decode->running, decode->running.count + decode->waiting.count + 1));
     pr_min_heap_put(&decode->waiting, request->row->join_s, request);
     return PR_OK;
 }
@@ -168,7 +168,9 @@ static bool run_steps(pr_fleet_decode *decode, double until_s)
     const pr_fleet_request *first = pr_min_heap_first(&decode->running);
     const pr_fleet_request *next = pr_min_heap_first(&decode->waiting);
     int64_t last = first->first_step + first->row->outputs - 1;
-    double joins_s = next && fits(decode, next) ? next->row->join_s : INFINITY;
+    double joins_s = INFINITY;
+    if (next && fits(decode, next))
+        joins_s = next->row->join_s;
     int32_t batch = decode->running.count;
     double begun_s = decode->now_s;
     bool more = true;

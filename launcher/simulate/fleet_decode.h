@@ -21,9 +21,9 @@
 typedef struct pr_fleet_request {
     pr_job job;
     pr_request_row *row;
-    int32_t decode_group;   // chosen; -1: none
-    int32_t at;             // of the heap it is in
-    int64_t first_step;     // of the decode group, in which it got its second token
+    int32_t decode_group;                // chosen; -1: none
+    int32_t at;                          // of the heap it is in
+    int64_t first_step;                  // of the decode group, in which it got its second token
     int64_t fetched_first, fetched_end;  // blocks that do not enter the group's cache
     struct pr_fleet_request *next_free;
 } pr_fleet_request;
@@ -32,10 +32,10 @@ typedef struct pr_fleet_decode {
     const pr_cost_model *cost;
     void (*left)(void *context, pr_fleet_request *request);  // row->finish_s and tbt are set
     void *context;
-    pr_min_heap waiting;  // by join time
-    pr_min_heap running;  // by last step
-    double now_s;         // the last step boundary
-    int64_t steps;        // done
+    pr_min_heap waiting;      // by join time
+    pr_min_heap running;      // by last step
+    double now_s;             // the last step boundary
+    int64_t steps;            // done
     int64_t held_tokens;      // K: in KV now
     int64_t reserved_tokens;  // prompt + outputs of all running
     double *token_s;          // [token_mask + 1] end of step s at s & mask
