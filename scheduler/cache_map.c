@@ -59,6 +59,7 @@ struct pr_cache_map {
     int32_t free_bitmap;  // -1: none; the next one stands in a free bitmap's first word, rest is 0
 
     int64_t blocks, copies;
+    int64_t changes;
 };
 
 // ---- Bitmaps ----
@@ -331,6 +332,7 @@ static pr_status add_holder(pr_cache_map *map, map_slot *at, int32_t lane)
         at->lane[at->holders] = lane;
     at->holders++;
     map->copies++;
+    map->changes++;
     return PR_OK;
 }
 
@@ -349,6 +351,7 @@ pr_status pr_cache_map_add(pr_cache_map *map, uint64_t block, int32_t lane)
     *at = (map_slot){.key = key, .holders = 1, .lane = {lane}};
     map->blocks++;
     map->copies++;
+    map->changes++;
     return PR_OK;
 }
 
@@ -360,6 +363,7 @@ void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane)
     if (!is_at(at, key) || !slot_has(map, at, lane))
         return;
     map->copies--;
+    map->changes++;
     if (at->holders == 1) {
         close_gap(table_of(map, key), at);
         map->blocks--;
@@ -569,6 +573,8 @@ int32_t pr_cache_map_candidates(
 int64_t pr_cache_map_blocks(const pr_cache_map *map) { return map->blocks; }
 
 int64_t pr_cache_map_copies(const pr_cache_map *map) { return map->copies; }
+
+int64_t pr_cache_map_changes(const pr_cache_map *map) { return map->changes; }
 
 int64_t pr_cache_map_size_bytes(const pr_cache_map *map)
 {
