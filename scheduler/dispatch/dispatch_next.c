@@ -20,11 +20,11 @@ static bool reserve_gathers(pr_dispatch *dispatch, int32_t most)
     return true;
 }
 
-// The lane to fetch a block from: the one of the block before, if it holds this one too.
-static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t before)
+// The lane to fetch a block from; -1: none but the lane itself.
+static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t wanted)
 {
-    if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
-        return before;
+    if (wanted >= 0)
+        return pr_cache_map_holds(dispatch->map, block, wanted) ? wanted : -1;
     int32_t source = pr_cache_map_holder(dispatch->map, block, lane + 1);
     return source == lane ? -1 : source;
 }
@@ -33,18 +33,17 @@ static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t la
 static int32_t
 plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_policy_fetch *fetch)
 {
-    int32_t local = verdict->local_blocks, before = fetch->source;
+    int32_t local = verdict->local_blocks;
     if (fetch->depth <= local || !reserve_gathers(dispatch, fetch->depth - local))
         return local;
-    for (int32_t i = local; i < fetch->depth; i++) {
-        int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
-        if (source < 0 || (fetch->source >= 0 && source != fetch->source))
-            return i;
-        if (verdict->gathers > 0 && source == before)
-            dispatch->gather[verdict->gathers - 1].blocks++;
-        else
-            dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
-        before = source;
+    for (int32_t first = local; first < fetch->depth;) {
+        const uint64_t *block = &job->block[first];
+        int32_t source = source_of(dispatch, *block, verdict->lane, fetch->source);
+        if (source < 0)
+            return first;
+        int32_t run = pr_cache_map_depth(dispatch->map, block, fetch->depth - first, source);
+        dispatch->gather[verdict->gathers++] = (pr_gather){source, first, run};
+        first += run;
     }
     return fetch->depth;
 }
