@@ -280,6 +280,14 @@ static void begin_job(setting *bench, running_job *running)
     bench->next++;
 }
 
+static uint64_t hash_verdict(uint64_t hash, const pr_verdict *verdict)
+{
+    const int32_t said[] = {
+        verdict->lane, verdict->local_blocks, verdict->depth, verdict->gathers, verdict->keep};
+    hash = pr_hash_bytes(hash, said, sizeof said);
+    return pr_hash_bytes(hash, verdict->gather, (size_t)verdict->gathers * sizeof *verdict->gather);
+}
+
 static void decide(setting *bench, int64_t count)
 {
     int32_t in_flight = bench->lanes / 2;
@@ -289,6 +297,7 @@ static void decide(setting *bench, int64_t count)
     for (int32_t l = 0; l < bench->lanes; l++)
         pr_dispatch_open(bench->dispatch, l, true);
     int64_t inserted = 0, gathers = 0;
+    uint64_t hash = 0;
     for (int64_t s = 0; s < count + in_flight; s++) {
         running_job *at = &running[s % in_flight];
         struct pr_job older = at->job;
@@ -317,6 +326,7 @@ static void decide(setting *bench, int64_t count)
         uint64_t last = now_cycles();
         if (!full)
             continue;
+        hash = hash_verdict(hash, &verdict);
         inserted += stored;
         gathers += verdict.gathers;
         samples_add(&bench->a, begin + arrived - freed, decided + overhead_cycles, 1);
@@ -325,6 +335,7 @@ static void decide(setting *bench, int64_t count)
     }
     printf(", \"inserts_per_decision\": %.2f", (double)inserted / (double)count);
     printf(", \"gathers_per_decision\": %.2f", (double)gathers / (double)count);
+    printf(", \"decision_hash\": \"%016" PRIx64 "\"", hash);
     double decide_ns = samples_print("decide", &bench->a);
     double insert_ns = samples_print("insert_per_block", &bench->b);
     printf(
