@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The table is sorted: a block's key is its mixed hash, a key's home is its share of the table
-// (key / 2^64 * homes), and of two keys the smaller one always stands first. So a search ends at the
-// first larger key, a removal shifts back and leaves nothing behind, and growing is one sweep:
+// ((1 - key / 2^64) * homes, rounded down to a cache line), and of two keys the larger one always stands first. So a search ends at
+// the first key that is not larger, an empty slot (key 0) among them; a removal shifts back and leaves
+// nothing behind; and growing is one sweep:
 //
 //   old  [ moved, released |frontier  keys not moved yet      ]   homes
 //   now  [ keys moved, and new ones before it |   empty       ]   homes * 1.375
@@ -24,7 +25,8 @@ enum {
     SLOTS_PAST_HOMES = 4096,  // a key is displaced so far with a chance below e^-300 at load 0.7
     SLOTS_PER_INSERT = 8,     // that move while growing; 4 would do to be done before the next time
     RELEASE_BYTES = 2 << 20,
-    AHEAD = 32,  // blocks of a prompt whose slots are fetched at once
+    AHEAD = 32,         // blocks of a prompt whose slots are fetched at once
+    AHEAD_OF_LANE = 4,  // the same, first, for one lane: most lanes do not hold much of a prompt
     BITMAPS_PER_SLAB = 64,
 };
 
@@ -57,6 +59,7 @@ struct pr_cache_map {
     int32_t free_bitmap;  // -1: none; the next one stands in a free bitmap's first word, rest is 0
 
     int64_t blocks, copies;
+    int64_t changes;
 };
 
 // ---- Bitmaps ----
@@ -115,7 +118,7 @@ static void gather(pr_cache_map *map, map_slot *slot)
     map->free_bitmap = index;
 }
 
-static bool slot_has(const pr_cache_map *map, const map_slot *slot, int32_t lane)
+static inline bool slot_has(const pr_cache_map *map, const map_slot *slot, int32_t lane)
 {
     if (slot->holders > PR_CACHE_MAP_FEW)
         return bitmap_at(map, slot->lane[0])[lane / 64] >> (lane % 64) & 1;
@@ -149,15 +152,15 @@ static void table_destroy(slot_table *table)
     *table = (slot_table){0};
 }
 
-static uint64_t key_of(const pr_cache_map *map, uint64_t block)
+static inline uint64_t key_of(const pr_cache_map *map, uint64_t block)
 {
     return pr_hash_mix(block ^ map->seed);
 }
 
-static uint64_t home_of(const slot_table *table, uint64_t key)
+static inline uint64_t home_of(const slot_table *table, uint64_t key)
 {
     __extension__ typedef unsigned __int128 wide;
-    return (uint64_t)((wide)key * table->homes >> 64);
+    return (uint64_t)((wide)~key * (table->homes / 2) >> 64) * 2;
 }
 
 static const slot_table *table_of(const pr_cache_map *map, uint64_t key)
@@ -165,21 +168,29 @@ static const slot_table *table_of(const pr_cache_map *map, uint64_t key)
     return home_of(&map->old, key) < map->frontier ? &map->now : &map->old;
 }
 
-static map_slot *home_slot(const pr_cache_map *map, uint64_t key)
+static inline map_slot *home_slot(const pr_cache_map *map, uint64_t key)
 {
     const slot_table *table = table_of(map, key);
     return table->slot + home_of(table, key);
 }
 
-// Where the key stands, or would stand.
-static map_slot *seek(map_slot *at, uint64_t key)
+// Where the key stands, or would stand. Counts instead of asking slot by slot: a branch on each would be
+// guessed wrong every other time.
+static inline map_slot *seek(map_slot *at, uint64_t key)
 {
-    while (at->holders > 0 && at->key < key)
-        at++;
-    return at;
+    for (;;) {
+        int32_t before =
+            (at[0].key > key) + (at[1].key > key) + (at[2].key > key) + (at[3].key > key);
+        at += before;
+        if (before < 4)
+            return at;
+    }
 }
 
-static bool is_at(const map_slot *at, uint64_t key) { return at->holders > 0 && at->key == key; }
+static inline bool is_at(const map_slot *at, uint64_t key)
+{
+    return at->holders > 0 && at->key == key;
+}
 
 static const map_slot *find(const pr_cache_map *map, uint64_t block)
 {
@@ -189,14 +200,15 @@ static const map_slot *find(const pr_cache_map *map, uint64_t block)
 }
 
 // Shifts what stands at `at` and behind it up to the next gap by one.
-static void make_gap(const slot_table *table, map_slot *at)
+static inline void make_gap(const slot_table *table, map_slot *at)
 {
     map_slot *gap = at;
     while (gap->holders > 0)
         gap++;
     assert(gap + 1 < table->slot + table->homes + SLOTS_PAST_HOMES);
     (void)table;
-    memmove(at + 1, at, (size_t)(gap - at) * sizeof *at);
+    for (; gap > at; gap--)
+        *gap = gap[-1];
 }
 
 // Shifts the displaced slots behind `at` back by one.
@@ -205,8 +217,9 @@ static void close_gap(const slot_table *table, map_slot *at)
     map_slot *end = at + 1;
     while (end->holders > 0 && table->slot + home_of(table, end->key) < end)
         end++;
-    memmove(at, at + 1, (size_t)(end - at - 1) * sizeof *at);
-    end[-1].holders = 0;
+    for (; at + 1 < end; at++)
+        *at = at[1];
+    *at = (map_slot){0};
 }
 
 // ---- Growing ----
@@ -255,12 +268,17 @@ static void move_some(pr_cache_map *map, uint64_t slots)
     }
 }
 
+static inline bool is_full(const pr_cache_map *map)
+{
+    return (double)map->blocks >= (double)map->now.homes * MAX_LOAD;
+}
+
 // Room for one more block.
 static pr_status make_room(pr_cache_map *map)
 {
     if (map->old.homes > 0)
         move_some(map, SLOTS_PER_INSERT);
-    if ((double)map->blocks < (double)map->now.homes * MAX_LOAD)
+    if (!is_full(map))
         return PR_OK;
     assert(map->old.homes == 0);
     return begin_growing(map);
@@ -314,6 +332,7 @@ static pr_status add_holder(pr_cache_map *map, map_slot *at, int32_t lane)
         at->lane[at->holders] = lane;
     at->holders++;
     map->copies++;
+    map->changes++;
     return PR_OK;
 }
 
@@ -324,12 +343,15 @@ pr_status pr_cache_map_add(pr_cache_map *map, uint64_t block, int32_t lane)
     map_slot *at = seek(home_slot(map, key), key);
     if (is_at(at, key))
         return add_holder(map, at, lane);
-    PR_TRY(make_room(map));
-    at = seek(home_slot(map, key), key);
+    if (map->old.homes > 0 || is_full(map)) {
+        PR_TRY(make_room(map));
+        at = seek(home_slot(map, key), key);
+    }
     make_gap(table_of(map, key), at);
     *at = (map_slot){.key = key, .holders = 1, .lane = {lane}};
     map->blocks++;
     map->copies++;
+    map->changes++;
     return PR_OK;
 }
 
@@ -341,6 +363,7 @@ void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane)
     if (!is_at(at, key) || !slot_has(map, at, lane))
         return;
     map->copies--;
+    map->changes++;
     if (at->holders == 1) {
         close_gap(table_of(map, key), at);
         map->blocks--;
@@ -406,44 +429,55 @@ int32_t pr_cache_map_holder(const pr_cache_map *map, uint64_t block, int32_t fro
 
 // ---- A prompt's leading blocks ----
 
-// Goes along a prompt, with the memory of the next AHEAD blocks on its way.
+// Goes along a prompt, with the memory of some blocks ahead on its way.
 typedef struct prompt_walk {
     const pr_cache_map *map;
     const uint64_t *block;
     int32_t blocks, next;
+    int32_t seen;  // blocks whose slots were fetched
     uint64_t key[AHEAD];
     map_slot *home[AHEAD];
 } prompt_walk;
 
-static void
-walk_begin(prompt_walk *walk, const pr_cache_map *map, const uint64_t *block, int32_t blocks)
+// ahead: how many blocks to fetch at first; later it is AHEAD.
+static inline void look_ahead(prompt_walk *walk, int32_t ahead)
+{
+    int32_t left = walk->blocks - walk->seen;
+    int32_t end = walk->seen + (left < ahead ? left : ahead);
+    for (int32_t i = walk->seen; i < end; i++) {
+        uint64_t key = key_of(walk->map, walk->block[i]);
+        map_slot *home = home_slot(walk->map, key);
+        __builtin_prefetch(home);  // seek reads two lines
+        __builtin_prefetch(home + 2);
+        walk->key[i % AHEAD] = key;
+        walk->home[i % AHEAD] = home;
+    }
+    walk->seen = end;
+}
+
+static inline void walk_begin(
+    prompt_walk *walk,
+    const pr_cache_map *map,
+    const uint64_t *block,
+    int32_t blocks,
+    int32_t ahead)
 {
     walk->map = map;
     walk->block = block;
     walk->blocks = blocks;
-    walk->next = 0;
-}
-
-static void look_ahead(prompt_walk *walk)
-{
-    int32_t blocks = walk->blocks - walk->next < AHEAD ? walk->blocks - walk->next : AHEAD;
-    for (int32_t i = 0; i < blocks; i++) {
-        uint64_t key = key_of(walk->map, walk->block[walk->next + i]);
-        walk->key[i] = key;
-        walk->home[i] = home_slot(walk->map, key);
-        __builtin_prefetch(walk->home[i]);
-    }
+    walk->next = walk->seen = 0;
+    look_ahead(walk, ahead);
 }
 
 // The slot of the next block; NULL: the prompt is over or nobody holds the block.
-static const map_slot *walk_next(prompt_walk *walk)
+static inline const map_slot *walk_next(prompt_walk *walk)
 {
-    if (walk->next == walk->blocks)
-        return NULL;
-    int32_t i = walk->next % AHEAD;
-    if (i == 0)
-        look_ahead(walk);
-    walk->next++;
+    if (walk->next == walk->seen) {
+        if (walk->next == walk->blocks)
+            return NULL;
+        look_ahead(walk, AHEAD);
+    }
+    int32_t i = walk->next++ % AHEAD;
     const map_slot *at = seek(walk->home[i], walk->key[i]);
     return is_at(at, walk->key[i]) ? at : NULL;
 }
@@ -453,7 +487,7 @@ pr_cache_map_depth(const pr_cache_map *map, const uint64_t *block, int32_t block
 {
     assert(lane >= 0 && lane < map->lanes);
     prompt_walk walk;
-    walk_begin(&walk, map, block, blocks);
+    walk_begin(&walk, map, block, blocks, AHEAD_OF_LANE);
     int32_t depth = 0;
     for (const map_slot *at; (at = walk_next(&walk)) && slot_has(map, at, lane);)
         depth++;
@@ -463,7 +497,7 @@ pr_cache_map_depth(const pr_cache_map *map, const uint64_t *block, int32_t block
 int32_t pr_cache_map_union_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks)
 {
     prompt_walk walk;
-    walk_begin(&walk, map, block, blocks);
+    walk_begin(&walk, map, block, blocks, AHEAD);
     int32_t depth = 0;
     while (walk_next(&walk))
         depth++;
@@ -516,7 +550,7 @@ int32_t pr_cache_map_candidates(
     pr_cache_candidate lane[PR_CACHE_MAP_FEW];
     int32_t lanes = -1;  // no block with few holders yet
     prompt_walk walk;
-    walk_begin(&walk, map, block, blocks);
+    walk_begin(&walk, map, block, blocks, AHEAD);
     *depth = 0;
     for (const map_slot *at; (at = walk_next(&walk)); ++*depth) {
         if (lanes >= 0) {
@@ -539,6 +573,8 @@ int32_t pr_cache_map_candidates(
 int64_t pr_cache_map_blocks(const pr_cache_map *map) { return map->blocks; }
 
 int64_t pr_cache_map_copies(const pr_cache_map *map) { return map->copies; }
+
+int64_t pr_cache_map_changes(const pr_cache_map *map) { return map->changes; }
 
 int64_t pr_cache_map_size_bytes(const pr_cache_map *map)
 {
@@ -563,10 +599,11 @@ static int64_t check_table(
     const map_slot *before = NULL;
     for (uint64_t i = first; i < slots; i++) {
         const map_slot *at = &table->slot[i];
+        assert(at->holders > 0 || at->key == 0);
         if (at->holders == 0)
             continue;
         assert(table_of(map, at->key) == table && seek(home_slot(map, at->key), at->key) == at);
-        assert(!before || before->key < at->key);
+        assert(!before || before->key > at->key);
         before = at;
         blocks++;
         *copies += at->holders;

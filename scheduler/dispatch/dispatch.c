@@ -49,7 +49,8 @@ static pr_status create_parts(pr_dispatch *dispatch)
     dispatch->decode = calloc((size_t)params->decode_lanes, sizeof *dispatch->decode);
     dispatch->bound = calloc(lanes, sizeof(pr_job_queue *));
     dispatch->written = calloc(lanes, sizeof *dispatch->written);
-    if (!dispatch->lane || !dispatch->decode || !dispatch->bound || !dispatch->written)
+    dispatch->view = calloc(1, sizeof *dispatch->view);
+    if (!dispatch->view || !dispatch->lane || !dispatch->decode || !dispatch->bound || !dispatch->written)
         return pr_fail(PR_ERR_RESOURCE, "dispatch: no memory for %zu lanes", lanes);
     PR_TRY(pr_cache_map_create(params->prefill_lanes, &dispatch->map));
     PR_TRY(pr_lane_tree_create(params->prefill_lanes, &dispatch->ready));
@@ -96,6 +97,7 @@ void pr_dispatch_destroy(pr_dispatch *dispatch)
     free(dispatch->decode);
     free(dispatch->bound);
     free(dispatch->written);
+    free(dispatch->view);
     free(dispatch->gather);
     pr_min_heap_clear(&dispatch->expiring);
     free(dispatch);
@@ -137,14 +139,37 @@ pr_dispatch_fetch_s(const pr_dispatch *dispatch, const pr_job *job, int32_t firs
         dispatch->cost, (int64_t)(end - first) * dispatch->params.block_tokens);
 }
 
+static bool is_current(const pr_dispatch *dispatch, const pr_job *job)
+{
+    const pr_prefix_view *view = dispatch->view;
+    return view->job == job && view->changes == pr_cache_map_changes(dispatch->map);
+}
+
+const pr_prefix_view *pr_dispatch_view(const pr_dispatch *dispatch, const pr_job *job)
+{
+    pr_prefix_view *view = dispatch->view;
+    if (is_current(dispatch, job))
+        return view;
+    view->job = job;
+    view->changes = pr_cache_map_changes(dispatch->map);
+    view->candidates = pr_cache_map_candidates(
+        dispatch->map, job->block, job->blocks, &view->depth, view->candidate, PR_CACHE_MAP_FEW);
+    return view;
+}
+
 int32_t pr_dispatch_local_depth(const pr_dispatch *dispatch, const pr_job *job, int32_t lane)
 {
+    const pr_prefix_view *view = dispatch->view;
+    for (int32_t i = 0; is_current(dispatch, job) && i < view->candidates; i++) {
+        if (view->candidate[i].lane == lane)
+            return view->candidate[i].depth;
+    }
     return pr_cache_map_depth(dispatch->map, job->block, job->blocks, lane);
 }
 
 int32_t pr_dispatch_union_depth(const pr_dispatch *dispatch, const pr_job *job)
 {
-    return pr_cache_map_union_depth(dispatch->map, job->block, job->blocks);
+    return pr_dispatch_view(dispatch, job)->depth;
 }
 
 // ---- The ledger ----
@@ -251,6 +276,7 @@ static pr_status admit(pr_dispatch *dispatch, pr_job *job, bool again)
 {
     job->bound_lane = job->lane = -1;
     job->computed_tokens = 0;
+    dispatch->view->job = NULL;  // another job may have stood at this address
     int32_t lane = dispatch->policy->kind->late ? -1 : pr_policy_pick(dispatch->policy, job);
     if (lane >= 0)
         bind(dispatch, job, lane);

@@ -9,11 +9,22 @@
 #include "scheduler/dispatch/min_heap.h"
 #include "scheduler/dispatch/policy.h"
 
+// Who holds how much of a job's prompt. The one job that is being looked at is asked about by several
+// in turn; while the map does not change, they get the same view.
+typedef struct pr_prefix_view {
+    const pr_job *job;  // NULL: of nobody
+    int64_t changes;    // of the map, at that time
+    int32_t depth;      // leading blocks that one lane or another holds
+    int32_t candidates;
+    pr_cache_candidate candidate[PR_CACHE_MAP_FEW];
+} pr_prefix_view;
+
 struct pr_dispatch {
     pr_dispatch_params params;
     const pr_cost_model *cost;
     pr_policy *policy;
     pr_cache_map *map;
+    pr_prefix_view *view;
     pr_lane_load *lane;      // [prefill_lanes]
     pr_decode_load *decode;  // [decode_lanes]
     pr_job_queue *central;   // late binding: all that wait
@@ -40,6 +51,7 @@ double pr_dispatch_prefill_s(const pr_dispatch *dispatch, const pr_job *job, int
 // To fetch the job's blocks [first, end) from other lanes.
 double
 pr_dispatch_fetch_s(const pr_dispatch *dispatch, const pr_job *job, int32_t first, int32_t end);
+const pr_prefix_view *pr_dispatch_view(const pr_dispatch *dispatch, const pr_job *job);
 int32_t pr_dispatch_local_depth(const pr_dispatch *dispatch, const pr_job *job, int32_t lane);
 int32_t pr_dispatch_union_depth(const pr_dispatch *dispatch, const pr_job *job);
 

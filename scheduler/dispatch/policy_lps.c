@@ -12,8 +12,6 @@
 #include "scheduler/dispatch/dispatch_state.h"
 #include "scheduler/dispatch/policy.h"
 
-enum { CANDIDATES = 8 };
-
 enum { OPTION_GATHER, OPTION_COPY, OPTION_FETCH };
 
 // Fetch time over recompute time of one token in a prompt of this length.
@@ -56,17 +54,16 @@ static int32_t lane(pr_policy *policy, const pr_job *job)
     int32_t best = pr_lane_tree_best(dispatch->ready);
     if (best < 0)
         return -1;
-    pr_cache_candidate candidate[CANDIDATES];
-    int32_t depth;
-    int32_t candidates = pr_cache_map_candidates(
-        dispatch->map, job->block, job->blocks, &depth, candidate, CANDIDATES);
-    double best_s = done_s(policy, job, best, pr_dispatch_local_depth(dispatch, job, best), depth);
-    for (int32_t i = 0; i < candidates; i++) {
-        if (!dispatch->lane[candidate[i].lane].open)
+    const pr_prefix_view *view = pr_dispatch_view(dispatch, job);
+    int32_t local = pr_dispatch_local_depth(dispatch, job, best);
+    double best_s = done_s(policy, job, best, local, view->depth);
+    for (int32_t i = 0; i < view->candidates; i++) {
+        const pr_cache_candidate *candidate = &view->candidate[i];
+        if (!dispatch->lane[candidate->lane].open)
             continue;
-        double at_s = done_s(policy, job, candidate[i].lane, candidate[i].depth, depth);
+        double at_s = done_s(policy, job, candidate->lane, candidate->depth, view->depth);
         if (at_s < best_s) {
-            best = candidate[i].lane;
+            best = candidate->lane;
             best_s = at_s;
         }
     }

@@ -46,11 +46,13 @@ static bool *cell(const plain_map *model, int32_t block, int32_t lane)
 
 static void put(plain_map *model, int32_t block, int32_t lane, bool held)
 {
+    int64_t changes = pr_cache_map_changes(model->map) + (*cell(model, block, lane) != held);
     *cell(model, block, lane) = held;
     if (held)
         assert_int_equal(pr_cache_map_add(model->map, model->block[block], lane), PR_OK);
     else
         pr_cache_map_remove(model->map, model->block[block], lane);
+    assert_int_equal(pr_cache_map_changes(model->map), changes);
 }
 
 static int32_t holders_of(const plain_map *model, int32_t block)
