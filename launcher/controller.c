@@ -124,6 +124,11 @@ void pr_controller_scheduler_counts(const pr_controller *controller, pr_schedule
     pr_scheduler_count(controller->scheduler, counts);
 }
 
+const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role)
+{
+    return pr_scheduler_step_fit(controller->scheduler, role);
+}
+
 uint64_t pr_controller_hash(const pr_controller *controller)
 {
     return pr_scheduler_hash(controller->scheduler);

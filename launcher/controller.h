@@ -65,6 +65,7 @@ bool pr_controller_interrupted(const pr_controller *controller);
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.
 const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
+const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role);
 uint64_t pr_controller_hash(const pr_controller *controller);
 
 #endif

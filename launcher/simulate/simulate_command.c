@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "launcher/commands.h"
+#include "launcher/simulate/calibrate_mode.h"
 #include "launcher/simulate/replay_mode.h"
 #include "launcher/simulate/simulation.h"
 #include "launcher/simulate/workload.h"
@@ -235,8 +236,13 @@ static pr_status run_all(simulate_run *run)
 
 int pr_simulate_command(const pr_options *options)
 {
+    if (options->calibrate)
+        return pr_calibrate_mode(options);
     if (options->replay)
         return pr_replay_mode(options);
+    if (!options->trace)
+        return pr_exit_code(pr_fail(
+            PR_ERR_ARGUMENT, "give --trace FILE, or a record: --replay FILE or --calibrate FILE"));
     simulate_run run = {.options = options, .runs = json_array()};
     pr_status status = run_all(&run);
     pr_trace_free(&run.trace);
