@@ -380,10 +380,12 @@ static int32_t next_bit(const pr_cache_map *map, const uint64_t *bits, int32_t f
 
 int32_t pr_cache_map_holder(const pr_cache_map *map, uint64_t block, int32_t from)
 {
-    assert(from >= 0 && from < map->lanes);
+    assert(from >= 0 && from <= map->lanes);
     const map_slot *at = find(map, block);
     if (!at)
         return -1;
+    if (from == map->lanes)
+        from = 0;
     if (at->holders > PR_CACHE_MAP_FEW) {
         const uint64_t *bits = bitmap_at(map, at->lane[0]);
         int32_t lane = next_bit(map, bits, from);

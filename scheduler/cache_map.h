@@ -32,7 +32,7 @@ void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane);
 
 bool pr_cache_map_holds(const pr_cache_map *map, uint64_t block, int32_t lane);
 int32_t pr_cache_map_holders(const pr_cache_map *map, uint64_t block);  // how many lanes
-// The holder with the smallest number >= from, cyclic; -1: no lane holds it.
+// The holder with the smallest number >= from (0..lanes), cyclic; -1: no lane holds it.
 int32_t pr_cache_map_holder(const pr_cache_map *map, uint64_t block, int32_t from);
 
 // Leading blocks of a prompt that the lane holds without a gap / that one lane or another holds.

@@ -9,9 +9,27 @@
 #include "scheduler/dispatch/dispatch_state.h"
 
 static const pr_policy_kind *const KIND[] = {
-    &pr_policy_lps,          &pr_policy_random_kind,
-    &pr_policy_round_robin,  &pr_policy_least_requests,
-    &pr_policy_least_tokens, &pr_policy_two_choices,
+    &pr_policy_lps,
+    &pr_policy_random_kind,
+    &pr_policy_round_robin,
+    &pr_policy_least_requests,
+    &pr_policy_least_tokens,
+    &pr_policy_two_choices,
+    &pr_policy_affinity,
+    &pr_policy_sglang,
+    &pr_policy_llmd,
+    &pr_policy_llmdpd,
+    &pr_policy_llmdprecise,
+    &pr_policy_llmdspec,
+    &pr_policy_dynamo,
+    &pr_policy_llumnix,
+    &pr_policy_conductor,
+    &pr_policy_conductorg,
+    &pr_policy_mpx,
+    &pr_policy_mpxnr,
+    &pr_policy_mpxl,
+    &pr_policy_mpxlnr,
+    &pr_policy_mpxp,
 };
 
 enum { KINDS = sizeof KIND / sizeof KIND[0] };

@@ -123,6 +123,11 @@ int32_t pr_policy_random(pr_policy *policy, int32_t n);
 // The families, each in its file.
 extern const pr_policy_kind pr_policy_random_kind, pr_policy_round_robin, pr_policy_least_requests,
     pr_policy_least_tokens, pr_policy_two_choices;
+extern const pr_policy_kind pr_policy_affinity, pr_policy_sglang, pr_policy_llmd, pr_policy_llmdpd,
+    pr_policy_llmdprecise, pr_policy_llmdspec;
+extern const pr_policy_kind pr_policy_dynamo, pr_policy_llumnix, pr_policy_conductor,
+    pr_policy_conductorg, pr_policy_mpx, pr_policy_mpxnr;
+extern const pr_policy_kind pr_policy_mpxl, pr_policy_mpxlnr, pr_policy_mpxp;
 extern const pr_policy_kind pr_policy_lps;
 
 #endif

@@ -29,10 +29,27 @@ static int32_t pick_random(pr_policy *policy, const pr_job *job)
     return lanes ? nth_in_service(policy, pr_policy_random(policy, lanes)) : -1;
 }
 
+static bool has_room(const pr_job *job, const int64_t *room, int32_t lane)
+{
+    return !room || room[lane] > job->prompt_tokens;
+}
+
+static int32_t decode_random(pr_policy *policy, const pr_job *job, const int64_t *room)
+{
+    int32_t lanes = policy->dispatch->params.decode_lanes;
+    int32_t lane = pr_policy_random(policy, lanes);
+    for (int32_t i = 0; i < lanes; i++, lane = (lane + 1) % lanes) {
+        if (has_room(job, room, lane))
+            return lane;
+    }
+    return -1;
+}
+
 const pr_policy_kind pr_policy_random_kind = {
     .name = "random",
-    .about = "any prefill lane",
+    .about = "any lane, prefill and decode",
     .pick = pick_random,
+    .decode = decode_random,
 };
 
 // ---- round robin, over both pools ----
@@ -63,7 +80,7 @@ static int32_t decode_next(pr_policy *policy, const pr_job *job, const int64_t *
     int32_t lanes = policy->dispatch->params.decode_lanes;
     for (int32_t i = 0; i < lanes; i++) {
         int32_t lane = (int32_t)((turn->decode + i) % lanes);
-        if (room && room[lane] < job->prompt_tokens + 1)
+        if (!has_room(job, room, lane))
             continue;
         turn->decode += i + 1;
         return lane;

@@ -109,6 +109,8 @@ static void compare_block(const plain_map *model, int32_t block, int32_t lane)
     assert_int_equal(pr_cache_map_holds(model->map, hash, lane), *cell(model, block, lane));
     assert_int_equal(pr_cache_map_holders(model->map, hash), holders_of(model, block));
     assert_int_equal(pr_cache_map_holder(model->map, hash, lane), holder_from(model, block, lane));
+    assert_int_equal(
+        pr_cache_map_holder(model->map, hash, model->lanes), holder_from(model, block, 0));
 }
 
 static void

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Policies that take the lane with the least predicted cost at arrival.
+//
+//   dynamo       blocks of prefill outstanding and missing + requests   (ai-dynamo/dynamo lib/kv-router)
+//   llumnix      missing tokens + uncomputed tokens outstanding         (llumnix docs, cache-aware)
+//   conductor    T_queue + T_prefill(n, local prefix)                   (Mooncake, FAST'25, Algorithm 1)
+//   conductorg   the same; a prefix 1.3 times deeper elsewhere is fetched first, from one lane
+//   mpx, mpxnr   T_queue + min(recompute, gather of what any lanes hold); mpxnr keeps one copy
+// Those with a T_queue see the caches as they will be: what was sent counts as held (dispatch time).
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+#include "scheduler/dispatch/dispatch_state.h"
+#include "scheduler/dispatch/policy.h"
+#include "scheduler/dispatch/shadow_cache.h"
+
+static int32_t lanes_of(const pr_policy *policy) { return policy->dispatch->params.prefill_lanes; }
+
+// ---- Sums of tokens ----
+
+static void score_dynamo(pr_policy *policy, const pr_job *job, double *score)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    double block = dispatch->params.block_tokens;
+    for (int32_t l = 0; l < lanes_of(policy); l++) {
+        const pr_lane_load *lane = &dispatch->lane[l];
+        double raw = ((double)lane->miss_tokens + job->prompt_tokens) / block;
+        double overlap = pr_dispatch_local_depth(dispatch, job, l);
+        score[l] = -fmax(0, raw - overlap);
+    }
+}
+
+static void score_missing(pr_policy *policy, const pr_job *job, double *score)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    for (int32_t l = 0; l < lanes_of(policy); l++) {
+        int32_t depth = pr_dispatch_local_depth(dispatch, job, l);
+        int32_t missing = job->prompt_tokens - pr_dispatch_cached(dispatch, job, depth);
+        score[l] = -(double)(dispatch->lane[l].miss_tokens + missing);
+    }
+}
+
+const pr_policy_kind pr_policy_dynamo = {
+    .name = "dynamo",
+    .about = "Dynamo: blocks outstanding and missing",
+    .random_ties = true,
+    .scorer = {{"prefill", 1, score_dynamo}},
+};
+
+const pr_policy_kind pr_policy_llumnix = {
+    .name = "llumnix",
+    .about = "Llumnix cache-aware: missing and uncomputed tokens",
+    .scorer = {{"missing", 1, score_missing}},
+};
+
+// ---- Predicted times, in a dispatch-time view ----
+
+typedef struct pr_cost_state {
+    pr_shadow_cache *shadow;
+    double *free_s;  // [prefill_lanes] predicted end of all that was sent
+} pr_cost_state;
+
+static pr_status create(pr_policy *policy)
+{
+    const pr_dispatch_params *params = &policy->dispatch->params;
+    pr_cost_state *state = calloc(1, sizeof *state);
+    if (!state)
+        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
+    policy->state = state;
+    state->free_s = calloc((size_t)params->prefill_lanes, sizeof *state->free_s);
+    if (!state->free_s)
+        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
+    return pr_shadow_cache_create(params->prefill_lanes, params->cache_blocks, &state->shadow);
+}
+
+static void destroy(pr_policy *policy)
+{
+    pr_cost_state *state = policy->state;
+    if (!state)
+        return;
+    pr_shadow_cache_destroy(state->shadow);
+    free(state->free_s);
+    free(state);
+}
+
+static int32_t view_depth(const pr_policy *policy, const pr_job *job, int32_t lane)
+{
+    const pr_cost_state *state = policy->state;
+    return pr_cache_map_depth(pr_shadow_cache_map(state->shadow), job->block, job->blocks, lane);
+}
+
+static double queue_s(const pr_policy *policy, int32_t lane)
+{
+    const pr_cost_state *state = policy->state;
+    return fmax(0, state->free_s[lane] - policy->dispatch->now_s);
+}
+
+// The lane in the view that holds most of the prompt; ties: the lower.
+static int32_t view_best(const pr_policy *policy, const pr_job *job, int32_t *depth)
+{
+    int32_t best = -1;
+    *depth = 0;
+    for (int32_t l = 0; l < lanes_of(policy); l++) {
+        int32_t held = view_depth(policy, job, l);
+        if (held > *depth) {
+            best = l;
+            *depth = held;
+        }
+    }
+    return best;
+}
+
+// Predicted prefill of the job on the lane, with what is fetched for it.
+static double conductor_s(const pr_policy *policy, const pr_job *job, int32_t lane)
+{
+    return pr_dispatch_prefill_s(policy->dispatch, job, view_depth(policy, job, lane));
+}
+
+enum { OPTION_THRESHOLD };
+
+static bool fetches_from_best(const pr_policy *policy, int32_t best, int32_t local)
+{
+    return best > policy->option[OPTION_THRESHOLD] * local;
+}
+
+static double conductor_global_s(const pr_policy *policy, const pr_job *job, int32_t lane)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    int32_t best, local = view_depth(policy, job, lane);
+    view_best(policy, job, &best);
+    if (!fetches_from_best(policy, best, local))
+        return pr_dispatch_prefill_s(dispatch, job, local);
+    return pr_dispatch_fetch_s(dispatch, job, local, best) +
+           pr_dispatch_prefill_s(dispatch, job, best);
+}
+
+static double pool_s(const pr_policy *policy, const pr_job *job, int32_t lane)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    const pr_cost_state *state = policy->state;
+    int32_t local = view_depth(policy, job, lane);
+    int32_t all = pr_cache_map_union_depth(
+        pr_shadow_cache_map(state->shadow), job->block, job->blocks);
+    double recompute_s = pr_dispatch_prefill_s(dispatch, job, local);
+    if (all <= local)
+        return recompute_s;
+    return fmin(
+        recompute_s, pr_dispatch_fetch_s(dispatch, job, local, all) +
+                         pr_dispatch_prefill_s(dispatch, job, all));
+}
+
+static void score_conductor(pr_policy *policy, const pr_job *job, double *score)
+{
+    for (int32_t l = 0; l < lanes_of(policy); l++)
+        score[l] = -(queue_s(policy, l) + conductor_s(policy, job, l));
+}
+
+static void score_conductor_global(pr_policy *policy, const pr_job *job, double *score)
+{
+    for (int32_t l = 0; l < lanes_of(policy); l++)
+        score[l] = -(queue_s(policy, l) + conductor_global_s(policy, job, l));
+}
+
+static void score_pool(pr_policy *policy, const pr_job *job, double *score)
+{
+    for (int32_t l = 0; l < lanes_of(policy); l++)
+        score[l] = -(queue_s(policy, l) + pool_s(policy, job, l));
+}
+
+// Queue and cache of the lane are as if the job had run.
+static void sent(pr_policy *policy, pr_job *job, int32_t lane, double prefill_s)
+{
+    pr_cost_state *state = policy->state;
+    state->free_s[lane] = fmax(state->free_s[lane], policy->dispatch->now_s) + prefill_s;
+    pr_shadow_cache_note(state->shadow, lane, job->block, job->blocks);
+}
+
+static void bound_conductor(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    sent(policy, job, lane, conductor_s(policy, job, lane));
+}
+
+static void bound_conductor_global(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    sent(policy, job, lane, conductor_global_s(policy, job, lane));
+}
+
+static void bound_pool(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    sent(policy, job, lane, pool_s(policy, job, lane));
+}
+
+// The one lane that holds most, as it is when the job starts.
+static void gather_from_best(
+    pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch)
+{
+    (void)lane;
+    int32_t best = 0, from = -1;
+    for (int32_t l = 0; l < lanes_of(policy); l++) {
+        int32_t held = pr_dispatch_local_depth(policy->dispatch, job, l);
+        if (held > best) {
+            best = held;
+            from = l;
+        }
+    }
+    if (from < 0 || !fetches_from_best(policy, best, local))
+        return;
+    *fetch = (pr_policy_fetch){.depth = best, .source = from, .keep = true};
+}
+
+static void
+gather_all(const pr_policy *policy, const pr_job *job, int32_t local, pr_policy_fetch *fetch)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    int32_t all = pr_dispatch_union_depth(dispatch, job);
+    if (all > local && pr_dispatch_fetch_s(dispatch, job, local, all) +
+                               pr_dispatch_prefill_s(dispatch, job, all) <
+                           pr_dispatch_prefill_s(dispatch, job, local))
+        fetch->depth = all;
+}
+
+static void gather_and_keep(
+    pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch)
+{
+    (void)lane;
+    gather_all(policy, job, local, fetch);
+    fetch->keep = true;
+}
+
+static void gather_once(
+    pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch)
+{
+    (void)lane;
+    gather_all(policy, job, local, fetch);
+}
+
+const pr_policy_kind pr_policy_conductor = {
+    .name = "conductor",
+    .about = "Mooncake Conductor: least predicted time to first token, local prefix",
+    .scorer = {{"time", 1, score_conductor}},
+    .create = create,
+    .destroy = destroy,
+    .bound = bound_conductor,
+};
+
+const pr_policy_kind pr_policy_conductorg = {
+    .name = "conductorg",
+    .about = "Mooncake Conductor with transfer of a much deeper prefix from its one holder",
+    .scorer = {{"time", 1, score_conductor_global}},
+    .option = {[OPTION_THRESHOLD] = {"threshold", 1.3, 1, 1e9}},
+    .create = create,
+    .destroy = destroy,
+    .bound = bound_conductor_global,
+    .gather = gather_from_best,
+};
+
+const pr_policy_kind pr_policy_mpx = {
+    .name = "mpx",
+    .about = "early binding, pooled prefixes; what is fetched is kept",
+    .scorer = {{"time", 1, score_pool}},
+    .create = create,
+    .destroy = destroy,
+    .bound = bound_pool,
+    .gather = gather_and_keep,
+};
+
+const pr_policy_kind pr_policy_mpxnr = {
+    .name = "mpxnr",
+    .about = "early binding, pooled prefixes, one copy of each block",
+    .scorer = {{"time", 1, score_pool}},
+    .create = create,
+    .destroy = destroy,
+    .bound = bound_pool,
+    .gather = gather_once,
+};
