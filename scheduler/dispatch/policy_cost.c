@@ -140,14 +140,14 @@ static double pool_s(const pr_policy *policy, const pr_job *job, int32_t lane)
     const pr_dispatch *dispatch = policy->dispatch;
     const pr_cost_state *state = policy->state;
     int32_t local = view_depth(policy, job, lane);
-    int32_t all = pr_cache_map_union_depth(
-        pr_shadow_cache_map(state->shadow), job->block, job->blocks);
+    int32_t all =
+        pr_cache_map_union_depth(pr_shadow_cache_map(state->shadow), job->block, job->blocks);
     double recompute_s = pr_dispatch_prefill_s(dispatch, job, local);
     if (all <= local)
         return recompute_s;
     return fmin(
-        recompute_s, pr_dispatch_fetch_s(dispatch, job, local, all) +
-                         pr_dispatch_prefill_s(dispatch, job, all));
+        recompute_s,
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all));
 }
 
 static void score_conductor(pr_policy *policy, const pr_job *job, double *score)
@@ -214,9 +214,9 @@ gather_all(const pr_policy *policy, const pr_job *job, int32_t local, pr_policy_
 {
     const pr_dispatch *dispatch = policy->dispatch;
     int32_t all = pr_dispatch_union_depth(dispatch, job);
-    if (all > local && pr_dispatch_fetch_s(dispatch, job, local, all) +
-                               pr_dispatch_prefill_s(dispatch, job, all) <
-                           pr_dispatch_prefill_s(dispatch, job, local))
+    if (all > local &&
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all) <
+            pr_dispatch_prefill_s(dispatch, job, local))
         fetch->depth = all;
 }
 

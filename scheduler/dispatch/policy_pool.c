@@ -32,9 +32,9 @@ static void gather_cheaper(
     (void)lane;
     const pr_dispatch *dispatch = policy->dispatch;
     int32_t all = pr_dispatch_union_depth(dispatch, job);
-    if (all > local && pr_dispatch_fetch_s(dispatch, job, local, all) +
-                               pr_dispatch_prefill_s(dispatch, job, all) <
-                           pr_dispatch_prefill_s(dispatch, job, local))
+    if (all > local &&
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all) <
+            pr_dispatch_prefill_s(dispatch, job, local))
         fetch->depth = all;
 }
 

@@ -159,9 +159,9 @@ static void score_believed(pr_policy *policy, const pr_job *job, double *score)
 static void score_exact(pr_policy *policy, const pr_job *job, double *score)
 {
     for (int32_t l = 0; l < policy->dispatch->params.prefill_lanes; l++)
-        score[l] = job->blocks ? (double)pr_dispatch_local_depth(policy->dispatch, job, l) /
-                                     job->blocks
-                               : 0;
+        score[l] = job->blocks
+                       ? (double)pr_dispatch_local_depth(policy->dispatch, job, l) / job->blocks
+                       : 0;
 }
 
 // The exact index, and besides what this router sent and has not seen stored.

@@ -48,8 +48,7 @@ static pr_status create_lanes(pr_shadow_cache *shadow, int32_t lanes, int32_t bl
     return PR_OK;
 }
 
-pr_status
-pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
+pr_status pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
 {
     pr_shadow_cache *made = calloc(1, sizeof *made);
     if (!made)

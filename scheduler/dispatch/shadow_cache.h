@@ -16,8 +16,8 @@
 
 typedef struct pr_shadow_cache pr_shadow_cache;
 
-pr_status pr_shadow_cache_create(
-    int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow) PR_MUST_CHECK;
+pr_status pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
+    PR_MUST_CHECK;
 void pr_shadow_cache_destroy(pr_shadow_cache *shadow);
 
 // The lane will hold these.

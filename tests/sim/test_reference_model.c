@@ -110,7 +110,8 @@ static void expect(const golden *want)
         (long long)want->hit_tokens, (long long)counts.fetch_tokens, (long long)want->fetch_tokens,
         counts.last_finish_s, want->last_finish_s, (unsigned long long)checksum,
         (unsigned long long)want->checksum);
-    if(getenv("ONLY")) return;
+    if (getenv("ONLY"))
+        return;
     assert_true(fabs(ttft_s - want->ttft_s) <= 1e-6 * fmax(1, want->ttft_s));
     assert_int_equal(counts.hit_tokens, want->hit_tokens);
     assert_int_equal(counts.fetch_tokens, want->fetch_tokens);
