@@ -130,6 +130,7 @@ static pr_status prepare(simulate_run *run)
         .cost = &run->cost,
         .seed = (uint64_t)options->trace_seed,
         .queue = queue_params(options),
+        .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .expected_is_true = options->known_outputs,
     };
     run->target = (pr_simulation_target){
@@ -240,6 +241,9 @@ int pr_simulate_command(const pr_options *options)
         return pr_calibrate_mode(options);
     if (options->replay)
         return pr_replay_mode(options);
+    if (!options->trace)
+        return pr_exit_code(pr_fail(
+            PR_ERR_ARGUMENT, "give --trace FILE, or a record: --replay FILE or --calibrate FILE"));
     simulate_run run = {.options = options, .runs = json_array()};
     pr_status status = run_all(&run);
     pr_trace_free(&run.trace);
