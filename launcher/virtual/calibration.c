@@ -177,8 +177,8 @@ static void fit_steps(fit_state *fit, pr_virtual_model *model)
     int32_t most = layout->groups > 1 ? layout->ranks : 1;
     double best = INFINITY;
     for (int32_t tried = 0, cores = most; tried < 16 && cores > 0; tried++) {
-        double at = fit_for_cores(fit, cores, rounds / 10 + 10);
-        if (at < best - fabs(best) * 1e-4 || tried == 0) {
+        double at = fit_for_cores(fit, cores, rounds / 4 + 10);
+        if (at < best - fabs(best) * 1e-6 || tried == 0) {
             best = at;
             model->cores = cores;
         }
