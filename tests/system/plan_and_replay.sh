@@ -34,6 +34,14 @@ check() {
     else
         echo "ok     $name: decision hash $decided, replayed the same"
     fi
+    # A record is enough to simulate the run it is of.
+    "$polyreme" simulate --calibrate "$work/events" > "$work/predicted" 2>&1
+    if ! grep -q '^requests answered .* 1\.000$' "$work/predicted"; then
+        echo "FAILED $name: the simulation did not answer what the run answered:"; tail -n 3 "$work/predicted"
+        failures=$((failures + 1))
+    else
+        echo "ok     $name: $(grep '^TTFT mean' "$work/predicted" | tr -s ' ') (recorded, predicted, ratio)"
+    fi
 }
 check models/demo 3 --mixed 1x3
 check models/demo 4 --prefill 1x2:tp=2 --decode 1x2
