@@ -26,6 +26,8 @@ pr_lane *pr_gather_source(pr_scheduler *scheduler, const pr_sequence *sequence, 
     const pr_lane *to = sequence->seat[PR_SEAT_COMPUTE].lane;
     pr_lane *best = NULL;
     *tokens = sequence->planned;
+    if (sequence->planned + to->block_tokens >= sequence->tokens)
+        return NULL;  // there is no whole block left to fetch
     for (int32_t g = 0; g < scheduler->groups; g++) {
         pr_group_state *group = &scheduler->group[g];
         for (int32_t l = 0; group->role != PR_ROLE_DECODE && l < group->lanes; l++) {
