@@ -50,7 +50,8 @@ static pr_status create_parts(pr_dispatch *dispatch)
     dispatch->bound = calloc(lanes, sizeof(pr_job_queue *));
     dispatch->written = calloc(lanes, sizeof *dispatch->written);
     dispatch->view = calloc(1, sizeof *dispatch->view);
-    if (!dispatch->view || !dispatch->lane || !dispatch->decode || !dispatch->bound || !dispatch->written)
+    if (!dispatch->view || !dispatch->lane || !dispatch->decode || !dispatch->bound ||
+        !dispatch->written)
         return pr_fail(PR_ERR_RESOURCE, "dispatch: no memory for %zu lanes", lanes);
     PR_TRY(pr_cache_map_create(params->prefill_lanes, &dispatch->map));
     PR_TRY(pr_lane_tree_create(params->prefill_lanes, &dispatch->ready));

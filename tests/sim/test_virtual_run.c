@@ -42,6 +42,9 @@ static void begin(virtual_world *world, const char *layout)
         .max_num_batched_tokens = 64,
         .max_num_seqs = 8,
         .lease_steps = 8,
+        .policy = "lps",
+        .queue = {.most_jobs = 1 << 30, .most_tenants = 1, .guard_s = (double)INFINITY},
+        .cost = *pr_cost_model_named("a100-llama3-70b"),
     };
 }
 
@@ -237,8 +240,6 @@ static void prefixes_are_gathered_on_virtual_time(void **state)
     virtual_world world;
     pr_run_measure measure = {0};
     begin_mixture(&world, "prefill 3x1:1 decode 1x2:1");
-    world.params.gather = true;
-    world.params.cost = *pr_cost_model_named("a100-llama3-70b");
     pr_virtual_result result = run_world(&world, &measure, NULL);
     assert_true(result.counts.gathers > 0);
     for (int64_t r = 0; r < measure.requests; r++)

@@ -125,4 +125,17 @@ refused=$(grep -c 'damaged at the decode group in 8 attempts' "$work/damaged.jso
 verdict "KV that arrives damaged is computed again or refused" \
     "$([ $((same + refused)) -eq 40 ] && { [ "$code" -eq 0 ] || [ "$code" -eq 3 ]; }; echo $?)" \
     "exit code $code, $same answers the same, $refused refused after 8 attempts"
+
+run_lanes() { # OUTPUT
+    timeout 60 mpirun -n 4 "$polyreme" batch "$model" -i "$POLYREME_SOURCE/tests/data/requests/shared_prefixes.jsonl" \
+        -o "$1" --mixed 4x1 --max-num-seqs 2 --max-num-batched-tokens 32 > "$work/err" 2>&1
+}
+run_lanes "$work/intact.jsonl"
+POLYREME_TEST_CORRUPT_KV=1 run_lanes "$work/damaged.jsonl"
+code=$?
+same=$(sort "$work/damaged.jsonl" | comm -12 - <(sort "$work/intact.jsonl") | wc -l)
+lost=$(sed -n 's/.* handovers and \([0-9]*\) gathers arrived damaged.*/\1/p' "$work/err")
+verdict "a prefix that arrives damaged from another lane is computed" \
+    "$([ "$same" -eq 72 ] && [ "$code" -eq 0 ] && [ "${lost:-0}" -gt 0 ]; echo $?)" \
+    "exit code $code, $same of 72 answers the same, ${lost:-0} gathers lost"
 exit "$((failures > 0))"
