@@ -161,7 +161,7 @@ static const pr_option workload[] = {
      .help = "weak scaling: the trace so many times, sharing nothing but a universal first block"},
     {.name = "block-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(block_tokens),
      .standard = "512", .least = 1, .most = 1048576, .help = "tokens that one id of the trace stands for"},
-    {.name = "seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(trace_seed),
+    {.name = "trace-seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(trace_seed),
      .standard = "1", .least = 0, .most = 9e18, .help = "the same seed gives the same run"},
     {.name = "dump", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(dump),
      .common = true, .help = "write one CSV line for each request"},

@@ -68,7 +68,7 @@ typedef struct pr_options {
     double rate;           // requests per second of a trace without stamps
     int32_t copies;
     int32_t block_tokens;  // that one id of the trace stands for
-    int64_t trace_seed;    // --seed
+    int64_t trace_seed;
     const char *dump, *hdf5;
 
     // scheduling

@@ -2,6 +2,7 @@
 #include "launcher/virtual/recorded_run.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/log.h"
 #include "scheduler/record/record_reader.h"
@@ -222,8 +223,9 @@ pr_status pr_recorded_run_read(FILE *events, pr_recorded_run *run)
     run->params = *pr_record_reader_params(reader);
     run->layout = *run->params.layout;
     run->params.layout = &run->layout;
+    run->params.policy = run->policy = strdup(run->params.policy);
     reading.group = calloc((size_t)run->layout.groups, sizeof *reading.group);
-    if (!reading.group) {
+    if (!reading.group || !run->policy) {
         status = pr_fail(PR_ERR_RESOURCE, "no memory for %d groups", (int)run->layout.groups);
         goto close;
     }
@@ -246,6 +248,7 @@ void pr_recorded_run_free(pr_recorded_run *run)
 {
     pr_virtual_load_free(&run->load);
     pr_run_measure_free(&run->measure);
+    free(run->policy);
     free(run->step);
     free(run->move);
     *run = (pr_recorded_run){0};

@@ -35,7 +35,8 @@ typedef struct pr_recorded_waits {
 
 typedef struct pr_recorded_run {
     pr_layout layout;
-    pr_scheduler_params params;  // its layout is the one above
+    char *policy;
+    pr_scheduler_params params;  // its layout and policy are the ones above
     pr_virtual_load load;
     pr_run_measure measure;
     int64_t steps, step_room;
