@@ -177,11 +177,13 @@ static double fit_for_cores(fit_state *fit, double cores, int64_t rounds)
 // What other work on the machine did to the steps of each window, the whole run being 1 in the mean.
 static void fit_slowness(fit_state *fit, pr_virtual_model *model)
 {
-    enum { LEAST_NS = 250000000 };
+    enum { LEAST_NS = 250000000, LEAST_STEPS = 32 };
     const pr_recorded_run *run = fit->run;
     double taken_s[PR_VIRTUAL_WINDOWS] = {0}, expected_s[PR_VIRTUAL_WINDOWS] = {0}, all_s = 0;
     int64_t end_ns = run->step[run->steps - 1].told_ns;
-    int64_t window_ns = end_ns / PR_VIRTUAL_WINDOWS + 1;
+    int64_t windows = run->steps / LEAST_STEPS + 1;
+    windows = windows < PR_VIRTUAL_WINDOWS ? windows : PR_VIRTUAL_WINDOWS;
+    int64_t window_ns = end_ns / windows + 1;
     window_ns = window_ns < LEAST_NS ? LEAST_NS : window_ns;
     for (int64_t i = 0; i < run->steps; i++) {
         const pr_recorded_step *step = &run->step[i];
