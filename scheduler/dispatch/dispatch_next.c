@@ -132,12 +132,31 @@ static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
     return best;
 }
 
+// The waiting job with the smallest key as it is now; ties: the first that arrived.
+static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
+{
+    pr_policy *policy = dispatch->policy;
+    pr_job *best = NULL;
+    double best_key = 0;
+    for (pr_job *job = first; job; job = pr_job_queue_after(dispatch->central, job)) {
+        double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
+        if (!best || key < best_key || (key == best_key && job->id < best->id)) {
+            best = job;
+            best_key = key;
+        }
+    }
+    return best;
+}
+
 // The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *displaced = policy->kind->preempts ? next_displaced(dispatch, lane) : NULL;
     pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
+    if (policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
+        pr_lane_tree_best(dispatch->ready) >= 0)
+        job = first_rekeyed(dispatch, job);
     if (displaced && (!job || displaced->key <= job->key))
         return displaced;
     if (!job)
@@ -151,7 +170,7 @@ void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
     dispatch->now_s = now_s;
     *verdict = (pr_verdict){.kind = PR_VERDICT_NONE};
     pr_policy *policy = dispatch->policy;
-    int32_t lane;
+    int32_t lane = -1;
     pr_job *job = policy->kind->late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
     if (!job)
         return;

@@ -41,6 +41,7 @@ typedef struct pr_job {
     int32_t outputs;           // so far
     int64_t committed_tokens;  // as the ledger of the decode lane counted them
     pr_job_state state;
+    double policy_load;  // what the policy counted for it, in its own measure
     // The queue's: undefined while the job does not wait.
     struct pr_job_tenant *queue_tenant;
     double queued_work_s;                // remaining_s as the queue counted it
