@@ -202,6 +202,9 @@ static const pr_option simulate[] = {
      .help = "decode placement knows true output lengths, as in published reference figures"},
     {.name = "replay", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(replay),
      .common = true, .help = "what batch --record FILE wrote: decide again and compare"},
+    {.name = "calibrate", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(calibrate), .common = true,
+     .help = "fit step times to what batch --record FILE wrote, and predict that run"},
 };
 
 static const pr_option bench[] = {

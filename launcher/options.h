@@ -84,7 +84,7 @@ typedef struct pr_options {
     int32_t cache_blocks;  // of one prefill group, in blocks of the trace
     int64_t spans;         // kept for the chart of groups
     bool known_outputs;
-    const char *replay;  // FILE or NULL
+    const char *replay, *calibrate;  // FILE or NULL
 
     // bench
     int32_t scale_tokens;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Four kinds of heaps: bands by priority, a band's backlogged tenants by counter, a tenant's jobs by
-// key; and, across all of them, jobs by arrival (only with a guard) and by expiry (only those that do).
+// key; and, across all of them, jobs by arrival (only with a guard).
 // Tenants are found through a hash table over (priority, tenant); one without jobs stands in the idle
 // list, longest idle first. A band lives as long as it has tenants.
 #include "scheduler/dispatch/job_queue.h"
@@ -56,7 +56,7 @@ struct pr_job_queue {
     pr_job_queue_params params;
     int32_t jobs;
     waiting_load load;
-    pr_min_heap by_band, by_age, by_expiry;
+    pr_min_heap by_band, by_age;
     pr_job *overdue;  // what the guard put first when last asked
 
     int32_t bands, band_capacity;
@@ -111,8 +111,6 @@ pr_status pr_job_queue_create(const pr_job_queue_params *params, pr_job_queue **
     made->by_band.index_offset = offsetof(job_band, active_at);
     made->by_age.before = job_before;
     made->by_age.index_offset = offsetof(pr_job, age_at);
-    made->by_expiry.before = job_before;
-    made->by_expiry.index_offset = offsetof(pr_job, expires_at);
     made->bucket = bucket;
     made->buckets = FIRST_BUCKETS;
     *queue = made;
@@ -146,7 +144,6 @@ void pr_job_queue_destroy(pr_job_queue *queue)
         free_band(queue->band[i]);
     pr_min_heap_clear(&queue->by_band);
     pr_min_heap_clear(&queue->by_age);
-    pr_min_heap_clear(&queue->by_expiry);
     free(queue->band);
     free(queue->bucket);
     free(queue->weight);
@@ -459,13 +456,11 @@ static void remove_load(waiting_load *to, double work_s, int32_t prompt_tokens, 
         to->work_s = 0;
 }
 
-static pr_status reserve_place(pr_job_queue *queue, const pr_job *job, pr_job_tenant *tenant)
+static pr_status reserve_place(pr_job_queue *queue, pr_job_tenant *tenant)
 {
     PR_TRY(pr_min_heap_reserve(&tenant->jobs, tenant->jobs.count + 1));
     if (!isinf(queue->params.guard_s))
         PR_TRY(pr_min_heap_reserve(&queue->by_age, queue->by_age.count + 1));
-    if (job->expires_s > 0)
-        PR_TRY(pr_min_heap_reserve(&queue->by_expiry, queue->by_expiry.count + 1));
     return PR_OK;
 }
 
@@ -476,7 +471,7 @@ pr_status pr_job_queue_put(pr_job_queue *queue, pr_job *job)
         return PR_ERR_RESOURCE;
     pr_job_tenant *tenant;
     PR_TRY(take_tenant(queue, job, &tenant));
-    pr_status status = reserve_place(queue, job, tenant);
+    pr_status status = reserve_place(queue, tenant);
     if (status != PR_OK) {
         forget_longest_idle(queue);
         return status;
@@ -485,12 +480,10 @@ pr_status pr_job_queue_put(pr_job_queue *queue, pr_job *job)
         join_backlog(queue, tenant);
     job->queue_tenant = tenant;
     job->queued_work_s = job->remaining_s;
-    job->age_at = job->expires_at = -1;
+    job->age_at = -1;
     pr_min_heap_put(&tenant->jobs, job->key, job);
     if (!isinf(queue->params.guard_s))
         pr_min_heap_put(&queue->by_age, job->arrival_s, job);
-    if (job->expires_s > 0)
-        pr_min_heap_put(&queue->by_expiry, job->expires_s, job);
     add_load(&tenant->load, job->queued_work_s, job->prompt_tokens);
     add_load(&tenant->band->load, job->queued_work_s, job->prompt_tokens);
     add_load(&queue->load, job->queued_work_s, job->prompt_tokens);
@@ -507,8 +500,6 @@ void pr_job_queue_take(pr_job_queue *queue, pr_job *job)
     pr_min_heap_take(&tenant->jobs, job->key_at);
     if (job->age_at >= 0)
         pr_min_heap_take(&queue->by_age, job->age_at);
-    if (job->expires_at >= 0)
-        pr_min_heap_take(&queue->by_expiry, job->expires_at);
     if (queue->overdue == job)
         queue->overdue = NULL;
     job->queue_tenant = NULL;
@@ -566,12 +557,6 @@ pr_job *pr_job_queue_after(pr_job_queue *queue, const pr_job *job)
     if (next && next == queue->overdue)
         next = next_in_heaps(queue, next);  // came first already
     return next;
-}
-
-pr_job *pr_job_queue_expired(const pr_job_queue *queue, double now_s)
-{
-    pr_job *job = pr_min_heap_first(&queue->by_expiry);
-    return job && job->expires_s <= now_s ? job : NULL;
 }
 
 // ---- Service ----
@@ -685,7 +670,6 @@ static void check_tenant(const pr_job_queue *queue, const pr_job_tenant *tenant)
         const pr_job *job = tenant->jobs.node[i].item;
         assert(job->queue_tenant == tenant && job->priority == tenant->band->priority);
         assert(!queue->params.fair || job->tenant == tenant->tenant);
-        assert((job->expires_at >= 0) == (job->expires_s > 0));
         assert((job->age_at >= 0) == !isinf(queue->params.guard_s));
         prompt_tokens += job->prompt_tokens;
     }
@@ -717,7 +701,6 @@ void pr_job_queue_check(const pr_job_queue *queue)
 {
     pr_min_heap_check(&queue->by_band);
     pr_min_heap_check(&queue->by_age);
-    pr_min_heap_check(&queue->by_expiry);
     check_bands(queue);
     int32_t jobs = 0, idle = 0;
     for (int32_t i = 0; i < queue->buckets; i++) {
