@@ -178,6 +178,12 @@ static const pr_option scheduling[] = {
     {.name = "starvation-guard", .value_name = "S", .kind = PR_OPTION_FLOAT,
      .offset = FIELD(starvation_guard), .standard = "0", .least = 0, .most = 1e9,
      .help = "who has waited so many seconds goes first; 0 = no guard"},
+    {.name = "queue-ttl", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(queue_ttl),
+     .standard = "0", .least = 0, .most = 1e9,
+     .help = "who has not started after so many seconds is rejected; 0 = waits for ever"},
+    {.name = "queue-tokens", .value_name = "N", .kind = PR_OPTION_INT64,
+     .offset = FIELD(queue_tokens), .standard = "0", .least = 0, .most = 1e15,
+     .help = "reject what comes while so many prompt tokens wait; 0 = no bound"},
 };
 
 static const pr_option simulate[] = {

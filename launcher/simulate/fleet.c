@@ -311,6 +311,7 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .tbt_mean_s = NAN,
         .tbt_tail_s = NAN,
         .tenant = from->tenant,
+        .priority = from->priority,
     };
     pr_fleet_request *request = take_request(fleet);
     if (!request)
@@ -322,12 +323,15 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .prompt_tokens = from->prompt_tokens,
         .outputs_expected = expect_outputs(fleet, from),
         .tenant = from->tenant,
+        .priority = from->priority,
+        .ttft_target_s = from->ttft_target_s,
+        .tpot_target_s = from->tpot_target_s,
         .blocks = from->blocks,
         .block = from->block,
     };
     pr_status status = pr_dispatch_arrive(fleet->dispatch, &request->job, fleet->now_s);
-    if (status == PR_ERR_RESOURCE) {
-        reject(fleet, request, "the queue is full");
+    if (request->job.refused != PR_FLOW_PASS) {
+        reject(fleet, request, pr_flow_reason_text((pr_flow_reason)request->job.refused));
         return PR_OK;
     }
     return status;
@@ -357,15 +361,15 @@ static pr_status run(pr_fleet *fleet)
             arrival_s = trace->request[next].arrival_s / fleet->params->speed;
         if (fleet->chunk_ends.count > 0)
             end_s = fleet->chunk_ends.node[0].key;
-        if (isinf(arrival_s) && isinf(end_s))
+        double event_s = fmin(arrival_s, end_s);
+        double wakes_s = pr_dispatch_wakes_s(fleet->dispatch);
+        if (isinf(event_s) && isinf(wakes_s))
             break;
-        fleet->now_s = fmin(arrival_s, end_s);
+        fleet->now_s = fmin(event_s, wakes_s);
         fleet->counts->events++;
         advance_decode(fleet, fleet->now_s);
-        if (end_s <= arrival_s)
-            PR_TRY(on_chunk_end(fleet));
-        else
-            PR_TRY(on_arrival(fleet, next++));
+        if (event_s <= wakes_s)
+            PR_TRY(end_s <= arrival_s ? on_chunk_end(fleet) : on_arrival(fleet, next++));
         decide(fleet);
         if (fleet->status != PR_OK)
             return fleet->status;
@@ -422,6 +426,7 @@ static pr_status open_fleet(pr_fleet *fleet)
         .policy = params->policy,
         .seed = params->seed,
         .queue = params->queue,
+        .flow = params->flow,
     };
     PR_TRY(pr_dispatch_create(&dispatch, &fleet->dispatch));
     return open_groups(fleet);

@@ -130,6 +130,7 @@ static pr_status prepare(simulate_run *run)
         .cost = &run->cost,
         .seed = (uint64_t)options->trace_seed,
         .queue = queue_params(options),
+        .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .expected_is_true = options->known_outputs,
     };
     run->target = (pr_simulation_target){

@@ -22,6 +22,7 @@
 #include "runtime/base/status.h"
 #include "scheduler/cache_map.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job.h"
 #include "scheduler/dispatch/job_queue.h"
 
@@ -34,7 +35,8 @@ typedef struct pr_dispatch_params {
     const pr_cost_model *cost;  // borrowed; may change its constants between events (online fit)
     const char *policy;  // "lps", "least-tokens", "llmd:prefix=3,queue=2,kv=2", ... (policy.h)
     uint64_t seed;
-    pr_job_queue_params queue;
+    pr_job_queue_params queue;  // most_jobs: over all queues
+    pr_flow_params flow;        // all zero: no bounds but most_jobs
 } pr_dispatch_params;
 
 pr_status
@@ -43,7 +45,8 @@ void pr_dispatch_destroy(pr_dispatch *dispatch);
 
 // ---- Events ----
 
-// A new job. PR_ERR_RESOURCE (silent) when the queue is full: answer 429.
+// A new job. PR_ERR_RESOURCE (silent) when flow control does not take it: job->refused says why
+// (pr_flow_reason_text, pr_flow_reason_http_status).
 pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s) PR_MUST_CHECK;
 
 // A job that had started comes back (preempted, refused by its lane) and what was computed of it is
@@ -74,6 +77,10 @@ void pr_dispatch_joined(pr_dispatch *dispatch, pr_job *job, int32_t decode_lane)
 void pr_dispatch_generated(pr_dispatch *dispatch, pr_job *job, int32_t outputs);
 void pr_dispatch_left(pr_dispatch *dispatch, pr_job *job);
 
+// How full the decode side is as the caller sees it, 0..1 and beyond. Holdback of bands (late binding)
+// goes by this or the share of prefill lanes that are not open, whichever is more.
+void pr_dispatch_saturate(pr_dispatch *dispatch, double saturation);
+
 // Who holds what: told by the lanes' caches (prefill lanes).
 pr_cache_map *pr_dispatch_cache_map(pr_dispatch *dispatch);
 
@@ -102,12 +109,16 @@ typedef struct pr_verdict {
         gathers;  // 0 with depth > local_blocks: a policy that imagines (a bound) has them for nothing
     const pr_gather *gather;  // [gathers], valid until the next call
     bool keep;                // the fetched blocks become part of the lane's cache
-    const char *reason;       // REJECT: one line
+    const char *reason;       // REJECT: one line; job->refused has the kind
 } pr_verdict;
 
 // The next decision at this time; NONE: nothing until the next event. After a START the lane is open
 // until the caller closes it.
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict);
+
+// When next() has something to decide though nothing happens until then: the first waiting job's time
+// to live is over. INFINITY: never.
+double pr_dispatch_wakes_s(const pr_dispatch *dispatch);
 
 // The decode lane for a job whose last chunk begins: by predicted step time after it joins, among the
 // lanes with room for it. `room` (tokens free per decode lane) comes from the caller, who knows its

@@ -87,6 +87,7 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
     pr_dispatch_dequeue(dispatch, job);
     job->lane = job->bound_lane = l;
     job->state = PR_JOB_RUNNING;
+    job->expires_s = 0;  // it did not wait too long: no more when it comes back
     if (job->computed_tokens == 0) {
         plan_blocks(dispatch, job, verdict);
         job->computed_tokens = pr_dispatch_cached(dispatch, job, verdict->depth);
@@ -132,13 +133,16 @@ static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
     return best;
 }
 
-// The waiting job with the smallest key as it is now; ties: the first that arrived.
+// Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
+// that arrived first.
 static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *best = NULL;
     double best_key = 0;
     for (pr_job *job = first; job; job = pr_job_queue_after(dispatch->central, job)) {
+        if (job->queue_tenant != first->queue_tenant)
+            continue;
         double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
         if (!best || key < best_key || (key == best_key && job->id < best->id)) {
             best = job;
@@ -153,8 +157,10 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *displaced = policy->kind->preempts ? next_displaced(dispatch, lane) : NULL;
-    pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
-    if (policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
+    double saturation = pr_dispatch_flow_saturation(dispatch);
+    pr_job *job =
+        pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
+    if (job && policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
         pr_lane_tree_best(dispatch->ready) >= 0)
         job = first_rekeyed(dispatch, job);
     if (displaced && (!job || displaced->key <= job->key))
@@ -165,22 +171,32 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     return *lane < 0 ? NULL : job;
 }
 
+static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)
+{
+    pr_dispatch_cancel(dispatch, job);
+    job->refused = reason;
+    *verdict = (pr_verdict){
+        .kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = pr_flow_reason_text(reason)};
+}
+
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
 {
     dispatch->now_s = now_s;
     *verdict = (pr_verdict){.kind = PR_VERDICT_NONE};
-    pr_policy *policy = dispatch->policy;
-    int32_t lane = -1;
-    pr_job *job = policy->kind->late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
-    if (!job)
-        return;
-    const char *reason = policy->kind->refuse ? policy->kind->refuse(policy, job, now_s) : NULL;
-    if (!reason) {
-        start(dispatch, job, lane, verdict);
+    pr_job *expired = pr_dispatch_flow_expired(dispatch);
+    if (expired) {
+        reject(dispatch, expired, PR_FLOW_EXPIRED, verdict);
         return;
     }
-    pr_dispatch_cancel(dispatch, job);
-    *verdict = (pr_verdict){.kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = reason};
+    int32_t lane = -1;
+    bool late = dispatch->policy->kind->late;
+    pr_job *job = late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
+    if (!job)
+        return;
+    if (pr_flow_is_late(&dispatch->params.flow, job, now_s))
+        reject(dispatch, job, PR_FLOW_TARGET, verdict);
+    else
+        start(dispatch, job, lane, verdict);
 }
 
 // ---- Decode lane ----
@@ -222,11 +238,12 @@ static void check_lane(const pr_dispatch *dispatch, int32_t l)
 
 void pr_dispatch_check(const pr_dispatch *dispatch)
 {
-    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0;
+    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0, open = 0;
     for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
         check_lane(dispatch, l);
         waiting += dispatch->lane[l].queued;
         retired += dispatch->lane[l].retired;
+        open += dispatch->lane[l].open;
     }
     for (int32_t d = 0; d < dispatch->params.decode_lanes; d++) {
         const pr_decode_load *load = &dispatch->decode[d];
@@ -234,9 +251,12 @@ void pr_dispatch_check(const pr_dispatch *dispatch)
         assert(load->sequences > 0 || load->committed_tokens == 0);
         (void)load;
     }
-    assert(waiting == dispatch->waiting);
+    assert(waiting == dispatch->waiting && dispatch->waiting_tokens >= 0);
+    assert(dispatch->expiring.count <= waiting);
+    pr_min_heap_check(&dispatch->expiring);
     assert(retired + dispatch->in_service == dispatch->params.prefill_lanes);
     pr_job_queue_check(dispatch->central);
     pr_cache_map_check(dispatch->map);
-    (void)waiting, (void)retired;
+    assert(open == dispatch->open_lanes);
+    (void)waiting, (void)retired, (void)open;
 }

@@ -50,13 +50,12 @@ pr_status pr_flow_params_check(const pr_flow_params *params)
     for (int32_t i = 0; i < params->ceilings; i++) {
         const pr_flow_ceiling *at = &params->ceiling[i];
         double most = i > 0 ? at[-1].saturation : HUGE_VAL;
-        if (!(at->saturation >= 0 && at->saturation <= most) ||
+        if (!(at->saturation > 0 && at->saturation <= most) ||
             (i > 0 && at->priority <= at[-1].priority))
             return pr_fail(
                 PR_ERR_ARGUMENT,
-                "flow control: ceiling %g of priority %d: priorities must ascend, ceilings must "
-                "not, "
-                "nor be below 0",
+                "flow control: ceiling %g of priority %d: priorities must ascend, ceilings "
+                "must be above 0 and not ascend",
                 at->saturation, at->priority);
     }
     return PR_OK;

@@ -88,8 +88,6 @@ typedef struct pr_policy_kind {
         pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch);
     // The decode lane, default: least prompt + expected outputs of all that are assigned.
     int32_t (*decode)(pr_policy *policy, const pr_job *job, const int64_t *room);
-    // Why a job that is next is not served at all, or NULL. Default: never.
-    const char *(*refuse)(pr_policy *policy, const pr_job *job, double now_s);
 } pr_policy_kind;
 
 struct pr_policy {
