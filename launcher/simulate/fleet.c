@@ -186,17 +186,18 @@ static void begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, double delay_s
     pr_min_heap_put(&fleet->chunk_ends, end_s, group);
 }
 
-// The prompt's last token is computed in any case, so it is not fetched.
-static int64_t fetched_tokens(const pr_fleet *fleet, const pr_verdict *verdict)
+// Takes note at their holders that blocks are used, and says how many there are.
+static int32_t fetch_blocks(pr_fleet *fleet, const pr_verdict *verdict)
 {
-    int64_t tokens = 0;
-    for (int32_t i = 0; i < verdict->gathers; i++) {
-        int64_t first = (int64_t)verdict->gather[i].first * fleet->trace->block_tokens;
-        int64_t end = first + (int64_t)verdict->gather[i].blocks * fleet->trace->block_tokens;
-        int64_t most = verdict->job->prompt_tokens - 1;
-        tokens += (end < most ? end : most) - first;
+    int32_t blocks = 0;
+    for (int32_t i = verdict->gathers - 1; i >= 0; i--) {
+        const pr_gather *gather = &verdict->gather[i];
+        pr_block_lru_touch(
+            fleet->prefill[gather->lane].cache, verdict->job->block + gather->first,
+            gather->blocks);
+        blocks += gather->blocks;
     }
-    return tokens;
+    return blocks;
 }
 
 // The first chunk of a request, or, after it made way, its next.
@@ -212,9 +213,12 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
         row->prefill_group = verdict->lane;
         row->hit_tokens = request->job.computed_tokens;
         pr_block_lru_touch(group->cache, request->job.block, verdict->local_blocks);
-        row->fetch_tokens = fetched_tokens(fleet, verdict);
-        if (verdict->gathers > 0)
+        if (verdict->gathers > 0) {
+            int32_t fetched = fetch_blocks(fleet, verdict);
+            row->fetch_tokens =
+                row->hit_tokens - (int64_t)(verdict->depth - fetched) * fleet->trace->block_tokens;
             gather_s = pr_cost_model_transfer_s(fleet->params->cost, row->fetch_tokens);
+        }
         if (!verdict->keep) {
             request->fetched_first = verdict->local_blocks;
             request->fetched_end = verdict->depth;

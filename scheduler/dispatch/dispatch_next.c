@@ -133,6 +133,25 @@ static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
     return best;
 }
 
+// Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
+// that arrived first.
+static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
+{
+    pr_policy *policy = dispatch->policy;
+    pr_job *best = NULL;
+    double best_key = 0;
+    for (pr_job *job = first; job; job = pr_job_queue_after(dispatch->central, job)) {
+        if (job->queue_tenant != first->queue_tenant)
+            continue;
+        double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
+        if (!best || key < best_key || (key == best_key && job->id < best->id)) {
+            best = job;
+            best_key = key;
+        }
+    }
+    return best;
+}
+
 // The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
@@ -141,6 +160,9 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
+    if (job && policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
+        pr_lane_tree_best(dispatch->ready) >= 0)
+        job = first_rekeyed(dispatch, job);
     if (displaced && (!job || displaced->key <= job->key))
         return displaced;
     if (!job)
@@ -166,7 +188,7 @@ void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
         reject(dispatch, expired, PR_FLOW_EXPIRED, verdict);
         return;
     }
-    int32_t lane;
+    int32_t lane = -1;
     bool late = dispatch->policy->kind->late;
     pr_job *job = late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
     if (!job)

@@ -41,6 +41,7 @@ typedef struct pr_job {
     int32_t outputs;           // so far
     int64_t committed_tokens;  // as the ledger of the decode lane counted them
     pr_job_state state;
+    double policy_load;  // what the policy counted for it, in its own measure
     int32_t refused;     // why it is not served, a pr_flow_reason (flow_control.h); 0: it is
     int32_t expires_at;  // index in the heap of those that expire; -1: in none
     // The queue's: undefined while the job does not wait.

@@ -60,6 +60,7 @@ typedef struct pr_policy_kind {
     pr_policy_order order;
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
     bool preempts;     // a waiting job may displace a running one at a chunk's end
+    bool rekeys;       // keys are looked at anew at each decision: O(jobs)
     bool imagined;     // it needs what no machine has: a bound, for simulation only
     bool random_ties;  // between equal scores; else the lower lane
     pr_policy_scorer scorer[PR_POLICY_SCORERS + 1];
@@ -116,6 +117,8 @@ const pr_policy_kind *pr_policy_kind_at(int32_t index);
 int32_t pr_policy_pick(pr_policy *policy, const pr_job *job);
 // Sets job->remaining_s and job->key.
 void pr_policy_order_job(pr_policy *policy, pr_job *job);
+double pr_policy_remaining_s(pr_policy *policy, const pr_job *job);  // as it is now
+double pr_policy_key(const pr_policy *policy, const pr_job *job, double remaining_s);
 
 // splitmix64: a number in 0..n-1.
 int32_t pr_policy_random(pr_policy *policy, int32_t n);

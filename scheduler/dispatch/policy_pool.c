@@ -9,18 +9,20 @@
 #include "scheduler/dispatch/dispatch_state.h"
 #include "scheduler/dispatch/policy.h"
 
-// Deepest prefix; ties: the lower lane.
+// Deepest prefix; ties: the emptiest cache, then the lower lane.
 static int32_t deepest_open(pr_policy *policy, const pr_job *job)
 {
     const pr_dispatch *dispatch = policy->dispatch;
-    int32_t best = -1, most = -1;
+    int32_t best = -1, best_depth = 0, best_held = 0;
     for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
         if (!dispatch->lane[l].open)
             continue;
-        int32_t held = pr_dispatch_local_depth(dispatch, job, l);
-        if (held > most) {
+        int32_t depth = pr_dispatch_local_depth(dispatch, job, l);
+        int32_t held = pr_cache_map_copies_of(dispatch->map, l);
+        if (best < 0 || depth > best_depth || (depth == best_depth && held < best_held)) {
             best = l;
-            most = held;
+            best_depth = depth;
+            best_held = held;
         }
     }
     return best;
@@ -49,6 +51,7 @@ const pr_policy_kind pr_policy_mpxl = {
     .name = "mpxl",
     .about = "late binding, pooled prefixes; what is fetched is kept",
     .late = true,
+    .rekeys = true,
     .lane = deepest_open,
     .gather = gather_and_keep,
 };
@@ -57,6 +60,7 @@ const pr_policy_kind pr_policy_mpxlnr = {
     .name = "mpxlnr",
     .about = "late binding, pooled prefixes, one copy of each block",
     .late = true,
+    .rekeys = true,
     .lane = deepest_open,
     .gather = gather_cheaper,
 };
@@ -66,6 +70,7 @@ const pr_policy_kind pr_policy_mpxp = {
     .about = "mpxlnr with preemption at chunk ends",
     .order = PR_ORDER_SRPT,
     .late = true,
+    .rekeys = true,
     .preempts = true,
     .lane = deepest_open,
     .gather = gather_cheaper,
@@ -116,6 +121,7 @@ const pr_policy_kind pr_policy_pooled = {
     .name = "pooled",
     .about = "infinite caches and free gather: a bound, for simulation only",
     .late = true,
+    .rekeys = true,
     .imagined = true,
     .create = create_pool,
     .destroy = destroy_pool,

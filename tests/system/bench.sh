@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 180
+# timeout: 400
 # polyreme bench: every request of a scaled trace is finished, comes when its time comes, and its row adds
 # up; blocks shared in the trace are cache hits; the run's record replays.
 set -u
