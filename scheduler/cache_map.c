@@ -42,6 +42,7 @@ static_assert(sizeof(map_slot) == 32, "two slots share a cache line");
 typedef struct slot_table {
     map_slot *slot;
     uint64_t homes;
+    int64_t most;  // blocks, by its load
     size_t size_bytes;
 } slot_table;
 
@@ -142,7 +143,11 @@ static pr_status table_create(uint64_t homes, slot_table *made)
             PR_ERR_RESOURCE, "no memory for a cache map of %llu blocks", (unsigned long long)homes);
     // Only advice: a kernel without huge pages serves small ones.
     madvise(memory, size_bytes, MADV_HUGEPAGE);
-    *made = (slot_table){.slot = memory, .homes = homes, .size_bytes = size_bytes};
+    *made = (slot_table){
+        .slot = memory,
+        .homes = homes,
+        .most = (int64_t)((double)homes * MAX_LOAD),
+        .size_bytes = size_bytes};
     return PR_OK;
 }
 
@@ -269,10 +274,7 @@ static void move_some(pr_cache_map *map, uint64_t slots)
     }
 }
 
-static inline bool is_full(const pr_cache_map *map)
-{
-    return (double)map->blocks >= (double)map->now.homes * MAX_LOAD;
-}
+static inline bool is_full(const pr_cache_map *map) { return map->blocks >= map->now.most; }
 
 // Room for one more block.
 static pr_status make_room(pr_cache_map *map)
@@ -387,6 +389,20 @@ void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane)
     }
 }
 
+static inline map_slot *fetch_home(const pr_cache_map *map, uint64_t key)
+{
+    map_slot *home = home_slot(map, key);
+    __builtin_prefetch(home);  // seek reads two lines
+    __builtin_prefetch(home + 2);
+    return home;
+}
+
+void pr_cache_map_expect(const pr_cache_map *map, const uint64_t *block, int32_t blocks)
+{
+    for (int32_t i = 0; i < blocks; i++)
+        fetch_home(map, key_of(map, block[i]));
+}
+
 bool pr_cache_map_holds(const pr_cache_map *map, uint64_t block, int32_t lane)
 {
     const map_slot *at = find(map, block);
@@ -454,11 +470,8 @@ static inline void look_ahead(prompt_walk *walk, int32_t ahead)
     int32_t end = walk->seen + (left < ahead ? left : ahead);
     for (int32_t i = walk->seen; i < end; i++) {
         uint64_t key = key_of(walk->map, walk->block[i]);
-        map_slot *home = home_slot(walk->map, key);
-        __builtin_prefetch(home);  // seek reads two lines
-        __builtin_prefetch(home + 2);
         walk->key[i % AHEAD] = key;
-        walk->home[i % AHEAD] = home;
+        walk->home[i % AHEAD] = fetch_home(walk->map, key);
     }
     walk->seen = end;
 }

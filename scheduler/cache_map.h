@@ -30,6 +30,10 @@ void pr_cache_map_destroy(pr_cache_map *map);
 pr_status pr_cache_map_add(pr_cache_map *map, uint64_t block, int32_t lane) PR_MUST_CHECK;
 void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane);
 
+// Only advice: these blocks (a few dozen at most) will be added, removed or looked up one by one now, so
+// their memory had better be on its way.
+void pr_cache_map_expect(const pr_cache_map *map, const uint64_t *block, int32_t blocks);
+
 bool pr_cache_map_holds(const pr_cache_map *map, uint64_t block, int32_t lane);
 int32_t pr_cache_map_holders(const pr_cache_map *map, uint64_t block);  // how many lanes
 // The holder with the smallest number >= from (0..lanes), cyclic; -1: no lane holds it.

@@ -155,17 +155,24 @@ const pr_prefix_view *pr_dispatch_view(const pr_dispatch *dispatch, const pr_job
     view->changes = pr_cache_map_changes(dispatch->map);
     view->candidates = pr_cache_map_candidates(
         dispatch->map, job->block, job->blocks, &view->depth, view->candidate, PR_CACHE_MAP_FEW);
+    view->other = -1;
     return view;
 }
 
 int32_t pr_dispatch_local_depth(const pr_dispatch *dispatch, const pr_job *job, int32_t lane)
 {
-    const pr_prefix_view *view = dispatch->view;
-    for (int32_t i = 0; is_current(dispatch, job) && i < view->candidates; i++) {
+    pr_prefix_view *view = dispatch->view;
+    if (!is_current(dispatch, job))
+        return pr_cache_map_depth(dispatch->map, job->block, job->blocks, lane);
+    for (int32_t i = 0; i < view->candidates; i++) {
         if (view->candidate[i].lane == lane)
             return view->candidate[i].depth;
     }
-    return pr_cache_map_depth(dispatch->map, job->block, job->blocks, lane);
+    if (view->other != lane) {
+        view->other = lane;
+        view->other_depth = pr_cache_map_depth(dispatch->map, job->block, view->depth, lane);
+    }
+    return view->other_depth;
 }
 
 int32_t pr_dispatch_union_depth(const pr_dispatch *dispatch, const pr_job *job)

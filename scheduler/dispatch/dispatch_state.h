@@ -17,6 +17,7 @@ typedef struct pr_prefix_view {
     int32_t depth;      // leading blocks that one lane or another holds
     int32_t candidates;
     pr_cache_candidate candidate[PR_CACHE_MAP_FEW];
+    int32_t other, other_depth;  // the last lane that was asked about and is no candidate; -1: none
 } pr_prefix_view;
 
 struct pr_dispatch {
