@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 400
-# polyreme bench: every request of a scaled trace is finished, comes when its time comes, and its row adds
+# polyreme bench: every request of a scaled trace is finished, comes no earlier than its time, and its row adds
 # up; blocks shared in the trace are cache hits; the run's record replays.
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
