@@ -2,6 +2,10 @@
 // Data may come before it is expected: it stays with MPI, unmatched, until then. An expectation
 // probes for its pairs' messages, so that slabs are held by data that is there, never by data that
 // may come, and nothing has to be cancelled at the end.
+//
+// Who may wait for whom: a handover's sender waits for a slab, so for its target, but targets of
+// handovers wait for nobody. Lanes that gather may fetch from each other in any direction at one time,
+// so a gather never waits: it has slabs of its own and goes on whenever somebody makes progress.
 #include "comm/kv_transfer.h"
 
 #include <assert.h>
@@ -17,7 +21,16 @@
 
 #ifdef PR_HAVE_MPI
 
-enum { SEND_SLABS = 8, RECEIVE_SLABS = 4, SLABS = SEND_SLABS + RECEIVE_SLABS, DESTROY_MS = 1000 };
+enum {
+    SEND_SLABS = 8,
+    GATHER_SLABS = 4,
+    RECEIVE_SLABS = 4,
+    GATHER_BEGIN = SEND_SLABS,
+    RECEIVE_BEGIN = SEND_SLABS + GATHER_SLABS,
+    SLABS = RECEIVE_BEGIN + RECEIVE_SLABS,
+    GATHER_PATIENCE = 4,  // comm timeouts: its source may first run two plans and a step
+    DESTROY_MS = 10000
+};
 
 typedef struct kv_slab {
     char *memory;
@@ -27,11 +40,11 @@ typedef struct kv_slab {
     MPI_Request request;
 } kv_slab;
 
-// One pair (source rank, target rank) of a handover.
+// One pair (source rank, target rank) of a handover or gather.
 typedef struct kv_pair {
     int32_t peer;               // world rank of the other side
     int32_t first_head, heads;  // absolute
-    int32_t layers;             // arrived
+    int32_t layers;             // arrived; of a gather at its source: put into slabs
     kv_slab *slab;              // arriving now, or NULL
 } kv_pair;
 
@@ -54,11 +67,13 @@ struct pr_kv_transfer {
     int32_t rank;
     int32_t group, lane;
     size_t slab_bytes;
-    kv_slab slab[SLABS];  // the first SEND_SLABS send
-    kv_move *sending;     // in order of send
+    kv_slab slab[SLABS];  // for handovers, for gathers, for what comes
+    kv_move *sending;     // handovers, in order of send
+    kv_move *gathering;   // gathers, the same
     kv_move *expected;    // in order of expect
     kv_arrival *arrived;  // not yet told, in order
     int64_t sent_bytes, sent_messages;
+    bool complete;  // create has worked
     MPI_Comm comm;
 };
 
@@ -127,11 +142,43 @@ pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_trans
             PR_TRY_GOTO(take_slabs(created), destroy_created);
         }
     }
+    created->complete = true;
     *transfer = created;
     return PR_OK;
 destroy_created:
     pr_kv_transfer_destroy(created);
     return status;
+}
+
+static kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
+{
+    for (int32_t i = begin; i < end; i++) {
+        if (!transfer->slab[i].busy)
+            return &transfer->slab[i];
+    }
+    return NULL;
+}
+
+// *done: the slab's message has gone or come.
+static pr_status test_slab(kv_slab *slab, bool *done)
+{
+    int flag = 0;
+    PR_TRY(pr_mpi_check(
+        MPI_Test(&slab->request, &flag, MPI_STATUS_IGNORE), "KV transfer", slab->peer));
+    *done = flag;
+    return PR_OK;
+}
+
+static pr_status progress_slabs(pr_kv_transfer *transfer, int32_t begin, int32_t end)
+{
+    for (int32_t i = begin; i < end; i++) {
+        bool done = false;
+        if (!transfer->slab[i].busy)
+            continue;
+        PR_TRY(test_slab(&transfer->slab[i], &done));
+        transfer->slab[i].busy = !done;
+    }
+    return PR_OK;
 }
 
 static void free_moves(kv_move *move)
@@ -143,26 +190,74 @@ static void free_moves(kv_move *move)
     }
 }
 
+// A message that nobody will look at: a run that was interrupted has moves whose other end was never
+// told.
+static pr_status throw_one_away(pr_kv_transfer *transfer)
+{
+    kv_slab *slab = free_slab(transfer, RECEIVE_BEGIN, SLABS);
+    MPI_Message message;
+    MPI_Status probed;
+    int found = 0, size = 0;
+    if (!slab || !slab->memory)
+        return PR_OK;
+    PR_TRY(pr_mpi_check(
+        MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, transfer->comm, &found, &message, &probed),
+        "end of KV transfer", -1));
+    if (!found)
+        return PR_OK;
+    PR_TRY(pr_mpi_check(MPI_Get_count(&probed, MPI_BYTE, &size), "end of KV transfer", -1));
+    if (size < 0 || (size_t)size > transfer->slab_bytes)
+        return PR_ERR_PEER;
+    slab->busy = true;
+    return pr_mpi_check(
+        MPI_Imrecv(slab->memory, size, MPI_BYTE, &message, &slab->request), "end of KV transfer",
+        -1);
+}
+
+static bool is_idle(const pr_kv_transfer *transfer, int32_t begin, int32_t end)
+{
+    bool idle = true;
+    for (int32_t i = begin; i < end; i++)
+        idle = idle && !transfer->slab[i].busy;
+    return idle;
+}
+
+// Ends when nobody's messages are under way any more: each rank joins a barrier when its own have been
+// taken, and takes those of others until all have joined. False: not within the time.
+static bool empty_the_wire(pr_kv_transfer *transfer)
+{
+    MPI_Request barrier = MPI_REQUEST_NULL;
+    bool joined = false;
+    int all = 0;
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)DESTROY_MS * 1000000;
+    for (int32_t spins = 0; !all || !is_idle(transfer, RECEIVE_BEGIN, SLABS);) {
+        if (pr_clock_now_ns() > deadline_ns || progress_slabs(transfer, 0, SLABS) != PR_OK ||
+            throw_one_away(transfer) != PR_OK)
+            return false;
+        if (!joined && is_idle(transfer, 0, RECEIVE_BEGIN)) {
+            if (MPI_Ibarrier(transfer->comm, &barrier) != MPI_SUCCESS)
+                return false;
+            joined = true;
+        }
+        if (joined && MPI_Test(&barrier, &all, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+            return false;
+        pr_mpi_pause(&spins);
+    }
+    return true;
+}
+
 void pr_kv_transfer_destroy(pr_kv_transfer *transfer)
 {
-    MPI_Request request[SLABS];
-    int32_t peer[SLABS], requests = 0;
     if (!transfer)
         return;
-    for (int32_t i = 0; i < SLABS; i++) {
-        if (!transfer->slab[i].busy)
-            continue;
-        request[requests] = transfer->slab[i].request;
-        peer[requests++] = transfer->slab[i].peer;
-    }
     // What MPI still works on stays until the process ends.
-    bool idle = requests == 0 ||
-                pr_mpi_wait_all(request, peer, requests, "end of KV transfer", DESTROY_MS) == PR_OK;
+    bool idle = transfer->comm == MPI_COMM_NULL || !transfer->complete || empty_the_wire(transfer);
     for (int32_t i = 0; idle && i < SLABS; i++)
         free(transfer->slab[i].memory);
     if (idle && transfer->comm != MPI_COMM_NULL)
         MPI_Comm_free(&transfer->comm);
     free_moves(transfer->sending);
+    free_moves(transfer->gathering);
     free_moves(transfer->expected);
     while (transfer->arrived) {
         kv_arrival *next = transfer->arrived->next;
@@ -246,7 +341,8 @@ pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *hando
 {
     if (handover->from_group != transfer->group || handover->from_lane != transfer->lane)
         return PR_OK;
-    return add_move(transfer, handover, true, &transfer->sending);
+    return add_move(
+        transfer, handover, true, handover->gather ? &transfer->gathering : &transfer->sending);
 }
 
 pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover)
@@ -256,40 +352,9 @@ pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *han
     return add_move(transfer, handover, false, &transfer->expected);
 }
 
-static kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
-{
-    for (int32_t i = begin; i < end; i++) {
-        if (!transfer->slab[i].busy)
-            return &transfer->slab[i];
-    }
-    return NULL;
-}
-
-// *done: the slab's message has gone or come.
-static pr_status test_slab(kv_slab *slab, bool *done)
-{
-    int flag = 0;
-    PR_TRY(pr_mpi_check(
-        MPI_Test(&slab->request, &flag, MPI_STATUS_IGNORE), "KV transfer", slab->peer));
-    *done = flag;
-    return PR_OK;
-}
-
-static pr_status progress_sends(pr_kv_transfer *transfer)
-{
-    for (int32_t i = 0; i < SEND_SLABS; i++) {
-        bool done = false;
-        if (!transfer->slab[i].busy)
-            continue;
-        PR_TRY(test_slab(&transfer->slab[i], &done));
-        transfer->slab[i].busy = !done;
-    }
-    return PR_OK;
-}
-
 static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv_pair *pair)
 {
-    kv_slab *slab = free_slab(transfer, SEND_SLABS, SLABS);
+    kv_slab *slab = free_slab(transfer, RECEIVE_BEGIN, SLABS);
     MPI_Message message;
     MPI_Status probed;
     int found = 0, size = 0;
@@ -370,20 +435,86 @@ static pr_status report_arrival(pr_kv_transfer *transfer, const kv_move *move)
 
 static pr_status check_late(const pr_kv_transfer *transfer, const kv_move *move)
 {
-    int64_t limit_ns = (int64_t)transfer->params.timeout_ms * 1000000;
-    if (pr_clock_now_ns() - move->moved_ns <= limit_ns)
+    int32_t limit_ms = transfer->params.timeout_ms * (move->handover.gather ? GATHER_PATIENCE : 1);
+    if (pr_clock_now_ns() - move->moved_ns <= (int64_t)limit_ms * 1000000)
         return PR_OK;
     const kv_pair *late = move->pair;
     while (late->layers == transfer->params.store->layers)
         late++;
     return pr_fail(
         PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer of request %llu",
-        late->peer, transfer->params.timeout_ms, (unsigned long long)move->handover.id);
+        late->peer, limit_ms, (unsigned long long)move->handover.id);
+}
+
+// Sends one layer of a move to one pair's target from a free slab.
+static pr_status send_slab(
+    pr_kv_transfer *transfer,
+    const kv_move *move,
+    const kv_pair *pair,
+    int32_t layer,
+    kv_slab *slab)
+{
+    const pr_kv_store *store = transfer->params.store;
+    pr_kv_range range = {
+        .handover = &move->handover,
+        .layer = layer,
+        .first_head = pair->first_head,
+        .heads = pair->heads};
+    slab->size_bytes = pr_kv_message_bytes(store, move->handover.blocks, pair->heads);
+    slab->peer = pair->peer;
+    pr_kv_message_pack(store, &range, slab->memory);
+    if (transfer->params.corrupt_for_test && ++transfer->sent_messages % 3 == 0)
+        slab->memory[slab->size_bytes / 2] ^= 1;
+    transfer->sent_bytes += (int64_t)slab->size_bytes;
+    slab->busy = true;
+    // Synchronous: a slab is free when its receiver has begun to take it. Small messages would else be
+    // buffered without end, and a receiver that is stuck would block us inside MPI.
+    return pr_mpi_check(
+        MPI_Issend(
+            slab->memory, (int)slab->size_bytes, MPI_BYTE, pair->peer, move->handover.tag,
+            transfer->comm, &slab->request),
+        "KV transfer", pair->peer);
+}
+
+// Puts into slabs what there is room for, layer by layer, so that all targets of a gather go on.
+static pr_status progress_gather(pr_kv_transfer *transfer, kv_move *move, bool *complete)
+{
+    int32_t layers = transfer->params.store->layers;
+    *complete = false;
+    for (int32_t layer = 0; layer < layers; layer++) {
+        for (int32_t i = 0; i < move->pairs; i++) {
+            kv_pair *pair = &move->pair[i];
+            if (pair->layers > layer)
+                continue;
+            kv_slab *slab = free_slab(transfer, GATHER_BEGIN, RECEIVE_BEGIN);
+            if (!slab)
+                return PR_OK;
+            PR_TRY(send_slab(transfer, move, pair, layer, slab));
+            pair->layers++;
+        }
+    }
+    *complete = true;
+    return PR_OK;
+}
+
+static pr_status progress_gathers(pr_kv_transfer *transfer)
+{
+    while (transfer->gathering && free_slab(transfer, GATHER_BEGIN, RECEIVE_BEGIN)) {
+        kv_move *move = transfer->gathering;
+        bool complete;
+        PR_TRY(progress_gather(transfer, move, &complete));
+        if (!complete)
+            return PR_OK;
+        transfer->gathering = move->next;
+        free(move);
+    }
+    return PR_OK;
 }
 
 static pr_status progress_all(pr_kv_transfer *transfer)
 {
-    PR_TRY(progress_sends(transfer));
+    PR_TRY(progress_slabs(transfer, 0, RECEIVE_BEGIN));
+    PR_TRY(progress_gathers(transfer));
     for (kv_move **place = &transfer->expected; *place;) {
         kv_move *move = *place;
         bool complete = false;
@@ -424,28 +555,9 @@ static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
 static pr_status
 push_pair(pr_kv_transfer *transfer, const kv_move *move, const kv_pair *pair, int32_t layer)
 {
-    const pr_kv_store *store = transfer->params.store;
-    pr_kv_range range = {
-        .handover = &move->handover,
-        .layer = layer,
-        .first_head = pair->first_head,
-        .heads = pair->heads};
     kv_slab *slab;
     PR_TRY(wait_for_slab(transfer, &slab));
-    slab->size_bytes = pr_kv_message_bytes(store, move->handover.blocks, pair->heads);
-    slab->peer = pair->peer;
-    pr_kv_message_pack(store, &range, slab->memory);
-    if (transfer->params.corrupt_for_test && ++transfer->sent_messages % 3 == 0)
-        slab->memory[slab->size_bytes / 2] ^= 1;
-    transfer->sent_bytes += (int64_t)slab->size_bytes;
-    slab->busy = true;
-    // Synchronous: a slab is free when its receiver has begun to take it. Small messages would else be
-    // buffered without end, and a receiver that is stuck would block us inside MPI.
-    return pr_mpi_check(
-        MPI_Issend(
-            slab->memory, (int)slab->size_bytes, MPI_BYTE, pair->peer, move->handover.tag,
-            transfer->comm, &slab->request),
-        "KV transfer", pair->peer);
+    return send_slab(transfer, move, pair, layer, slab);
 }
 
 pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
@@ -461,7 +573,8 @@ pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
         *place = move->next;
         free(move);
     }
-    return PR_OK;
+    // A step may be long: what comes and what is fetched from here goes on within it.
+    return transfer->gathering || transfer->expected ? progress_all(transfer) : PR_OK;
 }
 
 pr_status pr_kv_transfer_progress(
@@ -482,11 +595,13 @@ int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
     int32_t pending = 0;
     for (const kv_move *move = transfer->sending; move; move = move->next)
         pending++;
+    for (const kv_move *move = transfer->gathering; move; move = move->next)
+        pending++;
     for (const kv_move *move = transfer->expected; move; move = move->next)
         pending++;
     for (const kv_arrival *arrival = transfer->arrived; arrival; arrival = arrival->next)
         pending++;
-    for (int32_t i = 0; i < SEND_SLABS; i++)
+    for (int32_t i = 0; i < RECEIVE_BEGIN; i++)
         pending += transfer->slab[i].busy;
     return pending;
 }

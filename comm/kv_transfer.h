@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// KV blocks from a prefill lane to a decode lane, block by block and layer by layer, between lanes of
+// KV blocks from one lane to another, block by block and layer by layer, also between lanes of
 // different tp: each pair (source rank, target rank) whose head ranges overlap exchanges that range.
 //
 //   message = header {magic, version, request id, generation, tag, layer, layout id, head range,
@@ -7,7 +7,8 @@
 //
 // A message whose header or checksum is wrong is counted, dropped, and the handover reported as not
 // intact: the scheduler recomputes. One pair's messages of one handover travel under its tag.
-// Bounded: data is packed into slabs taken at create; begin/layer wait (making progress) for a free one.
+// Bounded: data is packed into slabs taken at create. A handover's layers wait (making progress) for a
+// free one; a gather's go when one is free, in progress or push_layer, and nobody waits for them.
 // Threads: the worker thread. No wait without a limit.
 #ifndef PR_COMM_KV_TRANSFER_H
 #define PR_COMM_KV_TRANSFER_H
@@ -25,16 +26,20 @@ typedef struct pr_kv_transfer_params {
     pr_kv_store *store;     // this rank's; NULL on a rank without a group
     int32_t kv_heads;       // g of the model
     int32_t max_blocks;     // blocks of one handover at most
-    int32_t timeout_ms;     // of an arrival; a sender waits half as long for a slab
+    int32_t timeout_ms;     // of an arrival (four times, of a gather); a sender waits half as long
     bool corrupt_for_test;  // flips a bit of every third message; set by POLYREME_TEST_CORRUPT_KV=1
 } pr_kv_transfer_params;
 
 pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_transfer **transfer)
     PR_MUST_CHECK;  // collective over the world (duplicates a communicator)
+
+// Collective, too: waits a while until no message of any rank is under way. What is not expected any
+// more (a run was interrupted) is thrown away.
 void pr_kv_transfer_destroy(pr_kv_transfer *transfer);
 
 // Source: note a handover whose last chunk is computed in the coming step, then push each layer as it
 // is done. The blocks may be reused after push of the last layer returned (data is in slabs).
+// Of a gather the blocks are written: it is sent by and by, and they stay until all has arrived.
 pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *handover) PR_MUST_CHECK;
 pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer) PR_MUST_CHECK;
 

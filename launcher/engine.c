@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
+#include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -155,7 +156,6 @@ static pr_status create_worker(pr_engine *engine)
     PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
     pr_worker_params worker = {
         .model = model,
-        .layout = &engine->layout,
         .group_index = engine->group_index,
         .lane = engine->lane,
         .group = engine->group,
@@ -265,6 +265,9 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         .max_num_seqs = options->max_num_seqs,
         .lease_steps = options->lease_steps,
         .prefix_caching = options->enable_prefix_caching,
+        .gather = strcmp(options->gather, "off") != 0,
+        .cost =
+            pr_cost_prior(engine->model, options, engine->layout.group[0].tp, engine->kv_blocks),
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);

@@ -63,7 +63,7 @@ static const command commands[] = {
     {"plan",
      "show which ranks would do what with a model, and why; never starts MPI",
      "MODEL [--ranks N] [options]",
-     "polyreme plan models/demo --ranks 4",
+     "polyreme plan models/demo --ranks 4 --machine cpu",
      pr_plan_command,
      {&pr_options_model, &pr_options_plan, &pr_options_layout, &pr_options_engine,
       &pr_options_report, &pr_options_general}},

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launcher/plan/machine.h"
 #include "runtime/base/log.h"
 
 #define FIELD(name) offsetof(pr_options, name)
@@ -66,6 +67,9 @@ static const pr_option engine[] = {
      .help = "type of KV entries; auto is float32 on a CPU"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
+    {.name = "gather", .value_name = "WHEN", .kind = PR_OPTION_STRING, .offset = FIELD(gather),
+     .standard = "auto", .choices = "auto|off",
+     .help = "fetch a cached prefix from the lane that has it, where that is quicker than computing it"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
      .standard = "32", .least = 1, .most = 4096,
      .help = "decode steps a group may run on one plan"},
@@ -217,6 +221,15 @@ static const pr_option plan[] = {
     {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
      .standard = "1", .least = 1, .most = 1048576, .common = true,
      .help = "MPI ranks the run would have"},
+    {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
+     .choices = PR_MACHINE_NAMES, .common = true,
+     .help = "forecast times and rates on this machine, with its memory; one rank on each device"},
+    {.name = "prompt-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(prompt_tokens),
+     .standard = "1024", .least = 1, .most = 16777216, .common = true,
+     .help = "length of the prompts in the forecast"},
+    {.name = "output-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(output_tokens),
+     .standard = "256", .least = 1, .most = 16777216, .common = true,
+     .help = "length of the outputs in the forecast"},
 };
 
 static const pr_option report[] = {

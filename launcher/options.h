@@ -33,6 +33,7 @@ typedef struct pr_options {
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
     bool enable_prefix_caching;
+    const char *gather;  // "auto" or "off"
     int32_t lease_steps;
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
@@ -91,6 +92,8 @@ typedef struct pr_options {
 
     // plan
     int32_t ranks;
+    const char *machine;  // NULL = no forecast
+    int32_t prompt_tokens, output_tokens;
 
     // plan, doctor, simulate, bench
     bool json;

@@ -9,7 +9,7 @@
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
 
-enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64, FINISH_MS = 10000 };
+enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
 
 struct pr_worker {
     pr_worker_params params;
@@ -459,21 +459,6 @@ static pr_status wait_for_plan(pr_worker *worker)
     return PR_OK;
 }
 
-// The targets of what a prefill rank has sent are told to stop only when it has.
-static pr_status finish_sending(pr_worker *worker)
-{
-    const pr_worker_params *p = &worker->params;
-    bool sends = p->layout->group[p->group_index].role == PR_ROLE_PREFILL;
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)FINISH_MS * 1000000;
-    while (sends && pr_kv_transfer_pending(p->transfer) > 0 && pr_clock_now_ns() < deadline_ns) {
-        pr_message message;
-        PR_TRY(progress_transfers(worker));
-        PR_TRY(pr_control_receive(p->control, 1, &message));
-        PR_TRY(take_message(worker, &message));
-    }
-    return PR_OK;
-}
-
 static pr_status send_counts(pr_worker *worker)
 {
     pr_comm_counts comm = {0};
@@ -490,10 +475,8 @@ static pr_status run_until_stopped(pr_worker *worker)
 {
     for (;;) {
         PR_TRY(wait_for_plan(worker));
-        if (worker->queued == 0 || worker->left) {
-            PR_TRY(finish_sending(worker));
+        if (worker->queued == 0 || worker->left)
             return send_counts(worker);
-        }
         pr_plan *plan = worker->queue[0];
         worker->queued--;
         memmove(&worker->queue[0], &worker->queue[1], (size_t)worker->queued * sizeof(pr_plan *));

@@ -20,7 +20,6 @@ typedef struct pr_worker pr_worker;
 
 typedef struct pr_worker_params {
     const pr_model *model;
-    const pr_layout *layout;
     int32_t group_index, lane;
     pr_group *group;
     pr_control *control;

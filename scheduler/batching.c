@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "scheduler/batching.h"
 
+#include "scheduler/gather.h"
 #include "scheduler/placement.h"
 #include "scheduler/transfer.h"
 
@@ -19,11 +20,13 @@ static void start_ready(pr_group_state *group)
     }
 }
 
-// Takes blocks away from the last sequence of the lane. False: its KV is on the way here; wait.
+// Takes blocks away from the last sequence of the lane. False: its KV is on the way here, or blocks
+// come back from gathers soon; wait.
 static bool preempt_last(pr_scheduler *scheduler, pr_lane *lane)
 {
     pr_sequence *victim = lane->sequence[lane->sequences - 1];
-    if (victim->phase == PR_PHASE_HANDOVER)
+    bool arriving = victim->phase == PR_PHASE_HANDOVER || victim->phase == PR_PHASE_GATHER;
+    if (arriving || lane->pins > 0)
         return false;
     scheduler->counts.preemptions++;
     pr_scheduler_requeue(scheduler, victim);
@@ -75,12 +78,14 @@ static void grant_ahead(const pr_scheduler *scheduler, pr_lane *lane, pr_sequenc
     (void)status;  // without a free block it goes on until grant_needed finds it one
 }
 
-// Plans the next chunk. The last one of a sequence that will decode elsewhere waits until a decode
+// Plans the next chunk, and before the first the admission: what was fetched is not known yet. The last one of a sequence that will decode elsewhere waits until a decode
 // lane can take it.
 static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
 {
     int32_t left = sequence->target - sequence->planned;
     int32_t count = at_most(left, lane->rows);
+    if (sequence->seat[PR_SEAT_COMPUTE].blocks_told == 0)
+        pr_plan_draft_admit(&scheduler->group[lane->group].draft, sequence, PR_SEAT_COMPUTE);
     if (count == left) {
         // A next token that is also the last one needs no decode lane.
         bool ends = sequence->tokens >= pr_sequence_limit(sequence);
@@ -115,6 +120,14 @@ static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *
     return first && !first->ending && !first->prompt_published;
 }
 
+// Whether a longer prefix than its lane has is on the way now.
+static bool fetch_prefix(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    int32_t tokens;
+    pr_lane *from = pr_gather_source(scheduler, sequence, &tokens);
+    return from && pr_gather_begin(scheduler, sequence, from, tokens);
+}
+
 static pr_status admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequence)
 {
     pr_kv_copy copy;
@@ -128,7 +141,8 @@ static pr_status admit(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
     pr_plan_draft *draft = &scheduler->group[lane->group].draft;
     if (copy.from >= 0)
         pr_plan_draft_copy(draft, lane, &copy);
-    pr_plan_draft_admit(draft, sequence, PR_SEAT_COMPUTE);
+    else if (scheduler->params.gather && fetch_prefix(scheduler, sequence))
+        return PR_OK;
     plan_chunk(scheduler, lane, sequence);
     return PR_OK;
 }

@@ -2,6 +2,7 @@
 #include "scheduler/intake.h"
 
 #include "runtime/base/log.h"
+#include "scheduler/gather.h"
 #include "scheduler/transfer.h"
 
 static pr_sequence *find(const pr_scheduler *scheduler, uint64_t id, uint32_t generation)
@@ -96,13 +97,17 @@ arrived(pr_scheduler *scheduler, const pr_report *report, const pr_arrival_repor
     pr_sequence *sequence = find(scheduler, arrival->id, arrival->generation);
     if (!sequence)
         return;
-    const pr_seat *seat = &sequence->seat[PR_SEAT_DECODE];
-    if (sequence->phase != PR_PHASE_HANDOVER || !sits_in(seat, report) ||
+    bool gathers = sequence->phase == PR_PHASE_GATHER;
+    const pr_seat *seat = &sequence->seat[gathers ? PR_SEAT_COMPUTE : PR_SEAT_DECODE];
+    if ((!gathers && sequence->phase != PR_PHASE_HANDOVER) || !sits_in(seat, report) ||
         sequence->arrivals == seat->lane->tp) {
         complain(report, "an arrival", arrival->id);
         return;
     }
-    pr_transfer_arrived(scheduler, sequence, arrival->intact);
+    if (gathers)
+        pr_gather_arrived(scheduler, sequence, arrival->intact);
+    else
+        pr_transfer_arrived(scheduler, sequence, arrival->intact);
 }
 
 void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)

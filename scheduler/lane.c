@@ -118,6 +118,8 @@ int64_t pr_lane_backlog(const pr_lane *lane)
         const pr_sequence *sequence = lane->sequence[i];
         if (sequence->phase == PR_PHASE_PREFILL)
             backlog += sequence->target - sequence->planned;
+        else if (sequence->phase == PR_PHASE_GATHER)
+            backlog += sequence->target - sequence->fetched;
     }
     return backlog;
 }

@@ -16,6 +16,7 @@ typedef struct pr_lane {
     int32_t sequences;
     pr_sequence **sequence;  // [seats], in order
     int32_t rows;            // left in the first step of the plan being made
+    int32_t pins;            // gathers in flight that read its blocks
 } pr_lane;
 
 // Sets role, group, lane and tp from the layout.

@@ -7,21 +7,22 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
-pr_status pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats)
+pr_status pr_plan_draft_create(pr_plan_draft *draft, int32_t group, int32_t seats, int32_t pins)
 {
-    size_t n = (size_t)seats;
+    size_t n = (size_t)seats, moves = n + (size_t)pins;
     *draft = (pr_plan_draft){
         .seats = seats,
+        .moves = seats + pins,
         .plan = {.group = group},
         .drop = malloc(n * sizeof(pr_drop)),
         .copy = malloc(n * sizeof(pr_copy)),
         .admission = malloc(n * sizeof(pr_admission)),
         .grant = malloc(n * sizeof(pr_grant)),
         .start = malloc(n * sizeof(pr_start)),
-        .handover = malloc(n * sizeof(pr_handover)),
+        .handover = malloc(moves * sizeof(pr_handover)),
         .chunk = malloc(n * sizeof(pr_chunk)),
         .admitted = malloc(n * sizeof(pr_sequence *)),
-        .handed = malloc(n * sizeof(pr_sequence *)),
+        .handed = malloc(moves * sizeof(pr_sequence *)),
     };
     draft->plan.drop = draft->drop;
     draft->plan.copy = draft->copy;
@@ -106,13 +107,19 @@ void pr_plan_draft_chunk(pr_plan_draft *draft, const pr_sequence *sequence, int3
         (pr_chunk){.id = sequence->request->id, .start = sequence->planned, .count = count};
 }
 
-void pr_plan_draft_handover(pr_plan_draft *draft, pr_sequence *sequence, int32_t first_block)
+// Blocks [first_block, end_block) of the sequence's table.
+static pr_handover *add_move(
+    pr_plan_draft *draft,
+    pr_sequence *sequence,
+    const pr_lane *from,
+    const pr_lane *to,
+    int32_t first_block,
+    int32_t end_block)
 {
-    assert(draft->plan.handovers < draft->seats);
-    const pr_lane *from = sequence->seat[PR_SEAT_COMPUTE].lane;
-    const pr_lane *to = sequence->seat[PR_SEAT_DECODE].lane;
+    assert(draft->plan.handovers < draft->moves);
     draft->handed[draft->plan.handovers] = sequence;
-    draft->handover[draft->plan.handovers++] = (pr_handover){
+    pr_handover *handover = &draft->handover[draft->plan.handovers++];
+    *handover = (pr_handover){
         .id = sequence->request->id,
         .generation = sequence->generation,
         .tag = sequence->tag,
@@ -120,9 +127,26 @@ void pr_plan_draft_handover(pr_plan_draft *draft, pr_sequence *sequence, int32_t
         .from_lane = from->lane,
         .to_group = to->group,
         .to_lane = to->lane,
-        .blocks = pr_lane_blocks(from, sequence->target) - first_block,
+        .blocks = end_block - first_block,
         .first_block = first_block,
     };
+    return handover;
+}
+
+void pr_plan_draft_handover(pr_plan_draft *draft, pr_sequence *sequence, int32_t first_block)
+{
+    const pr_lane *from = sequence->seat[PR_SEAT_COMPUTE].lane;
+    const pr_lane *to = sequence->seat[PR_SEAT_DECODE].lane;
+    add_move(draft, sequence, from, to, first_block, pr_lane_blocks(from, sequence->target));
+}
+
+void pr_plan_draft_gather(pr_plan_draft *draft, pr_sequence *sequence)
+{
+    const pr_lane *from = sequence->source;
+    const pr_lane *to = sequence->seat[PR_SEAT_COMPUTE].lane;
+    int32_t first_block = sequence->planned / to->block_tokens;
+    add_move(draft, sequence, from, to, first_block, sequence->fetched / to->block_tokens)->gather =
+        true;
 }
 
 static const int32_t *table_of(const pr_sequence *sequence, int32_t seat, int32_t *blocks)
@@ -130,13 +154,14 @@ static const int32_t *table_of(const pr_sequence *sequence, int32_t seat, int32_
     return pr_kv_sequence_blocks(sequence->seat[seat].kv, blocks);
 }
 
-// A grant is what a block table has grown by since the worker was last told.
+// A grant is what a block table has grown by since the worker was last told. Of a sequence that it
+// does not know it is told by the admission.
 static void add_grant(pr_plan_draft *draft, pr_sequence *sequence, int32_t seat)
 {
     int32_t blocks;
     const int32_t *block = table_of(sequence, seat, &blocks);
     int32_t told = sequence->seat[seat].blocks_told;
-    if (blocks == told)
+    if (told == 0 || blocks == told)
         return;
     assert(draft->plan.grants < draft->seats);
     draft->grant[draft->plan.grants++] =
@@ -162,8 +187,15 @@ void pr_plan_draft_finish(pr_plan_draft *draft, const pr_lane *lane, int32_t lan
     for (int32_t i = 0; i < draft->plan.handovers; i++) {
         pr_handover *handover = &draft->handover[i];
         int32_t first = handover->first_block;
-        handover->from_block = table_of(draft->handed[i], PR_SEAT_COMPUTE, &blocks) + first;
-        handover->to_block = table_of(draft->handed[i], PR_SEAT_DECODE, &blocks) + first;
+        const pr_sequence *sequence = draft->handed[i];
+        const int32_t *computed = table_of(sequence, PR_SEAT_COMPUTE, &blocks) + first;
+        if (handover->gather) {
+            handover->from_block = pr_kv_sequence_blocks(sequence->pinned, &blocks) + first;
+            handover->to_block = computed;
+        } else {
+            handover->from_block = computed;
+            handover->to_block = table_of(sequence, PR_SEAT_DECODE, &blocks) + first;
+        }
     }
 }
 
@@ -204,7 +236,8 @@ static uint64_t hash_tables(uint64_t hash, const pr_plan *plan)
     }
     for (int32_t i = 0; i < plan->handovers; i++) {
         const pr_handover *h = &plan->handover[i];
-        hash = HASH(h->id, h->generation, h->tag, h->from_group, h->from_lane, h->to_group);
+        int64_t kind = (int64_t)h->gather << 32;
+        hash = HASH(h->id, h->generation, h->tag | kind, h->from_group, h->from_lane, h->to_group);
         hash = HASH(h->to_lane, h->first_block);
         hash = hash_ints(hash, h->from_block, h->blocks);
         hash = hash_ints(hash, h->to_block, h->blocks);

@@ -10,6 +10,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "scheduler/batching.h"
+#include "scheduler/gather.h"
 #include "scheduler/intake.h"
 #include "scheduler/record/record.h"
 #include "scheduler/transfer.h"
@@ -29,6 +30,12 @@ static pr_status check_params(const pr_scheduler_params *params)
             (int)params->kv_blocks, (int)params->block_tokens, (int)params->max_model_len,
             (int)params->max_num_batched_tokens, (int)params->max_num_seqs,
             (int)params->lease_steps, PR_MAX_LEASE_STEPS);
+    const pr_cost_model *cost = &params->cost;
+    if (params->gather && (cost->chunk_tokens < 1 || !(cost->transfer_bytes_per_s > 0)))
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "scheduler: gather needs a cost model with chunks of at least one token and transfers "
+            "of more than 0 bytes/s");
     int32_t roles[3] = {0};
     for (int32_t g = 0; g < layout->groups; g++)
         roles[layout->group[g].role]++;
@@ -64,7 +71,8 @@ static pr_status create_group(pr_scheduler *scheduler, int32_t number)
         *lane = (pr_lane){.group = number, .lane = l, .tp = layout->tp, .role = layout->role};
         PR_TRY(pr_lane_create(lane, &pool, scheduler->seats));
     }
-    return pr_plan_draft_create(&group->draft, number, lanes * scheduler->seats);
+    return pr_plan_draft_create(
+        &group->draft, number, lanes * scheduler->seats, lanes * PR_GATHERS_PER_LANE);
 }
 
 // Everything that is sized by seats, checked before any of it is made.
@@ -250,6 +258,8 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)
         return;
     if (sequence->phase == PR_PHASE_HANDOVER)
         pr_transfer_abandon(scheduler, sequence);
+    else if (sequence->phase == PR_PHASE_GATHER)
+        pr_gather_abandon(scheduler, sequence);
     else
         pr_scheduler_forget(scheduler, sequence);
 }
@@ -266,7 +276,8 @@ void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t s
     const pr_lane *lane = sequence->seat[seat].lane;
     if (!lane)
         return;
-    pr_plan_draft_drop(&scheduler->group[lane->group].draft, sequence);
+    if (sequence->seat[seat].blocks_told > 0)
+        pr_plan_draft_drop(&scheduler->group[lane->group].draft, sequence);
     pr_lane_unseat(sequence, seat);
 }
 

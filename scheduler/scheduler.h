@@ -21,6 +21,7 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "scheduler/cost_model.h"
 #include "scheduler/step_fit.h"
 
 typedef struct pr_scheduler pr_scheduler;
@@ -34,6 +35,8 @@ typedef struct pr_scheduler_params {
     int32_t max_num_seqs;            // sequences admitted to one lane
     int32_t lease_steps;             // decode steps a group may run on one plan
     bool prefix_caching;
+    bool gather;         // fetch prefixes from other lanes where that pays, by
+    pr_cost_model cost;  // the groups' step and transfer times
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {
@@ -78,6 +81,7 @@ uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);    // over all decisi
 typedef struct pr_scheduler_counts {
     int64_t plans, prefill_tokens, cached_tokens, output_tokens;
     int64_t preemptions, handovers, handovers_lost, rejected;
+    int64_t gathers, gathered_tokens, gathers_lost;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
 

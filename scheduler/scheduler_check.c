@@ -13,14 +13,21 @@ static void check_sequence(const pr_lane *lane, const pr_sequence *sequence)
     bool handing = sequence->phase == PR_PHASE_HANDOVER;
     assert(
         (sequence->seat[PR_SEAT_COMPUTE].lane && sequence->seat[PR_SEAT_DECODE].lane) == handing);
-    assert(!sequence->ending || handing);
-    if (sequence->phase == PR_PHASE_PREFILL)
+    bool gathering = sequence->phase == PR_PHASE_GATHER;
+    assert((sequence->source != NULL) == gathering && (sequence->pinned != NULL) == gathering);
+    assert(!sequence->ending || handing || gathering);
+    if (gathering) {
+        assert(sequence->source != lane && sequence->seat[PR_SEAT_COMPUTE].blocks_told == 0);
+        assert(sequence->planned < sequence->fetched && sequence->fetched < sequence->target);
+        assert(sequence->arrivals < lane->tp);
+    } else if (sequence->phase == PR_PHASE_PREFILL)
         assert(sequence->planned < sequence->target);
     else
         assert(sequence->planned == sequence->target);
     assert(pr_lane_capacity(&sequence->seat[seat]) >= sequence->target);
     (void)seat;
     (void)handing;
+    (void)gathering;
 }
 
 static int32_t check_lane(const pr_lane *lane)
@@ -36,9 +43,27 @@ static int32_t check_lane(const pr_lane *lane)
         seats_of_first +=
             sequence->seat[PR_SEAT_COMPUTE].lane == lane || !sequence->seat[PR_SEAT_COMPUTE].lane;
     }
-    if (lane->sequences == 0)
+    assert(lane->pins >= 0 && lane->pins <= PR_GATHERS_PER_LANE);
+    if (lane->sequences == 0 && lane->pins == 0)
         assert(pr_kv_cache_used_blocks(lane->cache) == 0);
     return seats_of_first;
+}
+
+// Each gather in flight pins its source once.
+static void check_pins(const pr_scheduler *scheduler)
+{
+    int32_t pins = 0, gathering = 0;
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        for (int32_t l = 0; l < scheduler->group[g].lanes; l++) {
+            const pr_lane *lane = &scheduler->group[g].lane[l];
+            pins += lane->pins;
+            for (int32_t i = 0; i < lane->sequences; i++)
+                gathering += lane->sequence[i]->phase == PR_PHASE_GATHER;
+        }
+    }
+    assert(pins == gathering && gathering == scheduler->gathers);
+    (void)pins;
+    (void)gathering;
 }
 
 void pr_scheduler_check(const pr_scheduler *scheduler)
@@ -52,6 +77,7 @@ void pr_scheduler_check(const pr_scheduler *scheduler)
         for (int32_t l = 0; l < group->lanes; l++)
             sequences += check_lane(&group->lane[l]);
     }
+    check_pins(scheduler);
     assert(sequences == scheduler->table.sequences);
     (void)sequences;
 }

@@ -15,7 +15,10 @@ enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
     PR_MAX_LEASE_STEPS = 65536,
     PR_HANDOVER_TAGS = 32768,
-    PR_HANDOVERS_LOST = 8,  // so many damaged handovers of one request: it is rejected
+    PR_HANDOVERS_LOST = 8,    // so many damaged handovers of one request: it is rejected
+    PR_GATHERS_PER_LANE = 4,  // that read one lane's blocks at a time: bounds what they keep pinned
+    PR_GATHERS_MOST = PR_HANDOVER_TAGS / 4,  // in flight in all
+    PR_GATHERS_LOST = 2,  // so many damaged gathers of one request: it is computed without
 };
 
 typedef struct pr_group_state {
@@ -57,7 +60,8 @@ struct pr_scheduler {
     int64_t arrivals;
     int32_t next_tag;
     uint64_t tag_used[PR_HANDOVER_TAGS / 64];
-    bool changed;  // an event came since the last round
+    int32_t gathers;  // in flight
+    bool changed;     // an event came since the last round
     int64_t now_ns;
     uint64_t hash;
     pr_scheduler_counts counts;
@@ -75,7 +79,7 @@ void pr_scheduler_forget(pr_scheduler *scheduler, pr_sequence *sequence);
 // Takes the seats away and puts the sequence back into the queue.
 void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence);
 
-// Drops it in the group of the seat with the next plan, and gives the seat back.
+// Drops it in the group of the seat with the next plan, if it was ever told, and gives the seat back.
 void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat);
 
 // Adds a decision for next; reason NULL: the token.

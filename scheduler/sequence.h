@@ -17,7 +17,8 @@
 struct pr_lane;
 
 typedef enum pr_phase {
-    PR_PHASE_WAITING,   // in the queue, no seat
+    PR_PHASE_WAITING,  // in the queue, no seat
+    PR_PHASE_GATHER,  // a prefix moves to seat[COMPUTE] from another lane; its workers do not know it
     PR_PHASE_PREFILL,   // chunks left to plan
     PR_PHASE_HANDOVER,  // last chunk planned, KV moves to seat[DECODE]
     PR_PHASE_READY,     // KV is there and the first token known: start with the next plan
@@ -29,7 +30,7 @@ enum { PR_SEAT_COMPUTE, PR_SEAT_DECODE, PR_SEATS };
 typedef struct pr_seat {
     struct pr_lane *lane;  // NULL: none
     pr_kv_sequence *kv;
-    int32_t blocks_told;  // length of the block table as the worker knows it
+    int32_t blocks_told;  // length of the block table as the worker knows it; 0: it knows nothing
 } pr_seat;
 
 typedef struct pr_sequence {
@@ -39,15 +40,20 @@ typedef struct pr_sequence {
     int64_t arrival;      // number of its submit
     pr_phase phase;
     uint32_t generation;  // grows when the sequence loses its seats
-    int32_t cached;       // leading tokens found in the prefix cache at admission
+    int32_t cached;       // leading tokens found in the prefix cache at admission, or fetched
     int32_t target;       // tokens to compute before it decodes
     int32_t planned;      // of these, sent as chunks
     bool prompt_published;
-    bool ending;   // nobody wants more tokens, but a handover is still in flight
+    bool ending;   // nobody wants more tokens, but a handover or gather is still in flight
     bool refused;  // found no decode lane for its last chunk
     pr_seat seat[PR_SEATS];
 
-    int32_t tag;             // of the handover in flight
+    struct pr_lane *source;  // GATHER: the lane whose blocks it fetches,
+    pr_kv_sequence *pinned;  // held there
+    int32_t fetched;         // and the leading tokens that there are then
+    int32_t gathers_lost;    // damaged in all
+
+    int32_t tag;             // of the handover or gather in flight
     int32_t arrivals;        // target ranks that reported
     int32_t handovers_lost;  // damaged in all
     bool damaged;

@@ -4,9 +4,9 @@
 #include "runtime/base/log.h"
 #include "scheduler/placement.h"
 
-// The next tag that no handover in flight has. There are far fewer handovers than tags: a tag is
-// free again after at most one turn (create limits the seats of all decode lanes).
-static int32_t take_tag(pr_scheduler *scheduler)
+// There are far fewer transfers than tags: one is free after at most one turn (create limits the seats
+// of all decode lanes, PR_GATHERS_MOST the gathers).
+int32_t pr_transfer_take_tag(pr_scheduler *scheduler)
 {
     int32_t tag = scheduler->next_tag;
     while (scheduler->tag_used[tag / 64] >> (tag % 64) & 1)
@@ -16,7 +16,7 @@ static int32_t take_tag(pr_scheduler *scheduler)
     return tag;
 }
 
-static void release_tag(pr_scheduler *scheduler, int32_t tag)
+void pr_transfer_release_tag(pr_scheduler *scheduler, int32_t tag)
 {
     scheduler->tag_used[tag / 64] &= ~(UINT64_C(1) << (tag % 64));
 }
@@ -27,7 +27,7 @@ bool pr_transfer_begin(pr_scheduler *scheduler, pr_sequence *sequence)
     if (!pr_placement_seat_decode(scheduler, sequence, &first_block))
         return false;
     sequence->phase = PR_PHASE_HANDOVER;
-    sequence->tag = take_tag(scheduler);
+    sequence->tag = pr_transfer_take_tag(scheduler);
     sequence->arrivals = 0;
     sequence->damaged = false;
     sequence->first_token_known = false;
@@ -61,14 +61,14 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
     if (sequence->arrivals < to->tp)
         return;
     if (sequence->ending) {
-        release_tag(scheduler, sequence->tag);
+        pr_transfer_release_tag(scheduler, sequence->tag);
         pr_scheduler_forget(scheduler, sequence);
     } else if (sequence->damaged) {
-        release_tag(scheduler, sequence->tag);
+        pr_transfer_release_tag(scheduler, sequence->tag);
         scheduler->counts.handovers_lost++;
         recompute(scheduler, sequence);
     } else if (sequence->first_token_known) {
-        release_tag(scheduler, sequence->tag);
+        pr_transfer_release_tag(scheduler, sequence->tag);
         pr_lane_publish(sequence, PR_SEAT_DECODE, sequence->target);
         pr_lane_unseat(sequence, PR_SEAT_COMPUTE);
         sequence->phase = PR_PHASE_READY;

@@ -15,6 +15,10 @@
 // Plans the handover with the last chunk of this round. False: no decode lane can take it now.
 bool pr_transfer_begin(pr_scheduler *scheduler, pr_sequence *sequence);
 
+// A tag that no transfer in flight has, and back.
+int32_t pr_transfer_take_tag(pr_scheduler *scheduler);
+void pr_transfer_release_tag(pr_scheduler *scheduler, int32_t tag);
+
 // Events of a sequence in PR_PHASE_HANDOVER; it may be gone afterwards.
 void pr_transfer_arrived(pr_scheduler *scheduler, pr_sequence *sequence, bool intact);
 void pr_transfer_first_token(pr_scheduler *scheduler, pr_sequence *sequence);

@@ -77,11 +77,17 @@ static void sum_up(
     pr_log(
         PR_LOG_INFO,
         "%lld requests answered, %lld refused in %.2f s: %lld prompt tokens (%lld from the prefix "
-        "cache), %lld output tokens, %.0f tokens/s out; %lld preemptions, %lld handovers",
+        "cache, %lld fetched from other lanes), %lld output tokens, %.0f tokens/s out; "
+        "%lld preemptions, %lld handovers, %lld gathers",
         (long long)totals->answered, (long long)totals->refused, seconds,
         (long long)totals->prompt_tokens, (long long)counts.cached_tokens,
-        (long long)totals->output_tokens, (double)totals->output_tokens / seconds,
-        (long long)counts.preemptions, (long long)counts.handovers);
+        (long long)counts.gathered_tokens, (long long)totals->output_tokens,
+        (double)totals->output_tokens / seconds, (long long)counts.preemptions,
+        (long long)counts.handovers, (long long)counts.gathers);
+    if (counts.handovers_lost + counts.gathers_lost > 0)
+        pr_log(
+            PR_LOG_WARN, "%lld handovers and %lld gathers arrived damaged and were computed again",
+            (long long)counts.handovers_lost, (long long)counts.gathers_lost);
     pr_log(
         PR_LOG_INFO, "results: %s; decision hash %016llx", engine->options->output,
         (unsigned long long)pr_controller_hash(controller));

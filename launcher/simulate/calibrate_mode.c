@@ -2,6 +2,7 @@
 #include "launcher/simulate/calibrate_mode.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,18 @@ static int32_t change_settings(const pr_options *options, pr_scheduler_params *p
     return changes;
 }
 
+static void print_slowness(const pr_virtual_model *model)
+{
+    double least = model->slowness[0], most = least;
+    for (int32_t w = 1; w < PR_VIRTUAL_WINDOWS; w++) {
+        least = fmin(least, model->slowness[w]);
+        most = fmax(most, model->slowness[w]);
+    }
+    printf(
+        "machine        %.2f to %.2f times as slow as on average, in windows of %.2f s\n", least,
+        most, (double)model->window_ns * 1e-9);
+}
+
 static void print_fit(const pr_calibration *calibration)
 {
     const pr_virtual_model *model = &calibration->model;
@@ -78,6 +91,7 @@ static void print_fit(const pr_calibration *calibration)
             (long long)quality->steps, quality->r2, quality->error_p50 * 100,
             quality->error_p99 * 100);
     }
+    print_slowness(model);
     printf("crowd          per rank in a step beyond %.0f\n", model->cores);
     printf(
         "waits          message %.3f ms, between steps %.3f ms, transfer %.3f ms + %.2f "

@@ -22,6 +22,7 @@ typedef struct fit_state {
     double *excess;  // [steps] ranks in a step beyond the cores, while this one lasted; mean
     double *value;   // [steps] room for errors
     pr_virtual_step step[ROLES];
+    pr_virtual_model *model;  // its windows
 } fit_state;
 
 static int by_time(const void *left, const void *right)
@@ -82,9 +83,13 @@ static void note_excess(fit_state *fit, double cores)
 
 static void terms_of(const fit_state *fit, int64_t i, double term[TERMS])
 {
-    pr_virtual_columns(&fit->run->step[i].work, term);
-    for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++)
+    const pr_recorded_step *step = &fit->run->step[i];
+    double slowness = pr_virtual_slowness(fit->model, step->told_ns - step->step_ns);
+    pr_virtual_columns(&step->work, term);
+    for (int32_t c = 0; c < PR_VIRTUAL_COLUMNS; c++) {
+        term[c] *= slowness;
         term[PR_VIRTUAL_COLUMNS + c] = term[c] * fit->excess[i];
+    }
 }
 
 static double predicted_s(const fit_state *fit, int64_t i)
@@ -169,22 +174,56 @@ static double fit_for_cores(fit_state *fit, double cores, int64_t rounds)
     return misfit(fit);
 }
 
+// What other work on the machine did to the steps of each window, the whole run being 1 in the mean.
+static void fit_slowness(fit_state *fit, pr_virtual_model *model)
+{
+    enum { LEAST_NS = 250000000, LEAST_STEPS = 32 };
+    const pr_recorded_run *run = fit->run;
+    double taken_s[PR_VIRTUAL_WINDOWS] = {0}, expected_s[PR_VIRTUAL_WINDOWS] = {0}, all_s = 0;
+    int64_t end_ns = run->step[run->steps - 1].told_ns;
+    int64_t windows = run->steps / LEAST_STEPS + 1;
+    windows = windows < PR_VIRTUAL_WINDOWS ? windows : PR_VIRTUAL_WINDOWS;
+    int64_t window_ns = end_ns / windows + 1;
+    window_ns = window_ns < LEAST_NS ? LEAST_NS : window_ns;
+    for (int64_t i = 0; i < run->steps; i++) {
+        const pr_recorded_step *step = &run->step[i];
+        int64_t begin_ns = step->told_ns - step->step_ns;
+        int64_t window = begin_ns > 0 ? begin_ns / window_ns : 0;
+        if (!counts(step))
+            continue;
+        taken_s[window] += (double)step->step_ns * 1e-9;
+        expected_s[window] += predicted_s(fit, i) / pr_virtual_slowness(model, begin_ns);
+        all_s += (double)step->step_ns * 1e-9;
+    }
+    // A window with little in it is taken for an average one.
+    double little_s = all_s / PR_VIRTUAL_WINDOWS / 8;
+    for (int32_t w = 0; w < PR_VIRTUAL_WINDOWS; w++)
+        model->slowness[w] = (taken_s[w] + little_s) / (expected_s[w] + little_s);
+    model->window_ns = window_ns;
+}
+
 static void fit_steps(fit_state *fit, pr_virtual_model *model)
 {
+    enum { TURNS = 4 };
     const pr_layout *layout = &fit->run->layout;
     int64_t rounds = MOST_UPDATES / TERMS / fit->run->steps;
     rounds = rounds > ROUNDS ? ROUNDS : rounds + 20;
     int32_t most = layout->groups > 1 ? layout->ranks : 1;
     double best = INFINITY;
     for (int32_t tried = 0, cores = most; tried < 16 && cores > 0; tried++) {
-        double at = fit_for_cores(fit, cores, rounds / 10 + 10);
-        if (at < best - fabs(best) * 1e-4 || tried == 0) {
+        double at = fit_for_cores(fit, cores, rounds / 4 + 10);
+        if (at < best - fabs(best) * 1e-6 || tried == 0) {
             best = at;
             model->cores = cores;
         }
         cores = cores > 16 ? cores / 2 : cores - 1;
     }
     (void)fit_for_cores(fit, model->cores, rounds);
+    for (int32_t turn = 0; turn < TURNS; turn++) {
+        fit_slowness(fit, model);
+        for (int64_t i = 0; i < rounds / TURNS; i++)
+            improve(fit);
+    }
     for (int32_t role = 0; role < ROLES; role++)
         model->step[role] = fit->step[role];
 }
@@ -341,8 +380,8 @@ static void fill_roles(pr_calibration *calibration)
 
 pr_status pr_calibration_fit(const pr_recorded_run *run, pr_calibration *calibration)
 {
-    fit_state fit = {.run = run};
     pr_calibration made = {0};
+    fit_state fit = {.run = run, .model = &made.model};
     pr_status status = PR_OK;
     if (run->steps == 0)
         return pr_fail(PR_ERR_REQUEST, "the record has no step to fit a model to");

@@ -5,6 +5,7 @@
 //               of all steps comes out right, no constant is negative
 //   cores       the number for which that likelihood is greatest, given which groups were in a step at the
 //               same time
+//   slowness    of each window of time: other work on the machine is nobody's decision here
 //   transfer    the constants for which the mean wait is right and single ones are least off
 //   gap, message    means of the record's own waits
 // The online fit of a running scheduler (scheduler/step_fit.h) leaves out outliers and knows nothing of

@@ -155,8 +155,11 @@ static pr_status apply_plan(pr_null_group *group)
         sequence->prefilled = true;
     }
     for (int32_t i = 0; i < plan->handovers; i++) {
-        if (plan->handover[i].to_group == group->number)
-            PR_TRY(group->face.expects(group->face.context, &plan->handover[i]));
+        const pr_handover *handover = &plan->handover[i];
+        if (handover->to_group == group->number)
+            PR_TRY(group->face.expects(group->face.context, handover));
+        if (handover->gather && handover->from_group == group->number)
+            PR_TRY(group->face.sent(group->face.context, handover));
     }
     return PR_OK;
 }
@@ -392,8 +395,9 @@ pr_status pr_null_group_end(pr_null_group *group, int64_t step_ns)
     bool more = may_continue(group);
     PR_TRY(tell_arrivals(group, false));
     for (int32_t i = 0; group->step == 0 && i < group->plan->handovers; i++) {
-        if (group->plan->handover[i].from_group == group->number)
-            PR_TRY(group->face.sent(group->face.context, &group->plan->handover[i]));
+        const pr_handover *handover = &group->plan->handover[i];
+        if (!handover->gather && handover->from_group == group->number)
+            PR_TRY(group->face.sent(group->face.context, handover));
     }
     for (int32_t l = 0; l < group->lanes; l++)
         PR_TRY(report_lane(group, l, step_ns, !more));

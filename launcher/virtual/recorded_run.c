@@ -19,6 +19,7 @@ typedef struct reading_state {
     pr_recorded_run *run;
     group_state *group;
     bool started;
+    int64_t round;  // the first request that came since decisions were made
     int64_t begin_ns;
 } reading_state;
 
@@ -41,6 +42,9 @@ static pr_status read_submit(reading_state *reading, const pr_record_event *even
     reading->started = true;
     int64_t now_ns = event->now_ns - reading->begin_ns;
     int32_t prompt_tokens = event->request->prompt_tokens;
+    // What was submitted together is decided about together.
+    for (int64_t i = reading->round; i < run->load.requests; i++)
+        run->load.request[i].arrival_ns = now_ns;
     pr_status status = pr_virtual_load_add(&run->load, event->request, now_ns);
     if (status != PR_OK) {
         pr_request_destroy(event->request);
@@ -204,8 +208,10 @@ static pr_status read_event(reading_state *reading, const pr_record_event *event
     case PR_RECORD_HASH:
         run->complete = true;
         return PR_OK;
-    case PR_RECORD_ADVANCE:
     case PR_RECORD_NEXT:
+        reading->round = run->load.requests;
+        return PR_OK;
+    case PR_RECORD_ADVANCE:
         break;
     }
     return PR_OK;

@@ -65,6 +65,14 @@ void pr_virtual_columns(const pr_step_work *work, double column[PR_VIRTUAL_COLUM
     column[4] = (double)work->decode_context;
 }
 
+double pr_virtual_slowness(const pr_virtual_model *model, int64_t now_ns)
+{
+    if (model->window_ns == 0)
+        return 1;
+    int64_t window = now_ns > 0 ? now_ns / model->window_ns : 0;
+    return model->slowness[window < PR_VIRTUAL_WINDOWS ? window : PR_VIRTUAL_WINDOWS - 1];
+}
+
 // ---- Time ----
 
 static double excess(const virtual_run *run)
@@ -225,9 +233,10 @@ static pr_status at_boundary(virtual_run *run, int32_t number)
     group->begin_ns = group->looked_ns = run->now_ns;
     group->in_step = true;
     group->alone_s = group->crowded_s = group->part = 0;
+    double slowness = pr_virtual_slowness(run->params->model, run->now_ns);
     for (int32_t i = 0; i < PR_VIRTUAL_COLUMNS; i++) {
-        group->alone_s += step->alone[i] * column[i];
-        group->crowded_s += step->crowded[i] * column[i];
+        group->alone_s += step->alone[i] * column[i] * slowness;
+        group->crowded_s += step->crowded[i] * column[i] * slowness;
     }
     return put_end(run, number);
 }

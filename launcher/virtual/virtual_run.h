@@ -15,7 +15,10 @@
 #include "launcher/virtual/virtual_load.h"
 #include "scheduler/scheduler.h"
 
-enum { PR_VIRTUAL_COLUMNS = 5 };  // 1, rows, pairs - rows / 2, sequences, context
+enum {
+    PR_VIRTUAL_COLUMNS = 5,  // 1, rows, pairs - rows / 2, sequences, context
+    PR_VIRTUAL_WINDOWS = 64,
+};
 
 // Seconds of a step: the sum over the columns of (alone + crowded excess) column. Nothing without rows.
 typedef struct pr_virtual_step {
@@ -23,14 +26,18 @@ typedef struct pr_virtual_step {
 } pr_virtual_step;
 
 typedef struct pr_virtual_model {
-    pr_virtual_step step[3];              // by pr_role
-    double cores;                         // excess: ranks in a step beyond so many
-    int64_t gap_ns;                       // from the end of a step to the beginning of the next
-    int64_t message_ns;                   // a plan or a report on its way
+    pr_virtual_step step[3];  // by pr_role
+    double cores;             // excess: ranks in a step beyond so many
+    int64_t gap_ns;           // from the end of a step to the beginning of the next
+    int64_t message_ns;       // a plan or a report on its way
+    int64_t window_ns;        // 0: the machine is always as fast; else how slow it is when a step
+    double slowness[PR_VIRTUAL_WINDOWS];  // begins in each window, the last one for ever
     double transfer_s, transfer_block_s;  // a handover after the source's step
     int32_t transfer_boundaries;          // and so many step boundaries of a target that is at work
 } pr_virtual_model;
 
+// 1 unless the model has windows.
+double pr_virtual_slowness(const pr_virtual_model *model, int64_t now_ns);
 void pr_virtual_columns(const pr_step_work *work, double column[PR_VIRTUAL_COLUMNS]);
 
 typedef struct pr_virtual_run_params {

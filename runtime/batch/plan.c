@@ -12,7 +12,7 @@ enum {
     ADMISSION_BYTES = 115,
     GRANT_BYTES = 12,
     START_BYTES = 16,
-    HANDOVER_BYTES = 40,
+    HANDOVER_BYTES = 41,
     CHUNK_BYTES = 16,
     BIAS_BYTES = 8,
     INDEX_BYTES = 4,
@@ -159,6 +159,7 @@ static void put_handover(pr_wire_writer *writer, const pr_handover *handover)
     pr_wire_put_i32(writer, handover->to_group);
     pr_wire_put_i32(writer, handover->to_lane);
     pr_wire_put_i32(writer, handover->first_block);
+    pr_wire_put_u8(writer, handover->gather);
     pr_wire_put_i32(writer, handover->blocks);
     pr_wire_put_i32s(writer, handover->from_block, handover->blocks);
     pr_wire_put_i32s(writer, handover->to_block, handover->blocks);
@@ -175,6 +176,7 @@ static pr_handover get_handover(pr_wire_reader *reader)
     handover.to_group = pr_wire_get_index(reader);
     handover.to_lane = pr_wire_get_index(reader);
     handover.first_block = pr_wire_get_index(reader);
+    handover.gather = pr_wire_get_bool(reader);
     handover.blocks = pr_wire_get_count(reader, INDEX_BYTES + INDEX_BYTES);
     pr_wire_require(
         reader, handover.blocks <= INT32_MAX - handover.first_block, "a handover is too long");

@@ -67,18 +67,24 @@ typedef struct pr_copy {
     int32_t lane, from, to;
 } pr_copy;
 
-// Moves whole blocks of a sequence between groups. Stands in the plan of both: the source sends
-// layer by layer during the step of the sequence's last chunk, the target receives at step
-// boundaries, and each target rank reports when its heads of all layers are there.
+// Moves whole blocks of a sequence between lanes. Stands in the plans of both groups (of one group:
+// once); each target rank reports when its heads of all layers are there.
+//   not gather: a sequence goes on to its decode lane. The source sends layer by layer during the step
+//               of its last chunk. Both plans come from one round of the scheduler.
+//   gather:     a prefix that the source has written before goes to the lane that will compute the
+//               sequence. The source sends beside its steps, which do not wait for it; the blocks
+//               stay as they are until the arrival. The target may expect it earlier, and knows the
+//               sequence only afterwards: the admission comes then.
 typedef struct pr_handover {
     uint64_t id;
     uint32_t generation;
-    int32_t tag;  // unique among handovers in flight between two groups, 0..32767
+    int32_t tag;  // unique among those in flight between two groups, 0..32767
     int32_t from_group, from_lane, to_group, to_lane;
     int32_t blocks;
     const int32_t *from_block;  // [blocks]
     const int32_t *to_block;    // [blocks]
     int32_t first_block;        // index of the first within the sequence's table
+    bool gather;
 } pr_handover;
 
 // The KV has arrived: decode from `token`, output number `index` (0-based).

@@ -3,6 +3,18 @@
 
 #include <inttypes.h>
 
+// With all digits: a replay must come to the same decisions.
+static void put_cost(FILE *out, const pr_cost_model *cost)
+{
+    fprintf(
+        out, " gather %.17g %.17g %.17g %.17g %.17g %.17g", cost->chunk_s, cost->chunk_token_s,
+        cost->chunk_pair_s, cost->step_s, cost->step_sequence_s, cost->step_context_s);
+    fprintf(
+        out, " %.17g %.17g %.17g %d %d %" PRId64, cost->transfer_s, cost->transfer_bytes_per_s,
+        cost->kv_bytes_per_token, (int)cost->chunk_tokens, (int)cost->max_batch,
+        cost->capacity_tokens);
+}
+
 void pr_record_begin(pr_scheduler *scheduler)
 {
     const pr_scheduler_params *p = &scheduler->params;
@@ -21,6 +33,8 @@ void pr_record_begin(pr_scheduler *scheduler)
             out, " %d %d %d %d", (int)group->role, (int)group->first_rank, (int)group->ranks,
             (int)group->tp);
     }
+    if (p->gather)
+        put_cost(out, &p->cost);
     fputc('\n', out);
 }
 

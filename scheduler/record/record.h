@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Writes the events and decisions of a scheduler as text, one line each; record_reader.h reads them.
 //
-//   polyreme-events 2 <parameters> <layout>          the first line
+//   polyreme-events 2 <parameters> <layout> [gather <cost>]      the first line
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
 //          <max_tokens> <n> <n prompt tokens>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "scheduler/record/record_reader.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,6 +116,36 @@ static void *scratch_take(scratch *room, int32_t count, size_t size)
 
 // ---- Lines ----
 
+static double take_seconds(pr_record_reader *reader)
+{
+    char *end;
+    double value = strtod(reader->at, &end);
+    bool bad = end == reader->at || !(value >= 0) || !isfinite(value);
+    reader->damaged = reader->damaged || bad;
+    reader->at = end;
+    return bad ? 0 : value;
+}
+
+// What a run without gather does not have.
+static void read_gather(pr_record_reader *reader)
+{
+    static const char word[] = " gather ";
+    pr_cost_model *cost = &reader->params.cost;
+    if (strncmp(reader->at, word, strlen(word)) != 0)
+        return;
+    reader->at += strlen(word);
+    reader->params.gather = true;
+    double *const seconds[] = {
+        &cost->chunk_s,    &cost->chunk_token_s,        &cost->chunk_pair_s,
+        &cost->step_s,     &cost->step_sequence_s,      &cost->step_context_s,
+        &cost->transfer_s, &cost->transfer_bytes_per_s, &cost->kv_bytes_per_token};
+    for (size_t i = 0; i < sizeof seconds / sizeof seconds[0]; i++)
+        *seconds[i] = take_seconds(reader);
+    cost->chunk_tokens = take_int(reader, 1, INT32_MAX);
+    cost->max_batch = take_int(reader, 0, INT32_MAX);
+    cost->capacity_tokens = take_int64(reader);
+}
+
 static pr_status read_layout(pr_record_reader *reader)
 {
     pr_layout *layout = &reader->layout;
@@ -131,6 +162,7 @@ static pr_status read_layout(pr_record_reader *reader)
         lanes += group->ranks / group->tp;
     }
     reader->params.layout = layout;
+    read_gather(reader);
     if (reader->damaged || lanes > MAX_LANES)
         return pr_record_reader_fail(reader, "parameters or layout are not well formed");
     return PR_OK;

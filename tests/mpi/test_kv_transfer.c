@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // KV blocks between lanes of different tp: every byte, before and after they are expected.
 // ranks: 2 3 4 5 6
+#include <unistd.h>
+
 #include "comm/kv_transfer.h"
 #include "runtime/base/clock.h"
 #include "tests/mpi/mpi_test.h"
@@ -15,6 +17,8 @@ enum {
     PER_STEP = 3,  // handovers of one source lane in one step
     MOVES = STEPS * PER_STEP,
     MAX_BLOCKS = 20,
+    GATHERS = 6,  // from each of two lanes to the other at one time: more layers than slabs
+    GATHER_BLOCKS = 5,
     EMPTY = 0xEE
 };
 
@@ -243,6 +247,108 @@ static void blocks_arrive_whole(
     agree(name);
 }
 
+// Gather n from a group to the other one: from blocks of the lower half to blocks of the upper half.
+static void
+fill_gather(int32_t from_group, int32_t n, int32_t *from, int32_t *to, pr_handover *made)
+{
+    *made = (pr_handover){
+        .id = (uint64_t)n,
+        .generation = 3,
+        .tag = n * 2 + from_group,
+        .from_group = from_group,
+        .to_group = 1 - from_group,
+        .blocks = GATHER_BLOCKS,
+        .from_block = from,
+        .to_block = to,
+        .first_block = 2,
+        .gather = true};
+    for (int32_t i = 0; i < GATHER_BLOCKS; i++) {
+        from[i] = (n * GATHER_BLOCKS + i) * 7 % (BLOCKS / 2);
+        to[i] = BLOCKS / 2 + (n * GATHER_BLOCKS + i) * 3 % (BLOCKS / 2);
+    }
+}
+
+static void check_gathers(const scene *s)
+{
+    int64_t wrong = 0;
+    for (int32_t i = 0; i < GATHERS * GATHER_BLOCKS * LAYERS * PR_KV_STREAMS; i++) {
+        int32_t stream = i % 2, layer = i / 2 % LAYERS, b = i / 2 / LAYERS % GATHER_BLOCKS;
+        int32_t from[GATHER_BLOCKS], to[GATHER_BLOCKS];
+        pr_handover gather;
+        fill_gather(1 - s->group, i / (2 * LAYERS * GATHER_BLOCKS), from, to, &gather);
+        size_t first = (size_t)s->store.first_head * s->store.head_bytes;
+        const unsigned char *page =
+            (const unsigned char *)pr_kv_store_page(&s->store, layer, stream, to[b]);
+        for (size_t at = 0; at < s->store.page_bytes; at++)
+            wrong += page[at] != byte_of(1 - s->group, layer, stream, from[b], first + at);
+    }
+    EXPECT(wrong == 0, "%lld bytes of what was fetched", (long long)wrong);
+}
+
+// Both send before they expect, and neither makes progress for a while, as in a long step.
+static void two_lanes_fetch_from_each_other_at_one_time(int32_t tp, int32_t other_tp, bool corrupts)
+{
+    scene s = {
+        .from_tp = tp, .from_lanes = 1, .to_tp = other_tp, .to_lanes = 1, .corrupts = corrupts};
+    int32_t from[GATHER_BLOCKS], to[GATHER_BLOCKS], arrivals = 0, intact = 0;
+    pr_arrival_report arrival[GATHERS];
+    pr_handover gather;
+    if (pr_world_ranks(mpi_test_world) != tp + other_tp)
+        return;
+    pr_log_set_level(PR_LOG_ERROR);
+    open_scene(&s, 20000);
+    s.lane = s.group;  // what the pages are made of
+    fill_source(&s);
+    for (int32_t n = 0; n < GATHERS; n++) {
+        fill_gather(s.group, n, from, to, &gather);
+        MUST(pr_kv_transfer_send(s.transfer, &gather));
+    }
+    for (int32_t layer = 0; layer < LAYERS; layer++)
+        MUST(pr_kv_transfer_push_layer(s.transfer, layer));
+    usleep(20000);
+    for (int32_t n = 0; n < GATHERS; n++) {
+        fill_gather(1 - s.group, n, from, to, &gather);
+        MUST(pr_kv_transfer_expect(s.transfer, &gather));
+    }
+    while (pr_kv_transfer_pending(s.transfer) > 0)
+        MUST(pr_kv_transfer_progress(s.transfer, arrival, GATHERS, &arrivals));
+    EXPECT(arrivals == GATHERS, "%d of %d arrived", arrivals, GATHERS);
+    for (int32_t i = 0; i < arrivals; i++)
+        intact += arrival[i].intact;
+    EXPECT((intact == GATHERS) == !corrupts, "%d intact", intact);
+    if (!corrupts)
+        check_gathers(&s);
+    close_scene(&s);
+    char name[100];
+    snprintf(
+        name, sizeof name, "%s: tp %d and %d%s", __func__, tp, other_tp,
+        corrupts ? ", flipped bits are noticed" : "");
+    agree(name);
+}
+
+// A run that was interrupted: one end was never told.
+static void the_end_waits_for_nobody_who_expects_nothing(void)
+{
+    scene s = {.from_tp = 1, .from_lanes = 1, .to_tp = 1, .to_lanes = 1};
+    int32_t from[GATHER_BLOCKS], to[GATHER_BLOCKS];
+    if (pr_world_ranks(mpi_test_world) != 2)
+        return;
+    open_scene(&s, 20000);
+    fill_source(&s);
+    for (int32_t n = 0; s.group == 0 && n < GATHERS; n++) {
+        pr_handover gather;
+        fill_gather(0, n, from, to, &gather);
+        MUST(pr_kv_transfer_send(s.transfer, &gather));
+    }
+    if (s.group == 0)
+        MUST(pr_kv_transfer_push_layer(s.transfer, 0));
+    int64_t begin_ns = pr_clock_now_ns();
+    close_scene(&s);
+    int64_t took_ms = (pr_clock_now_ns() - begin_ns) / 1000000;
+    EXPECT(took_ms < 5000, "it took %lld ms", (long long)took_ms);
+    agree(__func__);
+}
+
 static void a_source_that_stays_silent_is_named(void)
 {
     scene s = {.from_tp = 1, .from_lanes = 1, .to_tp = 1, .to_lanes = 1};
@@ -284,6 +390,14 @@ int main(void)
         blocks_arrive_whole(1, 2, 2, 2, corrupts);
         blocks_arrive_whole(4, 1, 2, 1, corrupts);
     }
+    for (int32_t corrupts = 0; corrupts < 2; corrupts++) {
+        two_lanes_fetch_from_each_other_at_one_time(1, 1, corrupts);
+        two_lanes_fetch_from_each_other_at_one_time(1, 2, corrupts);
+        two_lanes_fetch_from_each_other_at_one_time(2, 2, corrupts);
+        two_lanes_fetch_from_each_other_at_one_time(4, 1, corrupts);
+        two_lanes_fetch_from_each_other_at_one_time(2, 4, corrupts);
+    }
+    the_end_waits_for_nobody_who_expects_nothing();
     a_source_that_stays_silent_is_named();
     return mpi_test_end();
 }

@@ -50,6 +50,22 @@ static const recording recordings[] = {
       .cancel_percent = 10,
       .damage_percent = 10,
       .prefix_caching = true}},
+    {"gather",
+     {.seed = 3,
+      .layout = "prefill 1x2:1 prefill 1x2:2 decode 1x4:2",
+      .kv_blocks = 24,
+      .block_tokens = 4,
+      .max_model_len = 64,
+      .budget = 16,
+      .max_seqs = 6,
+      .lease = 4,
+      .requests = 30,
+      .max_prompt = 30,
+      .max_tokens = 30,
+      .cancel_percent = 10,
+      .damage_percent = 10,
+      .prefix_caching = true,
+      .gather = true}},
 };
 
 enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
@@ -57,6 +73,7 @@ enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
 static void a_recorded_run_replays_to_the_same_hash(void **state)
 {
     (void)state;
+    int64_t gathers = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
         for (int32_t i = 0; i < RECORDINGS; i++) {
             sim_config config = recordings[i].config;
@@ -72,8 +89,11 @@ static void a_recorded_run_replays_to_the_same_hash(void **state)
             assert_true(replayed.hash == run.hash);
             assert_true(replayed.recorded_hash == run.hash);
             assert_int_equal(replayed.counts.plans, run.counts.plans);
+            assert_int_equal(replayed.counts.gathered_tokens, run.counts.gathered_tokens);
+            gathers += run.counts.gathers;
         }
     }
+    assert_true(gathers > 0);
 }
 
 static FILE *open_recording(const char *directory, const char *name, const char *mode)

@@ -231,6 +231,23 @@ static const char *const layouts[] = {
 
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
+static void prefixes_are_gathered_on_virtual_time(void **state)
+{
+    (void)state;
+    virtual_world world;
+    pr_run_measure measure = {0};
+    begin_mixture(&world, "prefill 3x1:1 decode 1x2:1");
+    world.params.gather = true;
+    world.params.cost = *pr_cost_model_named("a100-llama3-70b");
+    pr_virtual_result result = run_world(&world, &measure, NULL);
+    assert_true(result.counts.gathers > 0);
+    for (int64_t r = 0; r < measure.requests; r++)
+        assert_int_equal(
+            measure.request[r].outputs, world.load.request[r].request->sampling.max_tokens);
+    pr_run_measure_free(&measure);
+    pr_virtual_load_free(&world.load);
+}
+
 static void a_virtual_run_decides_the_same_again_and_its_record_replays(void **state)
 {
     (void)state;
@@ -313,15 +330,32 @@ static void a_calibration_finds_the_model_that_wrote_the_record(void **state)
         assert_true(within(made.recorded.tbt_s.mean, truth.tbt_s.mean, 1e-6));
         assert_int_equal(made.recorded.hit_tokens, truth.hit_tokens);
         assert_int_equal(made.predicted.outputs, truth.outputs);
-        assert_true(within(made.predicted.ttft_s.mean, truth.ttft_s.mean, 0.03));
-        assert_true(within(made.predicted.tbt_s.mean, truth.tbt_s.mean, 0.03));
+        assert_true(within(made.predicted.ttft_s.mean, truth.ttft_s.mean, 0.05));
+        assert_true(within(made.predicted.tbt_s.mean, truth.tbt_s.mean, 0.05));
         for (int32_t role = 0; role < 3; role++)
-            assert_true(
-                made.calibration.quality[role].steps == 0 ||
-                made.calibration.quality[role].r2 > 0.97);
+            assert_true(made.calibration.quality[role].error_p50 < 0.03);
         pr_run_measure_free(&measure);
         pr_virtual_load_free(&world.load);
     }
+}
+
+// Demo model, prefill 2x1 and decode 2x2 on two busy cores, 60 requests at 15 a second; the file was written
+// by batch --record, reading requests from a pipe.
+static void a_live_run_is_predicted_from_its_record(void **state)
+{
+    (void)state;
+    FILE *record = fopen(PR_SOURCE_DIR "/tests/data/events_live_6_ranks.txt", "r");
+    assert_non_null(record);
+    prediction made = predict(record);
+    fclose(record);
+    const pr_run_summary *recorded = &made.recorded, *predicted = &made.predicted;
+    assert_int_equal(recorded->requests, 60);
+    assert_int_equal(predicted->ended, 60);
+    assert_int_equal(predicted->outputs, recorded->outputs);
+    assert_true(within(predicted->ttft_s.mean, recorded->ttft_s.mean, 0.25));
+    assert_true(within(predicted->tbt_s.mean, recorded->tbt_s.mean, 0.25));
+    assert_true(within(predicted->latency_s.mean, recorded->latency_s.mean, 0.25));
+    assert_true(within((double)predicted->hit_tokens, (double)recorded->hit_tokens, 0.1));
 }
 
 static const struct CMUnitTest tests[] = {
@@ -329,8 +363,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(arrivals_see_as_many_requests_as_littles_law_says),
     cmocka_unit_test(a_request_alone_takes_its_chunks_its_messages_and_the_gaps_between),
     cmocka_unit_test(crowded_steps_take_longer_by_the_time_they_overlap),
+    cmocka_unit_test(prefixes_are_gathered_on_virtual_time),
     cmocka_unit_test(a_virtual_run_decides_the_same_again_and_its_record_replays),
     cmocka_unit_test(a_calibration_finds_the_model_that_wrote_the_record),
+    cmocka_unit_test(a_live_run_is_predicted_from_its_record),
 };
 
 int main(void) { return cmocka_run_group_tests(tests, NULL, NULL); }

@@ -4,10 +4,12 @@
 # timeout: 900
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
 # before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
+# A second table does the same with prompts that share openings; there prefixes must move between lanes
+# (+ before the ranks), or must not (-).
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
-requests=$POLYREME_SOURCE/tests/data/requests/layout_hash.jsonl
+data=$POLYREME_SOURCE/tests/data/requests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
@@ -42,9 +44,22 @@ common_rows() {
 ROWS
 }
 
-run_row() { # model ranks flags -> hash
-    local model=$1 ranks=$2 out=$work/out.jsonl
-    shift 2
+gather_rows() {
+    cat <<'ROWS'
+1
++4 --mixed 4x1 --max-num-seqs 2 --max-num-batched-tokens 32
+-4 --mixed 4x1 --max-num-seqs 2 --max-num-batched-tokens 32 --gather off
++4 --mixed 1x4 --max-num-seqs 2 --max-num-batched-tokens 32
++4 --mixed 2x2:tp=2 --max-num-seqs 2 --max-num-batched-tokens 32
+4 --mixed 4x1 --max-num-seqs 2 --kv-blocks 17
++3 --prefill 2x1 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
++5 --prefill 2x2:tp=2 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
+ROWS
+}
+
+run_row() { # model requests ranks flags -> hash
+    local model=$1 requests=$2 ranks=$3 out=$work/out.jsonl
+    shift 3
     local launch=()
     [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
     rm -f "$out"
@@ -61,24 +76,37 @@ run_row() { # model ranks flags -> hash
 
 many_ranks=false
 have_many_ranks && many_ranks=true
-for model in models/demo tests/data/models/llama-tiny tests/data/models/mixtral-tiny; do
-    printf '%s\n' "$model"
-    expected=
+
+run_table() { # model requests table
+    local model=$1 requests=$2 expected='' ranks flags gathers want hash verdict preempted
+    printf '%s, %s\n' "$model" "${requests##*/}"
     while read -r ranks flags; do
         [[ $ranks == =* ]] && { ranks=${ranks#=}; expected=; }
+        want=${ranks//[0-9]/}
+        ranks=${ranks#[+-]}
         if [ "$ranks" -gt 1 ] && ! $many_ranks; then continue; fi
         # shellcheck disable=SC2086
-        hash=$(run_row "$POLYREME_SOURCE/$model" "$ranks" $flags)
+        hash=$(run_row "$POLYREME_SOURCE/$model" "$requests" "$ranks" $flags)
         expected=${expected:-$hash}
         verdict=same
         if [ "$hash" != "$expected" ] || [ ${#hash} -ne 16 ]; then
             verdict=DIFFERENT
             failures=$((failures + 1))
         fi
+        gathers=$(sed -n 's/.* \([0-9]*\) gathers.*/\1/p' "$work/log")
+        if { [ "$want" = + ] && [ "${gathers:-0}" -eq 0 ]; } || { [ "$want" = - ] && [ "${gathers:-1}" -ne 0 ]; }; then
+            verdict=GATHERS
+            failures=$((failures + 1))
+        fi
         preempted=$(sed -n 's/.* \([0-9]*\) preemptions.*/\1/p' "$work/log")
-        printf '  %-9s %s  ranks %s  %-70s preemptions %s\n' \
-            "$verdict" "$hash" "$ranks" "$flags" "${preempted:-?}"
-    done < <(common_rows)
+        printf '  %-9s %s  ranks %s  %-70s preemptions %s, gathers %s\n' \
+            "$verdict" "$hash" "$ranks" "$flags" "${preempted:-?}" "${gathers:-?}"
+    done < <("$3")
+}
+
+for model in models/demo tests/data/models/llama-tiny tests/data/models/mixtral-tiny; do
+    run_table "$model" "$data/layout_hash.jsonl" common_rows
+    run_table "$model" "$data/shared_prefixes.jsonl" gather_rows
 done
 [ "$failures" -eq 0 ] && echo "one hash per model on every layout" || echo "$failures rows differ"
 many_ranks_or_end "$failures"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What plan predicts is what a run reads, byte for byte; what a run decides, a replay decides.
+# What plan predicts is what a run reads, byte for byte; what a run decides, a replay decides; what a
+# machine would take, plan forecasts.
 # timeout: 120
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
@@ -33,9 +34,49 @@ check() {
     else
         echo "ok     $name: decision hash $decided, replayed the same"
     fi
+    # A record is enough to simulate the run it is of.
+    "$polyreme" simulate --calibrate "$work/events" > "$work/predicted" 2>&1
+    if ! grep -q '^requests answered .* 1\.000$' "$work/predicted"; then
+        echo "FAILED $name: the simulation did not answer what the run answered:"; tail -n 3 "$work/predicted"
+        failures=$((failures + 1))
+    else
+        echo "ok     $name: $(grep '^TTFT mean' "$work/predicted" | tr -s ' ') (recorded, predicted, ratio)"
+    fi
 }
 check models/demo 3 --mixed 1x3
 check models/demo 4 --prefill 1x2:tp=2 --decode 1x2
 check tests/data/models/mixtral-tiny 3 --prefill 1x1 --decode 1x2
 check tests/data/models/llama-tiny 4 --mixed 1x4:tp=4
+
+# expect NAME TEXT COMMAND...: the command's output, errors included, has the text.
+expect() {
+    local name=$1 text=$2
+    shift 2
+    if "$@" 2>&1 | grep -qF -- "$text"; then
+        echo "ok     $name"
+    else
+        echo "FAILED $name: no '$text' in: $*"
+        failures=$((failures + 1))
+    fi
+}
+plan=("$polyreme" plan "$POLYREME_SOURCE/models/demo" --ranks 4)
+expect "a measured machine is marked validated" "validated  against" "${plan[@]}" --machine cpu
+expect "another one is marked not validated" "not validated" "${plan[@]}" --machine mi300x
+expect "a machine's memory is planned for" "Ranks    of 67.1 GiB each" "${plan[@]}" --machine h100
+expect "split groups have a balance" "prefill lanes for each decode lane" \
+    "${plan[@]}" --machine h200 --prefill 1x2 --decode 1x2
+expect "an unknown machine is refused with those there are" "mi250x" "${plan[@]}" --machine v100
+if [ "$("${plan[@]}" --json | jq '.forecast')" != null ]; then
+    echo "FAILED without a machine there is no forecast"
+    failures=$((failures + 1))
+fi
+forecast=$("${plan[@]}" --machine cpu --prompt-tokens 2000 --output-tokens 100 --json | jq '.forecast')
+if jq -e '.validated and .prompt_tokens == 2000 and .ttft_s > 0 and .steps[0].tpot_s > 0 and
+        .requests_per_s > 0 and (.output_tokens_per_s / .requests_per_s - 100 | fabs) < 1e-6 and
+        .prefill_cost.kappa == 6144' > /dev/null <<< "$forecast"; then
+    echo "ok     the forecast as JSON"
+else
+    echo "FAILED the forecast as JSON: $forecast"
+    failures=$((failures + 1))
+fi
 exit "$((failures > 0))"

@@ -15,6 +15,7 @@ typedef struct sim_config {
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
     bool prefix_caching;
+    bool gather;           // always pays
     bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
 } sim_config;
@@ -274,6 +275,8 @@ static inline sim_result sim_run_all(const sim_config *config)
         .max_num_seqs = config->max_seqs,
         .lease_steps = config->lease,
         .prefix_caching = config->prefix_caching,
+        .gather = config->gather,
+        .cost = {.chunk_token_s = 1, .transfer_bytes_per_s = 1, .chunk_tokens = config->budget},
     };
     SIM_ASSERT(pr_scheduler_create(&run.params, &run.scheduler) == PR_OK);
     if (config->record)

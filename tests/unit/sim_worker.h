@@ -49,7 +49,7 @@ typedef struct sim_handover {
     struct sim_handover *next;
     pr_handover handover;
     int32_t from_block[SIM_MAX_BLOCKS], to_block[SIM_MAX_BLOCKS];
-    uint64_t prefix[SIM_MAX_TOKENS];
+    uint64_t prefix[SIM_MAX_TOKENS];  // a gather's: by position in its blocks
     int32_t tokens;
     bool sent, expected;
     int32_t delivered;  // ranks
@@ -248,9 +248,11 @@ static inline int32_t sim_capacity(const sim_world *world, const sim_sequence *s
 static inline sim_handover *sim_find_handover(sim_world *world, const pr_handover *handover)
 {
     for (sim_handover *at = world->handovers; at; at = at->next) {
-        if (at->handover.id == handover->id && at->handover.generation == handover->generation)
-            return at;
-        SIM_ASSERT(at->handover.tag != handover->tag);
+        if (at->handover.tag != handover->tag)
+            continue;
+        SIM_ASSERT(at->handover.id == handover->id && at->handover.gather == handover->gather);
+        SIM_ASSERT(at->handover.generation == handover->generation);
+        return at;
     }
     sim_handover *made = calloc(1, sizeof *made);
     made->handover = *handover;
@@ -319,6 +321,20 @@ static inline void sim_start(sim_world *world, int32_t g, const pr_start *start)
     sequence->decoding = true;
 }
 
+// A gather's blocks must stay as they are from here until it is delivered.
+static inline void sim_send_gather(sim_world *world, sim_handover *noted)
+{
+    const pr_handover *h = &noted->handover;
+    int32_t B = world->params->block_tokens;
+    const uint64_t *kv = world->group[h->from_group].kv[h->from_lane];
+    SIM_ASSERT(!noted->sent && world->layout->group[h->from_group].role != PR_ROLE_DECODE);
+    noted->sent = true;
+    noted->tokens = h->blocks * B;
+    SIM_ASSERT(h->blocks > 0 && noted->tokens <= SIM_MAX_TOKENS);
+    for (int32_t p = 0; p < noted->tokens; p++)
+        noted->prefix[p] = kv[noted->from_block[p / B] * B + p % B];
+}
+
 static inline void sim_begin_plan(sim_world *world, int32_t g, const pr_plan *plan)
 {
     sim_group *group = &world->group[g];
@@ -346,10 +362,14 @@ static inline void sim_begin_plan(sim_world *world, int32_t g, const pr_plan *pl
         const pr_handover *handover = &plan->handover[i];
         sim_handover *noted = sim_find_handover(world, handover);
         SIM_ASSERT(!memcmp(noted->to_block, handover->to_block, (size_t)handover->blocks * 4));
+        SIM_ASSERT(!memcmp(noted->from_block, handover->from_block, (size_t)handover->blocks * 4));
+        SIM_ASSERT(handover->to_group == g || handover->from_group == g);
+        bool to_decode = world->layout->group[handover->to_group].role == PR_ROLE_DECODE;
+        SIM_ASSERT(handover->gather != to_decode);
         if (handover->to_group == g)
             noted->expected = true;
-        else
-            SIM_ASSERT(handover->from_group == g);
+        if (handover->gather && handover->from_group == g)
+            sim_send_gather(world, noted);
     }
 }
 
@@ -390,7 +410,8 @@ static inline void sim_send_kv(sim_world *world, int32_t g, const sim_sequence *
 {
     const pr_plan *plan = world->group[g].running;
     for (int32_t i = 0; i < plan->handovers; i++) {
-        if (plan->handover[i].id != sequence->id || plan->handover[i].from_group != g)
+        if (plan->handover[i].id != sequence->id || plan->handover[i].from_group != g ||
+            plan->handover[i].gather)
             continue;
         sim_handover *handover = sim_find_handover(world, &plan->handover[i]);
         handover->sent = true;
@@ -554,8 +575,20 @@ static inline void sim_group_act(sim_world *world, int32_t g)
     sim_step(world, g);
 }
 
-// Handovers: one rank of the target lane receives.
-static inline void sim_deliver_kv(sim_world *world, sim_handover *handover, bool intact)
+static inline void sim_copy_gather(sim_world *world, const sim_handover *handover, bool intact)
+{
+    const pr_handover *h = &handover->handover;
+    int32_t B = world->params->block_tokens;
+    const uint64_t *from = world->group[h->from_group].kv[h->from_lane];
+    uint64_t *to = world->group[h->to_group].kv[h->to_lane];
+    SIM_ASSERT(!sim_find(&world->group[h->to_group], h->id));
+    for (int32_t p = 0; p < handover->tokens; p++) {
+        SIM_ASSERT(from[handover->from_block[p / B] * B + p % B] == handover->prefix[p]);
+        to[handover->to_block[p / B] * B + p % B] = intact ? handover->prefix[p] : 1;
+    }
+}
+
+static inline void sim_copy_handover(sim_world *world, const sim_handover *handover, bool intact)
 {
     const pr_handover *h = &handover->handover;
     int32_t B = world->params->block_tokens;
@@ -570,6 +603,20 @@ static inline void sim_deliver_kv(sim_world *world, sim_handover *handover, bool
         SIM_ASSERT(from[handover->from_block[i] * B + p % B] == handover->prefix[p]);
         to[handover->to_block[i] * B + p % B] = intact ? handover->prefix[p] : 1;
     }
+    if (handover->delivered + 1 < world->layout->group[h->to_group].tp)
+        return;
+    SIM_ASSERT(target->tokens == handover->tokens);
+    target->computed = target->tokens;
+}
+
+// One rank of the target lane receives.
+static inline void sim_deliver_kv(sim_world *world, sim_handover *handover, bool intact)
+{
+    const pr_handover *h = &handover->handover;
+    if (h->gather)
+        sim_copy_gather(world, handover, intact);
+    else
+        sim_copy_handover(world, handover, intact);
     int32_t rank = pr_layout_rank(world->layout, h->to_group, h->to_lane, handover->delivered);
     pr_arrival_report arrival = {h->id, h->generation, intact};
     pr_report report = {
@@ -583,8 +630,6 @@ static inline void sim_deliver_kv(sim_world *world, sim_handover *handover, bool
     sim_push_report(world, rank, &report);
     if (++handover->delivered < world->layout->group[h->to_group].tp)
         return;
-    SIM_ASSERT(target->tokens == handover->tokens);
-    target->computed = target->tokens;
     sim_handover **at = &world->handovers;
     while (*at != handover)
         at = &(*at)->next;

@@ -106,6 +106,7 @@ static pr_handover random_handover(int32_t size)
     handover.to_group = random_index();
     handover.to_lane = random_index();
     handover.first_block = below(1 << 20);
+    handover.gather = random_bool();
     handover.blocks = below(size);
     handover.from_block = random_indices(handover.blocks);
     handover.to_block = random_indices(handover.blocks);
@@ -228,6 +229,7 @@ static void assert_same_handover(const pr_handover *a, const pr_handover *b)
     assert_true(a->from_group == b->from_group && a->from_lane == b->from_lane);
     assert_true(a->to_group == b->to_group && a->to_lane == b->to_lane);
     assert_true(a->blocks == b->blocks && a->first_block == b->first_block);
+    assert_int_equal(a->gather, b->gather);
     assert_same_i32s(a->from_block, b->from_block, a->blocks);
     assert_same_i32s(a->to_block, b->to_block, a->blocks);
 }

@@ -22,6 +22,7 @@ static const sim_config base = {
     .max_prompt = 40,
     .max_tokens = 40,
     .prefix_caching = true,
+    .gather = true,
 };
 
 static const char *const layouts[] = {
@@ -32,6 +33,8 @@ static const char *const layouts[] = {
     "prefill 2x1:1 decode 2x1:1",
     "prefill 1x1:1 decode 1x4:2",
     "mixed 1x2:1 prefill 1x1:1 decode 1x2:1",
+    "mixed 1x4:2 mixed 2x1:1",
+    "prefill 2x2:2 prefill 2x1:1 decode 2x2:2",
 };
 
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
@@ -52,6 +55,9 @@ static sim_result run_everywhere(sim_config config, int32_t seeds)
             sum.counts.handovers += result.counts.handovers;
             sum.counts.handovers_lost += result.counts.handovers_lost;
             sum.counts.cached_tokens += result.counts.cached_tokens;
+            sum.counts.gathers += result.counts.gathers;
+            sum.counts.gathered_tokens += result.counts.gathered_tokens;
+            sum.counts.gathers_lost += result.counts.gathers_lost;
         }
     }
     return sum;
@@ -64,7 +70,12 @@ static void every_request_finishes_on_every_layout(void **state)
     assert_true(sum.stopped > 0);
     assert_true(sum.counts.handovers > 0);
     assert_true(sum.counts.cached_tokens > 0);
+    assert_true(sum.counts.gathers > 0 && sum.counts.gathers_lost == 0);
+    assert_true(sum.counts.gathered_tokens >= sum.counts.gathers * base.block_tokens);
     assert_int_equal(sum.rejected, 0);
+    sim_config config = base;
+    config.gather = false;
+    assert_int_equal(run_everywhere(config, 1).counts.gathers, 0);
 }
 
 static void scarce_blocks_preempt_and_tokens_stay_the_same(void **state)
@@ -131,7 +142,7 @@ static void priorities_and_siblings_finish_under_pressure(void **state)
     run_everywhere(config, 4);
 }
 
-static void damaged_handovers_are_computed_again(void **state)
+static void damaged_handovers_and_gathers_are_computed_again(void **state)
 {
     (void)state;
     sim_config config = base;
@@ -140,10 +151,31 @@ static void damaged_handovers_are_computed_again(void **state)
     config.cancel_percent = 10;
     sim_result sum = run_everywhere(config, 4);
     assert_true(sum.counts.handovers_lost > 50);
+    assert_true(sum.counts.gathers_lost > 50);
     config.damage_percent = 100;
     config.layout = "prefill 1x1:1 decode 1x1:1";
     sim_result lost = sim_run_all(&config);
     assert_true(lost.rejected > 0);
+}
+
+static void gathers_survive_cancels_damage_and_scarce_blocks(void **state)
+{
+    (void)state;
+    sim_config config = base;
+    config.siblings = 2;
+    config.priorities = 2;
+    config.cancel_percent = 20;
+    config.damage_percent = 10;
+    config.max_prompt = 60;
+    config.max_tokens = 12;
+    config.kv_blocks = 26;
+    sim_result scarce = run_everywhere(config, 4);
+    assert_true(scarce.counts.gathers > 200);
+    assert_true(scarce.counts.gathers_lost > 0 && scarce.counts.preemptions > 0);
+    config.kv_blocks = 80;
+    config.budget = 8;
+    config.max_seqs = 3;
+    assert_true(run_everywhere(config, 4).counts.gathers > 200);
 }
 
 static void the_same_seed_gives_the_same_decisions(void **state)
@@ -398,7 +430,8 @@ static void layouts_that_cannot_serve_are_refused(void **state)
     for (int32_t i = 0; i < 4; i++) {
         pr_layout layout;
         sim_parse_layout(bad[i], &layout);
-        pr_scheduler_params params = {&layout, 8, 4, 64, 16, 4, 4, true};
+        pr_scheduler_params params = {&layout,         8,          4, 64, 16, 4, 4, true,
+                                      .gather = false, .cost = {0}};
         pr_scheduler *scheduler;
         assert_int_equal(pr_scheduler_create(&params, &scheduler), PR_ERR_ARGUMENT);
     }
@@ -486,7 +519,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(odd_sizes_work),
     cmocka_unit_test(requests_may_be_cancelled_at_any_moment),
     cmocka_unit_test(priorities_and_siblings_finish_under_pressure),
-    cmocka_unit_test(damaged_handovers_are_computed_again),
+    cmocka_unit_test(damaged_handovers_and_gathers_are_computed_again),
+    cmocka_unit_test(gathers_survive_cancels_damage_and_scarce_blocks),
     cmocka_unit_test(the_same_seed_gives_the_same_decisions),
     cmocka_unit_test(a_decoding_sequence_never_stalls_while_blocks_are_free),
     cmocka_unit_test(an_idle_scheduler_makes_no_plan),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/plan_command.h"
+#include "launcher/plan/plan_command.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/layout_choice.h"
+#include "launcher/plan/prediction.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel.h"
 
@@ -18,6 +19,8 @@ typedef struct plan_view {
     pr_memory_facts facts;
     pr_layout layout;
     int32_t blocks;  // per lane, 0 if the model does not fit
+    bool forecast;   // a machine was named and the model fits
+    pr_prediction prediction;
     char flags[PR_LAYOUT_TEXT_BYTES];
     char why[PR_LAYOUT_TEXT_BYTES];
 } plan_view;
@@ -192,6 +195,8 @@ static void print_text(const plan_view *view)
     print_groups(view);
     print_ranks(view);
     print_kv_and_traffic(view);
+    if (view->forecast)
+        pr_prediction_print(&view->prediction);
     printf("\nWhy\n");
     for_each_reason(view->why, print_reason, NULL);
 }
@@ -247,6 +252,11 @@ static pr_status print_json(const plan_view *view)
         view->blocks > 0, "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes,
         "block_tokens", (int)size, "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
         (json_int_t)view->blocks * size, "groups", groups, "ranks", ranks, "why", why);
+    if (root && view->forecast &&
+        json_object_set_new(root, "forecast", pr_prediction_json(&view->prediction)) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -258,40 +268,98 @@ static pr_status print_json(const plan_view *view)
 
 // ---- the command ----
 
-static pr_status choose_and_print(
-    const pr_options *options, const pr_model *model, const pr_weights *weights, pr_device *device)
+// What a run on the machine would be given if nothing else is said: its memory and number type.
+static void adopt_machine(const pr_machine *machine, pr_options *options)
 {
-    static plan_view view;  // one per process; its layout is too large for a stack
-    PR_TRY(pr_memory_facts_fill(options, model, weights, device, options->ranks, &view.facts));
-    PR_TRY(pr_layout_choose(&view.facts, options->ranks, &view.layout, view.why));
-    pr_layout_describe(&view.layout, view.flags);
-    pr_status fits = pr_memory_budget_blocks(&view.facts, &view.layout, &view.blocks);
-    if (options->json)
-        PR_TRY(print_json(&view));
-    else
-        print_text(&view);
-    return fits;
+    if (options->memory == 0)
+        options->memory = (int64_t)(machine->memory_bytes * 0.9);
+    if (strcmp(options->kv_cache_dtype, "auto") == 0 && machine->number == PR_BF16)
+        options->kv_cache_dtype = "bfloat16";
 }
 
-int pr_plan_command(const pr_options *options)
+// What the user's options and the model make of the ranks. The options are copied; *fits says why not.
+static pr_status fill_view(
+    const pr_options *options,
+    const pr_model *model,
+    const pr_weights *weights,
+    const pr_device *device,
+    pr_options *adopted,
+    plan_view *view,
+    pr_status *fits)
 {
+    pr_machine machine;
+    bool named = options->machine && pr_machine_find(options->machine, &machine);
+    *adopted = *options;
+    *view = (plan_view){0};
+    if (named)
+        adopt_machine(&machine, adopted);
+    PR_TRY(pr_memory_facts_fill(adopted, model, weights, device, options->ranks, &view->facts));
+    PR_TRY(pr_layout_choose(&view->facts, options->ranks, &view->layout, view->why));
+    pr_layout_describe(&view->layout, view->flags);
+    *fits = pr_memory_budget_blocks(&view->facts, &view->layout, &view->blocks);
+    view->forecast = named && *fits == PR_OK;
+    if (view->forecast)
+        pr_prediction_make(&view->facts, &machine, &view->layout, view->blocks, &view->prediction);
+    return PR_OK;
+}
+
+// Fills a view from the model directory and hands it to `use`, whose context it does not touch.
+static pr_status with_view(
+    const pr_options *options,
+    pr_status (*use)(const plan_view *view, void *context),
+    void *context)
+{
+    static plan_view view;  // one per process; its layout is too large for a stack
+    pr_options adopted;
     pr_model *model;
     pr_device *device;
     pr_weights *weights = NULL;
-    pr_status status = pr_model_open(options->model, &model);
-    if (status != PR_OK)
-        return pr_exit_code(status);
+    pr_status status, fits;
+    PR_TRY(pr_model_open(options->model, &model));
     // A directory with a config.json alone can be planned for too.
     pr_error_capture_begin();
     if (pr_weights_open(options->model, &weights) != PR_OK)
         weights = NULL;
     pr_error_capture_end();
     PR_TRY_GOTO(pr_cpu_device_open(options->cpu_isa, &device), close_model);
-    status = choose_and_print(options, model, weights, device);
+    PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
+    status = use(&view, context);
+    if (status == PR_OK)
+        status = fits;
+close_device:
     pr_cpu_device_close(device);
 close_model:
     if (weights)
         pr_weights_close(weights);
     pr_model_close(model);
-    return pr_exit_code(status);
+    return status;
+}
+
+static pr_status print_view(const plan_view *view, void *context)
+{
+    const pr_options *options = context;
+    if (options->json)
+        return print_json(view);
+    print_text(view);
+    return PR_OK;
+}
+
+int pr_plan_command(const pr_options *options)
+{
+    pr_options shown = *options;
+    return pr_exit_code(with_view(options, print_view, &shown));
+}
+
+static pr_status take_forecast(const plan_view *view, void *context)
+{
+    pr_prediction *prediction = context;
+    *prediction = view->prediction;
+    return PR_OK;
+}
+
+pr_status pr_plan_forecast(const pr_options *options, pr_prediction *prediction)
+{
+    if (!options->machine)
+        return pr_fail(PR_ERR_ARGUMENT, "name a machine to forecast for with --machine NAME");
+    return with_view(options, take_forecast, prediction);
 }

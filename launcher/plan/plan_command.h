@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // `polyreme plan MODEL --ranks N`: what a run would do, without doing it. Never starts MPI, reads only
 // the model's config.json and the headers of its weight files.
-#ifndef PR_LAUNCHER_PLAN_COMMAND_H
-#define PR_LAUNCHER_PLAN_COMMAND_H
+#ifndef PR_LAUNCHER_PLAN_PLAN_COMMAND_H
+#define PR_LAUNCHER_PLAN_PLAN_COMMAND_H
 
 #include "launcher/memory_budget.h"
+#include "launcher/plan/prediction.h"
 #include "runtime/batch/layout.h"
 #include "runtime/model/shard.h"
 
@@ -37,5 +38,9 @@ void pr_rank_figures_of(
 
 void pr_traffic_figures_of(
     const pr_memory_facts *facts, const pr_group_layout *group, pr_traffic_figures *figures);
+
+// The forecast that plan would print for options->model on options->machine, with its ranks, layout and
+// engine options: the cost models of its lanes. Errors: as plan's; PR_ERR_ARGUMENT if no machine is named.
+pr_status pr_plan_forecast(const pr_options *options, pr_prediction *prediction) PR_MUST_CHECK;
 
 #endif
