@@ -14,13 +14,16 @@ enum { MAX_REASONS = 32 };
 
 // What is known of a request while it runs, beside its row.
 typedef struct live_request {
-    double last_s;  // when its latest token came
-    double *gap_s;  // [outputs - 1], NULL when it is over
+    double last_s;         // when its latest token came
+    double *gap_s;         // [outputs - 1], NULL when it is over
+    bool gathers;          // blocks were asked for from another lane, before its admission
+    int32_t local_tokens;  // then: the prefix that its own lane held
 } live_request;
 
 struct pr_bench_run {
     pr_bench_params params;
     const pr_layout *layout;
+    int32_t block_size;  // of the KV cache
     pr_bench_scale scale;
     pr_run_record record;
     live_request *live;  // [requests]
@@ -84,6 +87,7 @@ pr_bench_run_create(const pr_bench_params *params, const pr_engine *engine, pr_b
         return pr_fail(PR_ERR_RESOURCE, "no memory for the benchmark");
     made->params = *params;
     made->layout = &engine->layout;
+    made->block_size = engine->options->block_size;
     made->scale = (pr_bench_scale){
         .tokens = params->scale_tokens,
         .block_tokens = params->trace->block_tokens,
@@ -282,6 +286,7 @@ static int32_t place_of(const pr_layout *layout, int32_t group)
 static void note_admission(pr_bench_run *run, const pr_plan *plan, const pr_admission *admission)
 {
     pr_request_row *row = &run->record.request[admission->request->id];
+    const live_request *live = &run->live[admission->request->id];
     int32_t place = place_of(run->layout, plan->group);
     if (admission->arrives) {
         row->decode_group = place;
@@ -289,14 +294,28 @@ static void note_admission(pr_bench_run *run, const pr_plan *plan, const pr_admi
         row->prefill_start_s = now_of(run);
         row->prefill_group = place;
         row->hit_tokens = admission->computed;
+        if (live->gathers && admission->computed > live->local_tokens)
+            row->fetch_tokens = admission->computed - live->local_tokens;
         if (!admission->hands_over)
             row->decode_group = place;
     }
 }
 
+// What came of it, the admission says: the blocks may have been damaged on their way.
+static void note_gather(pr_bench_run *run, const pr_handover *handover)
+{
+    live_request *live = &run->live[handover->id];
+    live->gathers = true;
+    live->local_tokens = handover->first_block * run->block_size;
+}
+
 static void planned(void *context, const pr_plan *plan)
 {
     pr_bench_run *run = context;
+    for (int32_t i = 0; i < plan->handovers; i++) {
+        if (plan->handover[i].gather)
+            note_gather(run, &plan->handover[i]);
+    }
     for (int32_t i = 0; i < plan->admissions; i++)
         note_admission(run, plan, &plan->admission[i]);
     for (int32_t i = 0; i < plan->starts; i++)
