@@ -7,7 +7,7 @@
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"
 #include "scheduler/dispatch/min_heap.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 struct pr_dispatch {
     pr_dispatch_params params;
