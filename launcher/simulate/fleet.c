@@ -7,9 +7,9 @@
 
 #include "launcher/simulate/fleet_decode.h"
 #include "runtime/base/log.h"
-#include "scheduler/dispatch/block_lru.h"
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"
+#include "scheduler/policy/block_lru.h"
 
 enum { REQUESTS_OF_A_SLAB = 1024, PROGRESS_EVERY = 8192 };
 

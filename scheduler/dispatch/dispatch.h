@@ -9,7 +9,7 @@
 //
 // A lane here is a place where one copy of the model computes: prefill lanes are numbered 0..P-1,
 // decode lanes 0..D-1 (a mixed lane is both, under both numbers). A *policy* chooses lane and order
-// (policy.h); everything it may look at is in the ledger below, the cache map and the cost model.
+// (scheduler/policy/policy.h); everything it may look at is in the ledger below, the cache map and the cost model.
 // Pure: no clock (now_s comes with the events and never goes back), no randomness but a counter-based
 // generator with a fixed seed. Same events, same decisions.
 // Threads: one. Cost: O(log) in jobs and lanes for `lps`; policies that score every lane are O(lanes).
@@ -33,7 +33,8 @@ typedef struct pr_dispatch_params {
     int32_t block_tokens;       // of the cache map
     int32_t cache_blocks;       // that one prefill lane's cache holds, in units of block_tokens
     const pr_cost_model *cost;  // borrowed; may change its constants between events (online fit)
-    const char *policy;  // "lps", "least-tokens", "llmd:prefix=3,queue=2,kv=2", ... (policy.h)
+    const char *
+        policy;  // "lps", "least-tokens", "llmd:prefix=3,queue=2,kv=2", ... (scheduler/policy/policy.h)
     uint64_t seed;
     pr_job_queue_params queue;  // most_jobs: over all queues
     pr_flow_params flow;        // all zero: no bounds but most_jobs

@@ -7,7 +7,7 @@
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"
 #include "scheduler/dispatch/min_heap.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 // Who holds how much of a job's prompt. The one job that is being looked at is asked about by several
 // in turn; while the map does not change, they get the same view.

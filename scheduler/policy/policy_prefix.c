@@ -12,8 +12,8 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
-#include "scheduler/dispatch/shadow_cache.h"
+#include "scheduler/policy/policy.h"
+#include "scheduler/policy/shadow_cache.h"
 
 enum { OPTION_PERIOD, OPTION_MATCH };
 

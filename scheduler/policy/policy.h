@@ -13,8 +13,8 @@
 // The anchors are re-implementations of published algorithms as facts: each file names its sources.
 // A policy sees the ledger, the cache map, the cost model and what it remembers itself; never the true
 // output length, never a clock. Threads: one.
-#ifndef PR_SCHEDULER_DISPATCH_POLICY_H
-#define PR_SCHEDULER_DISPATCH_POLICY_H
+#ifndef PR_SCHEDULER_POLICY_POLICY_H
+#define PR_SCHEDULER_POLICY_POLICY_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/dispatch/shadow_cache.h"
+#include "scheduler/policy/shadow_cache.h"
 
 #include <stdlib.h>
 
 #include "runtime/base/log.h"
-#include "scheduler/dispatch/block_lru.h"
+#include "scheduler/policy/block_lru.h"
 
 typedef struct pr_shadow_lane {
     pr_shadow_cache *shadow;

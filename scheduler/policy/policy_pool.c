@@ -7,7 +7,7 @@
 //   mpxp     mpxlnr, and a shorter job displaces a running one at a chunk's end
 //   pooled   infinite caches, free gather: a bound
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 // Deepest prefix; ties: the emptiest cache, then the lower lane.
 static int32_t deepest_open(pr_policy *policy, const pr_job *job)

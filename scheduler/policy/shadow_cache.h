@@ -6,8 +6,8 @@
 //   note(lane, blocks) --> the lane's LRU --stored, evicted--> map of all lanes
 //
 // Memory: as large as the caches it mirrors. Cost: O(1) per block. Threads: one.
-#ifndef PR_SCHEDULER_DISPATCH_SHADOW_CACHE_H
-#define PR_SCHEDULER_DISPATCH_SHADOW_CACHE_H
+#ifndef PR_SCHEDULER_POLICY_SHADOW_CACHE_H
+#define PR_SCHEDULER_POLICY_SHADOW_CACHE_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 #include <math.h>
 #include <stdlib.h>

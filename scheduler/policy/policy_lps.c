@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 enum { OPTION_GATHER, OPTION_COPY, OPTION_FETCH };
 
