@@ -47,6 +47,7 @@ int pr_plan_command(const pr_options *options);
 int pr_doctor_command(const pr_options *options);
 int pr_batch_command(const pr_options *options);
 int pr_generate_command(const pr_options *options);
+int pr_bench_command(const pr_options *options);
 int pr_simulate_command(const pr_options *options);
 
 #endif

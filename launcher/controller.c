@@ -32,6 +32,7 @@ struct pr_controller {
     int32_t cancels, cancel_capacity;
     group_watch *watch;  // [groups]
     int64_t looked_ns;   // when the groups were last looked at
+    int64_t wake_ns;     // when the face wants to be fed; INT64_MAX: no matter when
 };
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
@@ -92,6 +93,11 @@ pr_status pr_controller_cancel(pr_controller *controller, uint64_t id)
     return PR_OK;
 }
 
+void pr_controller_wake_at(pr_controller *controller, int64_t time_ns)
+{
+    controller->wake_ns = time_ns;
+}
+
 int32_t pr_controller_waiting(const pr_controller *controller)
 {
     return pr_scheduler_waiting(controller->scheduler);
@@ -116,6 +122,11 @@ const pr_worker_counts *pr_controller_counts(const pr_controller *controller, in
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts)
 {
     pr_scheduler_count(controller->scheduler, counts);
+}
+
+const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role)
+{
+    return pr_scheduler_step_fit(controller->scheduler, role);
 }
 
 uint64_t pr_controller_hash(const pr_controller *controller)
@@ -295,6 +306,8 @@ static pr_status carry_out_round(pr_controller *controller)
         case PR_DECISION_NONE:
             return PR_OK;
         case PR_DECISION_PLAN:
+            if (face->planned)
+                face->planned(face->context, decision.plan);
             PR_TRY(send_plan(controller, decision.plan));
             break;
         case PR_DECISION_TOKEN:
@@ -321,6 +334,15 @@ static pr_status carry_out_decisions(pr_controller *controller)
     return PR_OK;
 }
 
+// In whole milliseconds, rounded up.
+static int32_t wait_ms(const pr_controller *controller)
+{
+    int64_t left_ns = controller->wake_ns - pr_clock_now_ns();
+    if (left_ns >= (int64_t)POLL_MS * 1000000)
+        return POLL_MS;
+    return left_ns > 0 ? (int32_t)((left_ns + 999999) / 1000000) : 0;
+}
+
 static pr_status answer_everything(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
@@ -328,6 +350,7 @@ static pr_status answer_everything(pr_controller *controller)
     while (!pr_controller_interrupted(controller)) {
         pr_scheduler_counts counts;
         pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+        controller->wake_ns = INT64_MAX;
         if (more)
             PR_TRY(face->feed(face->context, controller, &more));
         PR_TRY(carry_out_decisions(controller));
@@ -336,7 +359,7 @@ static pr_status answer_everything(pr_controller *controller)
         int32_t unfinished = pr_scheduler_unfinished(controller->scheduler);
         if (unfinished == 0 && !more)
             return PR_OK;
-        PR_TRY(take_messages(controller, POLL_MS));
+        PR_TRY(take_messages(controller, wait_ms(controller)));
         PR_TRY(check_groups(controller));
     }
     return PR_OK;

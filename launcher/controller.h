@@ -24,6 +24,8 @@ typedef struct pr_face {
     // No further token of the sequence will come.
     pr_status (*rejected)(
         void *context, pr_controller *controller, uint64_t id, const char *reason);
+    // A plan goes out to its group. NULL: the face does not care.
+    void (*planned)(void *context, const pr_plan *plan);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -52,6 +54,8 @@ pr_status pr_controller_run(pr_controller *controller) PR_MUST_CHECK;
 pr_status pr_controller_submit(pr_controller *controller, pr_request *request) PR_MUST_CHECK;
 // Takes effect when this round of decisions is carried out.
 pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_CHECK;
+// From feed: call it again at this time (pr_clock), even if nothing happens until then.
+void pr_controller_wake_at(pr_controller *controller, int64_t time_ns);
 int32_t pr_controller_waiting(const pr_controller *controller);
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
@@ -61,6 +65,7 @@ bool pr_controller_interrupted(const pr_controller *controller);
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.
 const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
+const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role);
 uint64_t pr_controller_hash(const pr_controller *controller);
 
 #endif

@@ -178,6 +178,12 @@ static const pr_option scheduling[] = {
     {.name = "starvation-guard", .value_name = "S", .kind = PR_OPTION_FLOAT,
      .offset = FIELD(starvation_guard), .standard = "0", .least = 0, .most = 1e9,
      .help = "who has waited so many seconds goes first; 0 = no guard"},
+    {.name = "queue-ttl", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(queue_ttl),
+     .standard = "0", .least = 0, .most = 1e9,
+     .help = "who has not started after so many seconds is rejected; 0 = waits for ever"},
+    {.name = "queue-tokens", .value_name = "N", .kind = PR_OPTION_INT64,
+     .offset = FIELD(queue_tokens), .standard = "0", .least = 0, .most = 1e15,
+     .help = "reject what comes while so many prompt tokens wait; 0 = no bound"},
 };
 
 static const pr_option simulate[] = {
@@ -202,6 +208,9 @@ static const pr_option simulate[] = {
      .help = "decode placement knows true output lengths, as in published reference figures"},
     {.name = "replay", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(replay),
      .common = true, .help = "what batch --record FILE wrote: decide again and compare"},
+    {.name = "calibrate", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(calibrate), .common = true,
+     .help = "fit step times to what batch --record FILE wrote, and predict that run"},
 };
 
 static const pr_option bench[] = {

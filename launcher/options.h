@@ -75,6 +75,8 @@ typedef struct pr_options {
     const char *policy;  // one or, for simulate, several: "lps,least-tokens"
     const char *fairness;
     double starvation_guard;  // s; 0 = none
+    double queue_ttl;         // s; 0 = none
+    int64_t queue_tokens;     // 0 = no bound
 
     // simulate
     const char *groups;    // "prefill=8,decode=8"
@@ -84,7 +86,7 @@ typedef struct pr_options {
     int32_t cache_blocks;  // of one prefill group, in blocks of the trace
     int64_t spans;         // kept for the chart of groups
     bool known_outputs;
-    const char *replay;  // FILE or NULL
+    const char *replay, *calibrate;  // FILE or NULL
 
     // bench
     int32_t scale_tokens;

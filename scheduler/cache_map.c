@@ -48,6 +48,7 @@ typedef struct slot_table {
 
 struct pr_cache_map {
     int32_t lanes;
+    int32_t *copies_of;  // [lanes]
     uint64_t
         seed;  // keeps a key's place from whoever can choose blocks; nothing answered depends on it
     slot_table now, old;    // old.homes is 0 when nothing moves
@@ -296,8 +297,11 @@ pr_status pr_cache_map_create(int32_t lanes, pr_cache_map **map)
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a cache map");
     pr_status status = table_create(FIRST_HOMES, &made->now);
+    made->copies_of = calloc((size_t)lanes, sizeof *made->copies_of);
+    if (status == PR_OK && !made->copies_of)
+        status = pr_fail(PR_ERR_RESOURCE, "no memory for a cache map of %d lanes", lanes);
     if (status != PR_OK) {
-        free(made);
+        pr_cache_map_destroy(made);
         return status;
     }
     if (getrandom(&made->seed, sizeof made->seed, GRND_NONBLOCK) != sizeof made->seed)
@@ -319,6 +323,7 @@ void pr_cache_map_destroy(pr_cache_map *map)
     free(map->slab);
     table_destroy(&map->old);
     table_destroy(&map->now);
+    free(map->copies_of);
     free(map);
 }
 
@@ -335,6 +340,7 @@ static pr_status add_holder(pr_cache_map *map, map_slot *at, int32_t lane)
     at->holders++;
     map->copies++;
     map->changes++;
+    map->copies_of[lane]++;
     return PR_OK;
 }
 
@@ -354,6 +360,7 @@ pr_status pr_cache_map_add(pr_cache_map *map, uint64_t block, int32_t lane)
     map->blocks++;
     map->copies++;
     map->changes++;
+    map->copies_of[lane]++;
     return PR_OK;
 }
 
@@ -366,6 +373,7 @@ void pr_cache_map_remove(pr_cache_map *map, uint64_t block, int32_t lane)
         return;
     map->copies--;
     map->changes++;
+    map->copies_of[lane]--;
     if (at->holders == 1) {
         close_gap(table_of(map, key), at);
         map->blocks--;
@@ -585,6 +593,11 @@ int32_t pr_cache_map_candidates(
 
 int64_t pr_cache_map_blocks(const pr_cache_map *map) { return map->blocks; }
 
+int32_t pr_cache_map_copies_of(const pr_cache_map *map, int32_t lane)
+{
+    return map->copies_of[lane];
+}
+
 int64_t pr_cache_map_copies(const pr_cache_map *map) { return map->copies; }
 
 int64_t pr_cache_map_changes(const pr_cache_map *map) { return map->changes; }
@@ -645,6 +658,9 @@ void pr_cache_map_check(const pr_cache_map *map)
     int64_t blocks = check_table(map, &map->now, 0, &copies, &spread);
     blocks += check_table(map, &map->old, map->frontier, &copies, &spread);
     assert(blocks == map->blocks && copies == map->copies);
+    for (int32_t lane = 0; lane < map->lanes; lane++)
+        copies -= map->copies_of[lane];
+    assert(copies == 0);
     int64_t idle = 0;
     for (int32_t i = map->free_bitmap; i >= 0; i = (int32_t)(uint32_t)bitmap_at(map, i)[0])
         idle++;

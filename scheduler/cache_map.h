@@ -68,6 +68,7 @@ int32_t pr_cache_map_candidates(
 int64_t pr_cache_map_blocks(const pr_cache_map *map);      // distinct
 int64_t pr_cache_map_copies(const pr_cache_map *map);      // (block, lane) pairs
 int64_t pr_cache_map_changes(const pr_cache_map *map);     // pairs added and removed since create
+int32_t pr_cache_map_copies_of(const pr_cache_map *map, int32_t lane);
 int64_t pr_cache_map_size_bytes(const pr_cache_map *map);  // memory taken
 
 // Asserts every invariant: each entry is found by its key, counts match holders.

@@ -116,6 +116,7 @@ void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
     uint64_t done = report->plan_finished ? report->plan : report->plan - 1;
     if (done > group->done)
         group->done = done;
+    pr_step_fit_add(&scheduler->fit[group->role], &report->work, (double)report->step_ns * 1e-9);
     for (int32_t i = 0; i < report->chunks; i++)
         chunk_done(scheduler, report, &report->chunk[i]);
     for (int32_t i = 0; i < report->tokens; i++)

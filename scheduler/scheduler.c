@@ -123,6 +123,8 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
     made->groups = params->layout->groups;
     for (int32_t g = 0; g < made->groups; g++)
         PR_TRY_GOTO(create_group(made, g), destroy);
+    for (int32_t role = 0; role < PR_ROLES; role++)
+        pr_step_fit_begin(&made->fit[role], NULL);
     PR_TRY_GOTO(create_ring(made), destroy);
     PR_TRY_GOTO(pr_sequence_table_create(&made->table), destroy);
     *scheduler = made;
@@ -375,4 +377,9 @@ uint64_t pr_scheduler_hash(const pr_scheduler *scheduler) { return scheduler->ha
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts)
 {
     *counts = scheduler->counts;
+}
+
+const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role)
+{
+    return &scheduler->fit[role];
 }

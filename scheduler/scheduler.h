@@ -21,6 +21,7 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "scheduler/step_fit.h"
 
 typedef struct pr_scheduler pr_scheduler;
 
@@ -79,6 +80,9 @@ typedef struct pr_scheduler_counts {
     int64_t preemptions, handovers, handovers_lost, rejected;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+// What the reports so far say about how long a step of such a group takes. No decision reads it.
+const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);
 
 // Asserts every invariant (queues, lanes, pools).
 void pr_scheduler_check(const pr_scheduler *scheduler);

@@ -9,6 +9,7 @@
 #include "scheduler/plan_draft.h"
 #include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/step_fit.h"
 
 enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
@@ -60,6 +61,7 @@ struct pr_scheduler {
     int64_t now_ns;
     uint64_t hash;
     pr_scheduler_counts counts;
+    pr_step_fit fit[PR_ROLES];  // by role
     FILE *record;
     int64_t record_calls;  // calls of next since the last recorded event
 };

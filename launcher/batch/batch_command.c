@@ -43,6 +43,27 @@ static void sum_up_ranks(const pr_engine *engine, const pr_controller *controlle
     }
 }
 
+// What the run says about the step time model (docs/scheduling.md), for each role that ran steps.
+static void sum_up_step_times(const pr_controller *controller)
+{
+    for (int32_t role = 0; role < PR_ROLES; role++) {
+        const pr_step_fit *fit = pr_controller_step_fit(controller, (pr_role)role);
+        if (fit->observations == 0)
+            continue;
+        const double *constant = fit->constant;
+        pr_fit_quality quality;
+        pr_step_fit_quality(fit, &quality);
+        pr_log(
+            PR_LOG_INFO,
+            "step time of %s groups from %lld steps: %.4g ms + per prefill row %.4g us, pair %.4g "
+            "ns, decode sequence %.4g us, context token %.4g ns; R2 %.3f, errors of %lld steps: "
+            "p50 %.1f %%, p99 %.1f %%",
+            pr_role_name((pr_role)role), (long long)quality.observations, constant[0] * 1e3,
+            constant[1] * 1e6, constant[2] * 1e9, constant[3] * 1e6, constant[4] * 1e9, quality.r2,
+            (long long)quality.judged, quality.error_p50 * 100, quality.error_p99 * 100);
+    }
+}
+
 static void sum_up(
     const pr_engine *engine,
     const pr_controller *controller,
@@ -52,6 +73,7 @@ static void sum_up(
     pr_scheduler_counts counts;
     pr_controller_scheduler_counts(controller, &counts);
     sum_up_ranks(engine, controller);
+    sum_up_step_times(controller);
     pr_log(
         PR_LOG_INFO,
         "%lld requests answered, %lld refused in %.2f s: %lld prompt tokens (%lld from the prefix "

@@ -204,6 +204,9 @@ static pr_status submit_answer(pr_controller *controller, const batch_item *item
         .prompt = prompt->token,
         .sampling = from->sampling,
         .priority = from->priority,
+        .tenant = from->tenant,
+        .ttft_target_ms = from->ttft_target_ms,
+        .tpot_target_ms = from->tpot_target_ms,
         .sibling_of = item->first_id + (uint64_t)(index - index % from->n),
     };
     plain.sampling.choice = index % from->n;

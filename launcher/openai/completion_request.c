@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "runtime/text/utf8.h"
 
@@ -434,6 +435,64 @@ static pr_status take_sampling(
     return take_logit_bias(context, body, s, refusal);
 }
 
+// ---- Whose it is and how soon it is wanted ----
+
+pr_status pr_completion_request_set_target(
+    pr_completion_request *request,
+    pr_target target,
+    const char *parameter,
+    int64_t milliseconds,
+    pr_refusal *refusal)
+{
+    if (milliseconds < 0 || milliseconds > PR_MAX_TARGET_MS)
+        return pr_refuse(
+            refusal, parameter, "'%s' is %lld: give 1 to %d milliseconds, or 0 for no target",
+            parameter, (long long)milliseconds, PR_MAX_TARGET_MS);
+    if (target == PR_TARGET_TTFT)
+        request->ttft_target_ms = (int32_t)milliseconds;
+    else
+        request->tpot_target_ms = (int32_t)milliseconds;
+    return PR_OK;
+}
+
+uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes)
+{
+    if (size_bytes == 0)
+        return 0;
+    uint64_t hash = pr_hash_bytes(0, user, size_bytes);
+    return hash ? hash : 1;
+}
+
+static pr_status take_target(
+    const json_t *body,
+    const char *name,
+    pr_target target,
+    pr_completion_request *request,
+    pr_refusal *refusal)
+{
+    const json_t *found = field(body, name);
+    if (!found)
+        return PR_OK;
+    if (!json_is_integer(found))
+        return pr_refuse(refusal, name, "'%s' must be an integer: milliseconds", name);
+    return pr_completion_request_set_target(
+        request, target, name, json_integer_value(found), refusal);
+}
+
+static pr_status
+take_service(const json_t *body, pr_completion_request *request, pr_refusal *refusal)
+{
+    const json_t *user = field(body, "user");
+    if (user && !json_is_string(user))
+        return pr_refuse(refusal, "user", "'user' must be a string");
+    if (user)
+        request->tenant =
+            pr_completion_request_tenant(json_string_value(user), json_string_length(user));
+    PR_TRY(take_target(body, "slo_ttft_ms", PR_TARGET_TTFT, request, refusal));
+    PR_TRY(take_target(body, "slo_tpot_ms", PR_TARGET_TPOT, request, refusal));
+    return take_integer(body, "priority", INT32_MIN, INT32_MAX, &request->priority, refusal);
+}
+
 // max_tokens beyond the context is refused, as OpenAI's servers do.
 static pr_status check_context(
     const pr_completion_context *context, const pr_completion_request *request, pr_refusal *refusal)
@@ -477,7 +536,7 @@ static pr_status parse(
             refusal, "echo", "'echo' together with 'logprobs' is not supported: drop one of them");
     PR_TRY(take_bool(body, "include_stop_str_in_output", &request->include_stop, refusal));
     PR_TRY(take_bool(body, "skip_special_tokens", &request->skip_special, refusal));
-    PR_TRY(take_integer(body, "priority", INT32_MIN, INT32_MAX, &request->priority, refusal));
+    PR_TRY(take_service(body, request, refusal));
     PR_TRY(take_prompts(context, body, request, refusal));
     return check_context(context, request, refusal);
 }

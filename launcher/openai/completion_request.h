@@ -12,6 +12,7 @@
 #include "runtime/text/tokenizer.h"
 
 enum { PR_MAX_STOP_STRINGS = 16, PR_MAX_CHOICES = 128, PR_MAX_PROMPTS = 2048 };
+enum { PR_MAX_TARGET_MS = 24 * 60 * 60 * 1000 };
 
 typedef struct pr_prompt {
     int32_t *token;
@@ -27,7 +28,12 @@ typedef struct pr_completion_request {
     char *stop[PR_MAX_STOP_STRINGS];
     bool include_stop, skip_special, echo;
     int32_t priority;
+    uint64_t tenant;                         // 0: none named
+    int32_t ttft_target_ms, tpot_target_ms;  // 0: none
 } pr_completion_request;
+
+// What a target is for: the time to the first token, or that per token after it.
+typedef enum pr_target { PR_TARGET_TTFT, PR_TARGET_TPOT } pr_target;
 
 typedef struct pr_completion_context {
     const pr_model *model;
@@ -52,6 +58,18 @@ pr_status pr_completion_request_parse(
     pr_completion_request **request,
     pr_refusal *refusal) PR_MUST_CHECK;
 void pr_completion_request_destroy(pr_completion_request *request);
+
+// Sets a target as the body's fields slo_ttft_ms and slo_tpot_ms do, and headers x-slo-*-ms may:
+// 1..PR_MAX_TARGET_MS, or 0 for none. `parameter` names its origin in the refusal.
+pr_status pr_completion_request_set_target(
+    pr_completion_request *request,
+    pr_target target,
+    const char *parameter,
+    int64_t milliseconds,
+    pr_refusal *refusal) PR_MUST_CHECK;
+
+// The tenant that a user's name stands for: a hash, the same in every run. 0 for the empty name.
+uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes);
 
 // Fills a refusal; returns PR_ERR_REQUEST.
 pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)

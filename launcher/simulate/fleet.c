@@ -7,9 +7,9 @@
 
 #include "launcher/simulate/fleet_decode.h"
 #include "runtime/base/log.h"
-#include "scheduler/dispatch/block_lru.h"
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"
+#include "scheduler/policy/block_lru.h"
 
 enum { REQUESTS_OF_A_SLAB = 1024, PROGRESS_EVERY = 8192 };
 
@@ -140,8 +140,7 @@ static void advance_decode(pr_fleet *fleet, double now_s)
         pr_fleet_decode_advance(&fleet->decode[group], now_s);
         // The time that is told is a bound from below; until now, all that leave have left.
         double quiet_s = pr_fleet_decode_quiet_until(&fleet->decode[group]);
-        pr_lane_tree_set(
-            fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
+        pr_lane_tree_set(fleet->quiet, group, fmax(quiet_s, nextafter(now_s, (double)INFINITY)));
     }
 }
 
@@ -187,6 +186,20 @@ static void begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, double delay_s
     pr_min_heap_put(&fleet->chunk_ends, end_s, group);
 }
 
+// Takes note at their holders that blocks are used, and says how many there are.
+static int32_t fetch_blocks(pr_fleet *fleet, const pr_verdict *verdict)
+{
+    int32_t blocks = 0;
+    for (int32_t i = verdict->gathers - 1; i >= 0; i--) {
+        const pr_gather *gather = &verdict->gather[i];
+        pr_block_lru_touch(
+            fleet->prefill[gather->lane].cache, verdict->job->block + gather->first,
+            gather->blocks);
+        blocks += gather->blocks;
+    }
+    return blocks;
+}
+
 // The first chunk of a request, or, after it made way, its next.
 static void start(pr_fleet *fleet, const pr_verdict *verdict)
 {
@@ -200,9 +213,10 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
         row->prefill_group = verdict->lane;
         row->hit_tokens = request->job.computed_tokens;
         pr_block_lru_touch(group->cache, request->job.block, verdict->local_blocks);
-        int32_t fetched = verdict->depth - verdict->local_blocks;
-        if (fetched > 0) {
-            row->fetch_tokens = (int64_t)fetched * fleet->trace->block_tokens;
+        if (verdict->gathers > 0) {
+            int32_t fetched = fetch_blocks(fleet, verdict);
+            row->fetch_tokens =
+                row->hit_tokens - (int64_t)(verdict->depth - fetched) * fleet->trace->block_tokens;
             gather_s = pr_cost_model_transfer_s(fleet->params->cost, row->fetch_tokens);
         }
         if (!verdict->keep) {
@@ -221,10 +235,10 @@ static void start(pr_fleet *fleet, const pr_verdict *verdict)
 static void cache_blocks(pr_fleet_prefill *group, const pr_fleet_request *request)
 {
     const pr_job *job = &request->job;
-    pr_block_lru_insert(
-        group->cache, job->block + request->fetched_end,
-        job->blocks - (int32_t)request->fetched_end);
-    pr_block_lru_insert(group->cache, job->block, (int32_t)request->fetched_first);
+    int32_t first = request->fetched_first, end = request->fetched_end;
+    pr_block_lru_insert(group->cache, job->block + end, job->blocks - end);
+    pr_block_lru_touch(group->cache, job->block + first, end - first);
+    pr_block_lru_insert(group->cache, job->block, first);
 }
 
 // From the end of prefill to the decode group, over the prefill group's one link.
@@ -297,6 +311,7 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .tbt_mean_s = NAN,
         .tbt_tail_s = NAN,
         .tenant = from->tenant,
+        .priority = from->priority,
     };
     pr_fleet_request *request = take_request(fleet);
     if (!request)
@@ -308,12 +323,15 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .prompt_tokens = from->prompt_tokens,
         .outputs_expected = expect_outputs(fleet, from),
         .tenant = from->tenant,
+        .priority = from->priority,
+        .ttft_target_s = from->ttft_target_s,
+        .tpot_target_s = from->tpot_target_s,
         .blocks = from->blocks,
         .block = from->block,
     };
     pr_status status = pr_dispatch_arrive(fleet->dispatch, &request->job, fleet->now_s);
-    if (status == PR_ERR_RESOURCE) {
-        reject(fleet, request, "the queue is full");
+    if (request->job.refused != PR_FLOW_PASS) {
+        reject(fleet, request, pr_flow_reason_text((pr_flow_reason)request->job.refused));
         return PR_OK;
     }
     return status;
@@ -343,15 +361,15 @@ static pr_status run(pr_fleet *fleet)
             arrival_s = trace->request[next].arrival_s / fleet->params->speed;
         if (fleet->chunk_ends.count > 0)
             end_s = fleet->chunk_ends.node[0].key;
-        if (isinf(arrival_s) && isinf(end_s))
+        double event_s = fmin(arrival_s, end_s);
+        double wakes_s = pr_dispatch_wakes_s(fleet->dispatch);
+        if (isinf(event_s) && isinf(wakes_s))
             break;
-        fleet->now_s = fmin(arrival_s, end_s);
+        fleet->now_s = fmin(event_s, wakes_s);
         fleet->counts->events++;
         advance_decode(fleet, fleet->now_s);
-        if (end_s <= arrival_s)
-            PR_TRY(on_chunk_end(fleet));
-        else
-            PR_TRY(on_arrival(fleet, next++));
+        if (event_s <= wakes_s)
+            PR_TRY(end_s <= arrival_s ? on_chunk_end(fleet) : on_arrival(fleet, next++));
         decide(fleet);
         if (fleet->status != PR_OK)
             return fleet->status;
@@ -408,6 +426,7 @@ static pr_status open_fleet(pr_fleet *fleet)
         .policy = params->policy,
         .seed = params->seed,
         .queue = params->queue,
+        .flow = params->flow,
     };
     PR_TRY(pr_dispatch_create(&dispatch, &fleet->dispatch));
     return open_groups(fleet);

@@ -8,7 +8,7 @@
 // Prefill group: one request at a time, in chunks; its cache is an LRU of blocks, to which a request's
 // blocks are added when its prefill ends. Decode group: admits in order of arrival at each step boundary
 // while sequences and KV fit; a step's time is the cost model's. Event order at equal times: chunk end,
-// arrival; then order of making. Nobody but the decode model reads a request's true output length.
+// arrival, end of a time to live; then order of making. Nobody but the decode model reads a request's true output length.
 // Source: DistServe's and Splitwise's simulators use the same granularity; the exact rules are in
 // docs/scheduling.md. Threads: one. Cost: O(log) per event.
 #ifndef PR_LAUNCHER_SIMULATE_FLEET_H
@@ -19,6 +19,7 @@
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
 
 typedef struct pr_fleet_params {
@@ -29,6 +30,7 @@ typedef struct pr_fleet_params {
     double speed;  // arrival times are divided by it
     uint64_t seed;
     pr_job_queue_params queue;
+    pr_flow_params flow;
     bool
         expected_is_true;  // the reference's decode placement knows the output length; else an estimate
     void (*progress)(void *context, int64_t done, int64_t requests);  // or NULL

@@ -24,7 +24,7 @@ typedef struct pr_fleet_request {
     int32_t decode_group;                // chosen; -1: none
     int32_t at;                          // of the heap it is in
     int64_t first_step;                  // of the decode group, in which it got its second token
-    int64_t fetched_first, fetched_end;  // blocks that do not enter the group's cache
+    int32_t fetched_first, fetched_end;  // blocks of which it only keeps what it held before
     struct pr_fleet_request *next_free;
 } pr_fleet_request;
 

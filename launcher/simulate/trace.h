@@ -22,6 +22,8 @@ typedef struct pr_trace_request {
     double arrival_s;  // at speed 1, after spreading; ascending
     int32_t prompt_tokens, outputs;
     uint64_t tenant;
+    int32_t priority;                     // these three: 0 in every file; callers may set them
+    double ttft_target_s, tpot_target_s;  // 0: none
     int32_t blocks;
     const uint64_t *block;  // [blocks] hashes of the trace's ids; the last may cover a part
 } pr_trace_request;

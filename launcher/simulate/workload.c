@@ -91,6 +91,8 @@ json_t *pr_workload_about(const pr_options *options, const pr_trace *trace)
     set_integer(about, "seed", options->trace_seed);
     set_text(about, "fairness", options->fairness);
     set_real(about, "starvation_guard_s", options->starvation_guard);
+    set_real(about, "queue_ttl_s", options->queue_ttl);
+    set_integer(about, "queue_tokens", options->queue_tokens);
     return about;
 }
 

@@ -14,6 +14,8 @@ enum { PR_MAX_GROUPS = 1024 };
 
 typedef enum pr_role { PR_ROLE_MIXED, PR_ROLE_PREFILL, PR_ROLE_DECODE } pr_role;
 
+enum { PR_ROLES = 3 };
+
 typedef struct pr_group_layout {
     pr_role role;
     int32_t first_rank;  // in MPI_COMM_WORLD; the group's ranks are consecutive

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "runtime/base/log.h"
@@ -20,16 +21,19 @@ static pr_status check_params(const pr_dispatch_params *params)
         return pr_fail(
             PR_ERR_ARGUMENT, "dispatch: blocks of %d tokens and %s cost model",
             params->block_tokens, params->cost ? "a" : "no");
-    return PR_OK;
+    return pr_flow_params_check(&params->flow);
 }
 
 static pr_status create_queues(pr_dispatch *dispatch)
 {
     const pr_dispatch_params *params = &dispatch->params;
-    PR_TRY(pr_job_queue_create(&params->queue, &dispatch->central));
+    // Dispatch itself counts what waits: a job that comes back always finds a place.
+    pr_job_queue_params central = params->queue;
+    central.most_jobs = INT32_MAX;
+    PR_TRY(pr_job_queue_create(&central, &dispatch->central));
     // One lane's queue knows no tenants: fairness between them needs the choice that early binding
     // gives away.
-    pr_job_queue_params bound = params->queue;
+    pr_job_queue_params bound = central;
     bound.fair = false;
     bound.most_tenants = 1;
     for (int32_t l = 0; l < params->prefill_lanes; l++)
@@ -67,6 +71,8 @@ pr_status pr_dispatch_create(const pr_dispatch_params *params, pr_dispatch **dis
     made->cost = params->cost;
     made->in_service = params->prefill_lanes;
     made->random = params->seed;
+    made->expiring.before = pr_dispatch_flow_before;
+    made->expiring.index_offset = offsetof(pr_job, expires_at);
     pr_status status = create_parts(made);
     if (status != PR_OK) {
         pr_dispatch_destroy(made);
@@ -93,6 +99,7 @@ void pr_dispatch_destroy(pr_dispatch *dispatch)
     free(dispatch->written);
     free(dispatch->view);
     free(dispatch->gather);
+    pr_min_heap_clear(&dispatch->expiring);
     free(dispatch);
 }
 
@@ -248,8 +255,12 @@ static void forget(pr_dispatch *dispatch, pr_job *job, int32_t lane)
 static pr_status enqueue(pr_dispatch *dispatch, pr_job *job)
 {
     PR_TRY(pr_job_queue_put(queue_of(dispatch, job), job));
+    pr_status status = pr_dispatch_flow_put(dispatch, job);
+    if (status != PR_OK) {
+        pr_job_queue_take(queue_of(dispatch, job), job);
+        return status;
+    }
     job->state = PR_JOB_WAITING;
-    dispatch->waiting++;
     if (job->bound_lane >= 0)
         pr_dispatch_rank_lane(dispatch, job->bound_lane);
     return PR_OK;
@@ -259,15 +270,16 @@ void pr_dispatch_dequeue(pr_dispatch *dispatch, pr_job *job)
 {
     pr_job_queue_take(queue_of(dispatch, job), job);
     job->state = PR_JOB_NEW;
-    dispatch->waiting--;
+    pr_dispatch_flow_take(dispatch, job);
     if (job->bound_lane < 0)
         return;
     unbind(dispatch, job);
     pr_dispatch_rank_lane(dispatch, job->bound_lane);
 }
 
-// Gives the job a lane (early) or none (late), its key and its place.
-static pr_status admit(pr_dispatch *dispatch, pr_job *job)
+// Gives the job a lane (early) or none (late), its key and its place. One that was in before
+// (`again`) is not asked whether it may wait.
+static pr_status admit(pr_dispatch *dispatch, pr_job *job, bool again)
 {
     job->bound_lane = job->lane = -1;
     job->computed_tokens = 0;
@@ -276,7 +288,8 @@ static pr_status admit(pr_dispatch *dispatch, pr_job *job)
     if (lane >= 0)
         bind(dispatch, job, lane);
     pr_policy_order_job(dispatch->policy, job);
-    pr_status status = enqueue(dispatch, job);
+    job->refused = again ? PR_FLOW_PASS : pr_dispatch_flow_arrive(dispatch, job);
+    pr_status status = job->refused == PR_FLOW_PASS ? enqueue(dispatch, job) : PR_ERR_RESOURCE;
     if (lane < 0)
         return status;
     if (status != PR_OK) {
@@ -294,9 +307,7 @@ pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s)
     job->decode_lane = -1;
     job->outputs = job->charged_tokens = 0;
     job->state = PR_JOB_NEW;
-    if (dispatch->waiting >= dispatch->params.queue.most_jobs)
-        return PR_ERR_RESOURCE;
-    return admit(dispatch, job);
+    return admit(dispatch, job, false);
 }
 
 // A running job stops running.
@@ -327,8 +338,7 @@ void pr_dispatch_put_back(pr_dispatch *dispatch, pr_job *job, double now_s)
         forget(dispatch, job, job->lane);
     }
     uncharge(dispatch, job);
-    // It was in before: the queue has room for it (its maximum leaves a reserve for jobs that run).
-    pr_status status = admit(dispatch, job);
+    pr_status status = admit(dispatch, job, true);
     assert(status == PR_OK);
     (void)status;
 }
@@ -349,7 +359,10 @@ void pr_dispatch_cancel(pr_dispatch *dispatch, pr_job *job)
 
 void pr_dispatch_open(pr_dispatch *dispatch, int32_t lane, bool open)
 {
-    dispatch->lane[lane].open = open && !dispatch->lane[lane].retired;
+    pr_lane_load *load = &dispatch->lane[lane];
+    dispatch->open_lanes -= load->open;
+    load->open = open && !load->retired;
+    dispatch->open_lanes += load->open;
     pr_dispatch_rank_lane(dispatch, lane);
 }
 
@@ -368,7 +381,7 @@ void pr_dispatch_retire(pr_dispatch *dispatch, int32_t l, bool retired, double n
     while ((job = pr_job_queue_first(dispatch->bound[l], now_s))) {
         pr_dispatch_dequeue(dispatch, job);
         forget(dispatch, job, l);
-        pr_status status = admit(dispatch, job);
+        pr_status status = admit(dispatch, job, true);
         assert(status == PR_OK);
         (void)status;
     }

@@ -9,7 +9,7 @@
 //
 // A lane here is a place where one copy of the model computes: prefill lanes are numbered 0..P-1,
 // decode lanes 0..D-1 (a mixed lane is both, under both numbers). A *policy* chooses lane and order
-// (policy.h); everything it may look at is in the ledger below, the cache map and the cost model.
+// (scheduler/policy/policy.h); everything it may look at is in the ledger below, the cache map and the cost model.
 // Pure: no clock (now_s comes with the events and never goes back), no randomness but a counter-based
 // generator with a fixed seed. Same events, same decisions.
 // Threads: one. Cost: O(log) in jobs and lanes for `lps`; policies that score every lane are O(lanes).
@@ -22,6 +22,7 @@
 #include "runtime/base/status.h"
 #include "scheduler/cache_map.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job.h"
 #include "scheduler/dispatch/job_queue.h"
 
@@ -32,9 +33,11 @@ typedef struct pr_dispatch_params {
     int32_t block_tokens;       // of the cache map
     int32_t cache_blocks;       // that one prefill lane's cache holds, in units of block_tokens
     const pr_cost_model *cost;  // borrowed; may change its constants between events (online fit)
-    const char *policy;  // "lps", "least-tokens", "llmd:prefix=3,queue=2,kv=2", ... (policy.h)
+    const char *
+        policy;  // "lps", "least-tokens", "llmd:prefix=3,queue=2,kv=2", ... (scheduler/policy/policy.h)
     uint64_t seed;
-    pr_job_queue_params queue;
+    pr_job_queue_params queue;  // most_jobs: over all queues
+    pr_flow_params flow;        // all zero: no bounds but most_jobs
 } pr_dispatch_params;
 
 pr_status
@@ -43,7 +46,8 @@ void pr_dispatch_destroy(pr_dispatch *dispatch);
 
 // ---- Events ----
 
-// A new job. PR_ERR_RESOURCE (silent) when the queue is full: answer 429.
+// A new job. PR_ERR_RESOURCE (silent) when flow control does not take it: job->refused says why
+// (pr_flow_reason_text, pr_flow_reason_http_status).
 pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s) PR_MUST_CHECK;
 
 // A job that had started comes back (preempted, refused by its lane) and what was computed of it is
@@ -74,12 +78,16 @@ void pr_dispatch_joined(pr_dispatch *dispatch, pr_job *job, int32_t decode_lane)
 void pr_dispatch_generated(pr_dispatch *dispatch, pr_job *job, int32_t outputs);
 void pr_dispatch_left(pr_dispatch *dispatch, pr_job *job);
 
+// How full the decode side is as the caller sees it, 0..1 and beyond. Holdback of bands (late binding)
+// goes by this or the share of prefill lanes that are not open, whichever is more.
+void pr_dispatch_saturate(pr_dispatch *dispatch, double saturation);
+
 // Who holds what: told by the lanes' caches (prefill lanes).
 pr_cache_map *pr_dispatch_cache_map(pr_dispatch *dispatch);
 
 // ---- Decisions ----
 
-// Blocks [first, first + blocks) of the job's prompt, to be fetched from a lane that holds them.
+// Blocks [first, first + blocks) of the job's prompt, which the lane lacks, to be fetched from a lane that holds them.
 typedef struct pr_gather {
     int32_t lane;
     int32_t first, blocks;
@@ -96,16 +104,22 @@ typedef struct pr_verdict {
     pr_job *job;
     int32_t lane;          // START
     int32_t local_blocks;  // leading blocks the lane holds itself
-    int32_t depth;         // leading blocks there are after the gather
-    int32_t gathers;
+    int32_t depth;         // leading blocks there are after the gather; those that no gather
+                           // brings lie behind a gap in the lane's own cache
+    int32_t
+        gathers;  // 0 with depth > local_blocks: a policy that imagines (a bound) has them for nothing
     const pr_gather *gather;  // [gathers], valid until the next call
     bool keep;                // the fetched blocks become part of the lane's cache
-    const char *reason;       // REJECT: one line
+    const char *reason;       // REJECT: one line; job->refused has the kind
 } pr_verdict;
 
 // The next decision at this time; NONE: nothing until the next event. After a START the lane is open
 // until the caller closes it.
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict);
+
+// When next() has something to decide though nothing happens until then: the first waiting job's time
+// to live is over. INFINITY: never.
+double pr_dispatch_wakes_s(const pr_dispatch *dispatch);
 
 // The decode lane for a job whose last chunk begins: by predicted step time after it joins, among the
 // lanes with room for it. `room` (tokens free per decode lane) comes from the caller, who knows its

@@ -20,30 +20,37 @@ static bool reserve_gathers(pr_dispatch *dispatch, int32_t most)
     return true;
 }
 
-// The lane to fetch a block from; -1: none but the lane itself.
-static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t wanted)
+// The lane to fetch a block from: the one of the block before, if it holds this one too. The lane
+// itself where it holds the block; -1: nobody does.
+static int32_t source_of(const pr_dispatch *dispatch, uint64_t block, int32_t lane, int32_t before)
 {
-    if (wanted >= 0)
-        return pr_cache_map_holds(dispatch->map, block, wanted) ? wanted : -1;
-    int32_t source = pr_cache_map_holder(dispatch->map, block, lane + 1);
-    return source == lane ? -1 : source;
+    if (pr_cache_map_holds(dispatch->map, block, lane))
+        return lane;
+    if (before >= 0 && pr_cache_map_holds(dispatch->map, block, before))
+        return before;
+    return pr_cache_map_holder(dispatch->map, block, lane);
 }
 
-// Splits [local, fetch->depth) into runs by holder. Returns the depth that can be had.
+// Splits what the lane lacks of [local, fetch->depth) into runs by holder. Returns the depth that can be
+// had: a lane may hold blocks behind a gap, so not all of that is fetched.
 static int32_t
 plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_policy_fetch *fetch)
 {
-    int32_t local = verdict->local_blocks;
+    int32_t local = verdict->local_blocks, before = fetch->source;
     if (fetch->depth <= local || !reserve_gathers(dispatch, fetch->depth - local))
         return local;
-    for (int32_t first = local; first < fetch->depth;) {
-        const uint64_t *block = &job->block[first];
-        int32_t source = source_of(dispatch, *block, verdict->lane, fetch->source);
-        if (source < 0)
-            return first;
-        int32_t run = pr_cache_map_depth(dispatch->map, block, fetch->depth - first, source);
-        dispatch->gather[verdict->gathers++] = (pr_gather){source, first, run};
-        first += run;
+    for (int32_t i = local; i < fetch->depth; i++) {
+        int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+        if (source == verdict->lane)
+            continue;
+        if (source < 0 || (fetch->source >= 0 && source != fetch->source))
+            return i;
+        pr_gather *last = verdict->gathers > 0 ? &dispatch->gather[verdict->gathers - 1] : NULL;
+        if (last && last->lane == source && last->first + last->blocks == i)
+            last->blocks++;
+        else
+            dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
+        before = source;
     }
     return fetch->depth;
 }
@@ -59,7 +66,7 @@ static void plan_blocks(pr_dispatch *dispatch, pr_job *job, pr_verdict *verdict)
         return;
     pr_policy_fetch fetch = {.depth = local, .source = -1};
     policy->kind->gather(policy, job, verdict->lane, local, &fetch);
-    verdict->depth = plan_gathers(dispatch, job, verdict, &fetch);
+    verdict->depth = fetch.imagined ? fetch.depth : plan_gathers(dispatch, job, verdict, &fetch);
     verdict->keep = fetch.keep;
     verdict->gather = dispatch->gather;
 }
@@ -80,6 +87,7 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
     pr_dispatch_dequeue(dispatch, job);
     job->lane = job->bound_lane = l;
     job->state = PR_JOB_RUNNING;
+    job->expires_s = 0;  // it did not wait too long: no more when it comes back
     if (job->computed_tokens == 0) {
         plan_blocks(dispatch, job, verdict);
         job->computed_tokens = pr_dispatch_cached(dispatch, job, verdict->depth);
@@ -111,39 +119,84 @@ static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
     return *lane < 0 ? NULL : first_of(dispatch, *lane);
 }
 
-// The next of the central queue with a lane that is open, or one that made way on this lane and has
-// the smaller key.
+// Of the jobs that made way and wait for an open lane, the one with the smallest key.
+static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
+{
+    pr_job *best = NULL;
+    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
+        pr_job *job = dispatch->lane[l].open ? first_of(dispatch, l) : NULL;
+        if (job && (!best || job->key < best->key)) {
+            best = job;
+            *lane = l;
+        }
+    }
+    return best;
+}
+
+// Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
+// that arrived first.
+static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
+{
+    pr_policy *policy = dispatch->policy;
+    pr_job *best = NULL;
+    double best_key = 0;
+    for (pr_job *job = first; job; job = pr_job_queue_after(dispatch->central, job)) {
+        if (job->queue_tenant != first->queue_tenant)
+            continue;
+        double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
+        if (!best || key < best_key || (key == best_key && job->id < best->id)) {
+            best = job;
+            best_key = key;
+        }
+    }
+    return best;
+}
+
+// The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
     pr_policy *policy = dispatch->policy;
-    pr_job *job = pr_job_queue_first(dispatch->central, dispatch->now_s);
-    *lane = -1;
-    if (job)
-        *lane = policy->kind->lane(policy, job);
-    else
-        *lane = pr_lane_tree_best(dispatch->ready);
-    if (*lane < 0 || !policy->kind->preempts)
-        return *lane < 0 ? NULL : job;
-    pr_job *bound = first_of(dispatch, *lane);
-    return bound && (!job || bound->key <= job->key) ? bound : job;
+    pr_job *displaced = policy->kind->preempts ? next_displaced(dispatch, lane) : NULL;
+    double saturation = pr_dispatch_flow_saturation(dispatch);
+    pr_job *job =
+        pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
+    if (job && policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
+        pr_lane_tree_best(dispatch->ready) >= 0)
+        job = first_rekeyed(dispatch, job);
+    if (displaced && (!job || displaced->key <= job->key))
+        return displaced;
+    if (!job)
+        return NULL;
+    *lane = policy->kind->lane(policy, job);
+    return *lane < 0 ? NULL : job;
+}
+
+static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)
+{
+    pr_dispatch_cancel(dispatch, job);
+    job->refused = reason;
+    *verdict = (pr_verdict){
+        .kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = pr_flow_reason_text(reason)};
 }
 
 void pr_dispatch_next(pr_dispatch *dispatch, double now_s, pr_verdict *verdict)
 {
     dispatch->now_s = now_s;
     *verdict = (pr_verdict){.kind = PR_VERDICT_NONE};
-    pr_policy *policy = dispatch->policy;
-    int32_t lane;
-    pr_job *job = policy->kind->late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
-    if (!job)
-        return;
-    const char *reason = policy->kind->refuse ? policy->kind->refuse(policy, job, now_s) : NULL;
-    if (!reason) {
-        start(dispatch, job, lane, verdict);
+    pr_job *expired = pr_dispatch_flow_expired(dispatch);
+    if (expired) {
+        reject(dispatch, expired, PR_FLOW_EXPIRED, verdict);
         return;
     }
-    pr_dispatch_cancel(dispatch, job);
-    *verdict = (pr_verdict){.kind = PR_VERDICT_REJECT, .job = job, .lane = -1, .reason = reason};
+    int32_t lane = -1;
+    bool late = dispatch->policy->kind->late;
+    pr_job *job = late ? next_central(dispatch, &lane) : next_bound(dispatch, &lane);
+    if (!job)
+        return;
+    if (pr_flow_is_late(&dispatch->params.flow, job, now_s))
+        reject(dispatch, job, PR_FLOW_TARGET, verdict);
+    else
+        start(dispatch, job, lane, verdict);
 }
 
 // ---- Decode lane ----
@@ -185,11 +238,12 @@ static void check_lane(const pr_dispatch *dispatch, int32_t l)
 
 void pr_dispatch_check(const pr_dispatch *dispatch)
 {
-    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0;
+    int32_t waiting = pr_job_queue_jobs(dispatch->central), retired = 0, open = 0;
     for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
         check_lane(dispatch, l);
         waiting += dispatch->lane[l].queued;
         retired += dispatch->lane[l].retired;
+        open += dispatch->lane[l].open;
     }
     for (int32_t d = 0; d < dispatch->params.decode_lanes; d++) {
         const pr_decode_load *load = &dispatch->decode[d];
@@ -197,9 +251,12 @@ void pr_dispatch_check(const pr_dispatch *dispatch)
         assert(load->sequences > 0 || load->committed_tokens == 0);
         (void)load;
     }
-    assert(waiting == dispatch->waiting);
+    assert(waiting == dispatch->waiting && dispatch->waiting_tokens >= 0);
+    assert(dispatch->expiring.count <= waiting);
+    pr_min_heap_check(&dispatch->expiring);
     assert(retired + dispatch->in_service == dispatch->params.prefill_lanes);
     pr_job_queue_check(dispatch->central);
     pr_cache_map_check(dispatch->map);
-    (void)waiting, (void)retired;
+    assert(open == dispatch->open_lanes);
+    (void)waiting, (void)retired, (void)open;
 }

@@ -6,7 +6,8 @@
 
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/dispatch/min_heap.h"
+#include "scheduler/policy/policy.h"
 
 // Who holds how much of a job's prompt. The one job that is being looked at is asked about by several
 // in turn; while the map does not change, they get the same view.
@@ -33,7 +34,11 @@ struct pr_dispatch {
     pr_lane_tree *calm;      // decode lanes by predicted step time
     double *written;     // [prefill_lanes] blocks that its prefills brought into the lane's cache
     int32_t in_service;  // prefill lanes
+    int32_t open_lanes;
     int32_t waiting;
+    int64_t waiting_tokens;  // prompt tokens of those
+    pr_min_heap expiring;    // waiting jobs that expire, by when
+    double saturation;       // of the decode side, as told
     uint64_t random;
     double now_s;
     pr_gather *gather;  // [gather_room] of the last verdict
@@ -51,7 +56,16 @@ const pr_prefix_view *pr_dispatch_view(const pr_dispatch *dispatch, const pr_job
 int32_t pr_dispatch_local_depth(const pr_dispatch *dispatch, const pr_job *job, int32_t lane);
 int32_t pr_dispatch_union_depth(const pr_dispatch *dispatch, const pr_job *job);
 
-// ---- Between dispatch.c and dispatch_next.c ----
+// ---- Between dispatch.c, dispatch_flow.c and dispatch_next.c ----
+
+// May the job wait? Its lane (early), remaining_s and key are set.
+pr_flow_reason pr_dispatch_flow_arrive(const pr_dispatch *dispatch, pr_job *job);
+// Counts a waiting job in and out.
+pr_status pr_dispatch_flow_put(pr_dispatch *dispatch, pr_job *job) PR_MUST_CHECK;
+void pr_dispatch_flow_take(pr_dispatch *dispatch, pr_job *job);
+pr_job *pr_dispatch_flow_expired(const pr_dispatch *dispatch);  // NULL: none
+double pr_dispatch_flow_saturation(const pr_dispatch *dispatch);
+bool pr_dispatch_flow_before(const void *a, const void *b);  // of jobs that expire together
 
 // Takes a waiting job out of its queue and out of the load of the lane it is bound to.
 void pr_dispatch_dequeue(pr_dispatch *dispatch, pr_job *job);

@@ -24,7 +24,7 @@ typedef struct pr_job {
     int32_t priority;          // band; lower first (vLLM's meaning)
     uint64_t tenant;
     double ttft_target_s, tpot_target_s;  // 0: none
-    double expires_s;                     // waits no longer than until then; 0: for ever
+    double expires_s;  // waits no longer than until then for its start; 0: for ever
     int32_t blocks;
     const uint64_t
         *block;  // [blocks] chained hashes of the prompt's blocks; borrowed while dispatch has it
@@ -41,10 +41,13 @@ typedef struct pr_job {
     int32_t outputs;           // so far
     int64_t committed_tokens;  // as the ledger of the decode lane counted them
     pr_job_state state;
+    double policy_load;  // what the policy counted for it, in its own measure
+    int32_t refused;     // why it is not served, a pr_flow_reason (flow_control.h); 0: it is
+    int32_t expires_at;  // index in the heap of those that expire; -1: in none
     // The queue's: undefined while the job does not wait.
     struct pr_job_tenant *queue_tenant;
-    double queued_work_s;                // remaining_s as the queue counted it
-    int32_t key_at, age_at, expires_at;  // indices in the heaps it waits in
+    double queued_work_s;    // remaining_s as the queue counted it
+    int32_t key_at, age_at;  // indices in the heaps it waits in
 } pr_job;
 
 #endif

@@ -60,9 +60,6 @@ void pr_job_queue_serve(
 // The tenant's counter, lifts included; 0 for one that is not remembered.
 double pr_job_queue_service(const pr_job_queue *queue, int32_t priority, uint64_t tenant);
 
-// A job that waits although its expires_s has come, the longest expired first. NULL: none.
-pr_job *pr_job_queue_expired(const pr_job_queue *queue, double now_s);
-
 // Predicted work (remaining_s) of the waiting jobs that start before this one, which need not wait
 // itself, if nothing else arrives: bands above; of its own tenant those with smaller keys; of the other
 // tenants of its band what they are served meanwhile. Exact but for that last share, which is taken

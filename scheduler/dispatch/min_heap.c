@@ -109,8 +109,15 @@ void pr_min_heap_take(pr_min_heap *heap, int32_t index)
     assert(index >= 0 && index < heap->count);
     *index_of(heap, heap->node[index].item) = -1;
     heap->count--;
-    if (index < heap->count)
-        sift(heap, index, heap->node[heap->count]);
+    if (index == heap->count)
+        return;
+    // What fills the hole was last, so it belongs near the end: down to a leaf without asking it.
+    while (FAN * index + 1 < heap->count) {
+        int32_t child = least_child(heap, index);
+        set(heap, index, heap->node[child]);
+        index = child;
+    }
+    sift_up(heap, index, heap->node[heap->count]);
 }
 
 void pr_min_heap_change(pr_min_heap *heap, int32_t index, double key)

@@ -41,8 +41,11 @@ void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
     if (!out)
         return;
     fprintf(
-        out, "submit %" PRIu64 " %d %" PRIu64 " %" PRIu64 " %d %d %d", request->id,
-        (int)request->priority, request->salt, request->sibling_of, (int)request->sampling.choice,
+        out, "submit %" PRIu64 " %d %" PRIu64 " %" PRIu64 " %d %d", request->id,
+        (int)request->priority, request->salt, request->tenant, (int)request->ttft_target_ms,
+        (int)request->tpot_target_ms);
+    fprintf(
+        out, " %" PRIu64 " %d %d %d", request->sibling_of, (int)request->sampling.choice,
         (int)request->sampling.max_tokens, (int)request->prompt_tokens);
     for (int32_t i = 0; i < request->prompt_tokens; i++)
         fprintf(out, " %d", (int)request->prompt[i]);
@@ -110,6 +113,13 @@ void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan)
         fprintf(
             out, " %" PRIu64 " %d %d %d", a->request->id, (int)a->lane, (int)a->computed,
             (int)a->arrives);
+    }
+    fprintf(out, " %d", (int)plan->handovers);
+    for (int32_t i = 0; i < plan->handovers; i++) {
+        const pr_handover *h = &plan->handover[i];
+        fprintf(
+            out, " %" PRIu64 " %d %d %d", h->id, (int)h->from_group, (int)h->to_group,
+            (int)h->blocks);
     }
     fputc('\n', out);
 }

@@ -3,13 +3,15 @@
 //
 //   polyreme-events 2 <parameters> <layout>          the first line
 //   advance <ns>                                     the time of the events that follow
-//   submit <id> <priority> <salt> <sibling> <choice> <max_tokens> <n> <n prompt tokens>
+//   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
+//          <max_tokens> <n> <n prompt tokens>
 //   report <plan> <step> <group> <lane> <finished>
 //          <step_ns> <prefill_rows> <decode_sequences> <prefill_pairs> <decode_context>
 //          <tokens> {<id> <generation> <index> <token> <finish>}
 //          <chunks> {<id> <generation> <computed>} <arrivals> {<id> <generation> <intact>}
 //   cancel <id>
 //   plan <number> <group> <max_steps> <chunks> <admissions> {<id> <lane> <cached> <arrives>}
+//          <handovers> {<id> <from group> <to group> <blocks>}
 //                                                    a decision, for the reader: a replay makes it anew
 //   next <calls> <decisions>                         calls of next since the event before; hash, 32 bits
 //   hash <decisions>                                 the last line: what a replay must come to

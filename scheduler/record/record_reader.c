@@ -25,7 +25,7 @@ struct pr_record_reader {
     int64_t now_ns;
     pr_layout layout;
     pr_scheduler_params params;
-    scratch token, chunk, arrival, admission;
+    scratch token, chunk, arrival, admission, handover;
 };
 
 pr_status pr_record_reader_fail(const pr_record_reader *reader, const char *what)
@@ -164,6 +164,9 @@ static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
     request->id = take_unsigned(reader);
     request->priority = take_int(reader, INT32_MIN, INT32_MAX);
     request->salt = take_unsigned(reader);
+    request->tenant = take_unsigned(reader);
+    request->ttft_target_ms = take_int(reader, 0, INT32_MAX);
+    request->tpot_target_ms = take_int(reader, 0, INT32_MAX);
     request->sibling_of = take_unsigned(reader);
     request->sampling.choice = take_int(reader, 0, INT32_MAX);
     request->sampling.max_tokens = take_int(reader, 1, INT32_MAX);
@@ -265,6 +268,18 @@ static pr_status read_plan(pr_record_reader *reader, pr_record_event *event)
         admission[i].arrives = take_int(reader, 0, 1);
     }
     event->admission = admission;
+    event->handovers = take_count(reader);
+    pr_record_handover *handover =
+        scratch_take(&reader->handover, event->handovers, sizeof *handover);
+    if (!handover)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a plan");
+    for (int32_t i = 0; i < event->handovers; i++) {
+        handover[i].id = take_unsigned(reader);
+        handover[i].from_group = take_int(reader, 0, reader->layout.groups - 1);
+        handover[i].to_group = take_int(reader, 0, reader->layout.groups - 1);
+        handover[i].blocks = take_int(reader, 0, INT32_MAX);
+    }
+    event->handover = handover;
     return PR_OK;
 }
 
@@ -345,6 +360,7 @@ void pr_record_reader_close(pr_record_reader *reader)
     free(reader->chunk.data);
     free(reader->arrival.data);
     free(reader->admission.data);
+    free(reader->handover.data);
     free(reader->line);
     free(reader);
 }

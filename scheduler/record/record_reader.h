@@ -26,6 +26,11 @@ typedef struct pr_record_admission {
     bool arrives;
 } pr_record_admission;
 
+typedef struct pr_record_handover {
+    uint64_t id;
+    int32_t from_group, to_group, blocks;
+} pr_record_handover;
+
 // Arrays are the reader's until the next read.
 typedef struct pr_record_event {
     pr_record_kind kind;
@@ -39,6 +44,8 @@ typedef struct pr_record_event {
     uint64_t plan;
     int32_t group, max_steps, chunks, admissions;
     const pr_record_admission *admission;
+    int32_t handovers;
+    const pr_record_handover *handover;
 } pr_record_event;
 
 // Reads the first line. The stream is borrowed for the reader's life.

@@ -103,15 +103,17 @@ static void a_damaged_recording_is_refused_with_its_line(void **state)
     (void)state;
     static const char head[] = "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n";
     static const char *const tails[] = {
-        "submit 1 0 0 1 0 4 9 1 2\n",
-        "submit 1 0 0 1 0 0 1 1\n",
+        "submit 1 0 0 0 0 0 1 0 4 9 1 2\n",
+        "submit 1 0 0 0 0 0 1 0 0 1 1\n",
+        "submit 1 0 0 0 -1 0 1 0 4 1 1\n",
         "submit 1\n",
         "report 1 0 0 0 0 5 5 0 15 0 99999999 \n",
         "report 1 0 0 0 0 5 5 0 15 0 1 5 1 0\n",
         "cancel x\n",
         "next 0 00000000\n",
         "next 1\n",
-        "plan 1 7 0 0 0\n",
+        "plan 1 7 0 0 0 0\n",
+        "plan 1 0 0 0 0 1 4 0 3 1\n",
         "plan 1 0 0 0 3 1\n",
         "something else\n",
     };

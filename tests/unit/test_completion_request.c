@@ -268,6 +268,49 @@ static void result_lines_depend_on_nothing_but_their_request(void **state)
     free(two);
 }
 
+static void tenant_and_targets_are_taken_and_checked(void **state)
+{
+    (void)state;
+    pr_completion_request *one, *other;
+    pr_refusal refusal;
+    assert_int_equal(
+        parse(
+            "{\"prompt\":\"a\",\"user\":\"ann\",\"slo_ttft_ms\":1500,\"slo_tpot_ms\":40,"
+            "\"priority\":-3}",
+            &one, &refusal),
+        PR_OK);
+    assert_int_equal(one->ttft_target_ms, 1500);
+    assert_int_equal(one->tpot_target_ms, 40);
+    assert_int_equal(one->priority, -3);
+    assert_true(one->tenant != 0 && one->tenant == pr_completion_request_tenant("ann", 3));
+    assert_int_equal(parse("{\"prompt\":\"a\",\"user\":\"bob\"}", &other, &refusal), PR_OK);
+    assert_true(other->tenant != 0 && other->tenant != one->tenant);
+    assert_int_equal(other->ttft_target_ms, 0);
+    pr_completion_request_destroy(one);
+    pr_completion_request_destroy(other);
+    assert_int_equal(
+        parse("{\"prompt\":\"a\",\"user\":\"\",\"slo_ttft_ms\":0}", &one, &refusal), PR_OK);
+    assert_true(one->tenant == 0 && one->ttft_target_ms == 0);
+    assert_int_equal(
+        pr_completion_request_set_target(one, PR_TARGET_TPOT, "x-slo-tpot-ms", -1, &refusal),
+        PR_ERR_REQUEST);
+    assert_string_equal(
+        refusal.message,
+        "'x-slo-tpot-ms' is -1: give 1 to 86400000 milliseconds, or 0 for no target");
+    assert_string_equal(refusal.parameter, "x-slo-tpot-ms");
+    pr_completion_request_destroy(one);
+    static const char *const wrong[][2] = {
+        {"{\"prompt\":\"a\",\"user\":7}", "user"},
+        {"{\"prompt\":\"a\",\"slo_ttft_ms\":\"1\"}", "slo_ttft_ms"},
+        {"{\"prompt\":\"a\",\"slo_ttft_ms\":1.5}", "slo_ttft_ms"},
+        {"{\"prompt\":\"a\",\"slo_tpot_ms\":86400001}", "slo_tpot_ms"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(parse(wrong[i][0], &one, &refusal), PR_ERR_REQUEST);
+        assert_string_equal(refusal.parameter, wrong[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +321,7 @@ int main(void)
         cmocka_unit_test(every_prompt_form_is_taken),
         cmocka_unit_test(parameters_reach_the_sampling),
         cmocka_unit_test(wrong_bodies_are_refused_by_field),
+        cmocka_unit_test(tenant_and_targets_are_taken_and_checked),
         cmocka_unit_test(a_prompt_longer_than_the_context_is_refused_with_openais_code),
         cmocka_unit_test(max_tokens_may_fill_the_context_to_the_last_token),
         cmocka_unit_test(refused_lines_name_the_line_and_keep_the_custom_id),

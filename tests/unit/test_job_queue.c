@@ -147,8 +147,7 @@ static void step(model *m, pr_job_queue *queue, double now_s)
             .tenant = (uint64_t)below(MODEL_TENANTS),
             .prompt_tokens = 1 + below(100),
             .remaining_s = below(8),
-            .key = below(8),
-            .expires_s = below(4) == 0 ? now_s + below(50) : 0};
+            .key = below(8)};
         model_put(m, index);
         put(queue, job);
     } else if (what == 5 && m->waits[index]) {
@@ -183,13 +182,10 @@ static void run_against_model(bool fair, double guard_s)
         assert_ptr_equal(pr_job_queue_first(queue, now_s), model_first(m, now_s));
         if (i % 50 == 0)
             pr_job_queue_check(queue);
-        int32_t waiting = 0, expired = 0;
-        for (int32_t j = 0; j < MODEL_JOBS; j++) {
+        int32_t waiting = 0;
+        for (int32_t j = 0; j < MODEL_JOBS; j++)
             waiting += m->waits[j];
-            expired += m->waits[j] && m->job[j].expires_s > 0 && m->job[j].expires_s <= now_s;
-        }
         assert_int_equal(pr_job_queue_jobs(queue), waiting);
-        assert_int_equal(pr_job_queue_expired(queue, now_s) != NULL, expired > 0);
         jobs_seen = waiting > jobs_seen ? waiting : jobs_seen;
     }
     assert_true(jobs_seen > 30);

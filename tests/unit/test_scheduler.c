@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 
 #include "runtime/base/log.h"
 #include "sim_run.h"
@@ -449,6 +450,35 @@ static void reports_that_cannot_be_right_are_ignored(void **state)
     pr_scheduler_destroy(at.scheduler);
 }
 
+static void step_times_are_learnt_for_each_role(void **state)
+{
+    (void)state;
+    hand at;
+    hand_create(&at, "prefill 1x1:1 decode 1x1:1", 16);
+    hand_submit(&at, hand_request(1, 8, 8));
+    hand_plan(&at);
+    hand_plan(&at);  // the decode group's, to expect the KV
+    hand_nothing(&at);
+    pr_report report = {
+        .plan = 1,
+        .step_ns = 3000000,
+        .work = {.prefill_rows = 8, .prefill_pairs = 36},
+    };
+    pr_scheduler_report(at.scheduler, &report);
+    const pr_step_fit *fit = pr_scheduler_step_fit(at.scheduler, PR_ROLE_PREFILL);
+    assert_int_equal(fit->observations, 1);
+    assert_true(fabs(pr_step_fit_predict_s(fit, &report.work) / 3e-3 - 1) < 0.01);
+    pr_error_capture_begin();
+    pr_log_set_level(PR_LOG_ERROR);
+    report.plan = 9;  // there is no such plan: its time says nothing
+    pr_scheduler_report(at.scheduler, &report);
+    pr_error_capture_end();
+    assert_int_equal(fit->observations, 1);
+    fit = pr_scheduler_step_fit(at.scheduler, PR_ROLE_DECODE);
+    assert_int_equal(fit->observations, 0);
+    pr_scheduler_destroy(at.scheduler);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_request_finishes_on_every_layout),
     cmocka_unit_test(scarce_blocks_preempt_and_tokens_stay_the_same),
@@ -467,6 +497,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_can_never_run_is_refused_with_numbers),
     cmocka_unit_test(layouts_that_cannot_serve_are_refused),
     cmocka_unit_test(reports_that_cannot_be_right_are_ignored),
+    cmocka_unit_test(step_times_are_learnt_for_each_role),
 };
 
 int main(void)

@@ -12,8 +12,8 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
-#include "scheduler/dispatch/shadow_cache.h"
+#include "scheduler/policy/policy.h"
+#include "scheduler/policy/shadow_cache.h"
 
 enum { OPTION_PERIOD, OPTION_MATCH };
 
@@ -159,9 +159,9 @@ static void score_believed(pr_policy *policy, const pr_job *job, double *score)
 static void score_exact(pr_policy *policy, const pr_job *job, double *score)
 {
     for (int32_t l = 0; l < policy->dispatch->params.prefill_lanes; l++)
-        score[l] = job->blocks ? (double)pr_dispatch_local_depth(policy->dispatch, job, l) /
-                                     job->blocks
-                               : 0;
+        score[l] = job->blocks
+                       ? (double)pr_dispatch_local_depth(policy->dispatch, job, l) / job->blocks
+                       : 0;
 }
 
 // The exact index, and besides what this router sent and has not seen stored.

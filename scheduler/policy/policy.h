@@ -13,8 +13,8 @@
 // The anchors are re-implementations of published algorithms as facts: each file names its sources.
 // A policy sees the ledger, the cache map, the cost model and what it remembers itself; never the true
 // output length, never a clock. Threads: one.
-#ifndef PR_SCHEDULER_DISPATCH_POLICY_H
-#define PR_SCHEDULER_DISPATCH_POLICY_H
+#ifndef PR_SCHEDULER_POLICY_POLICY_H
+#define PR_SCHEDULER_POLICY_POLICY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -49,6 +49,7 @@ typedef struct pr_policy_option {
 typedef struct pr_policy_fetch {
     int32_t depth;
     int32_t source;  // the lane they come from; -1: any that holds them
+    bool imagined;   // they are there, from nowhere
     bool keep;       // they become part of the lane's own cache
 } pr_policy_fetch;
 
@@ -59,6 +60,8 @@ typedef struct pr_policy_kind {
     pr_policy_order order;
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
     bool preempts;     // a waiting job may displace a running one at a chunk's end
+    bool rekeys;       // keys are looked at anew at each decision: O(jobs)
+    bool imagined;     // it needs what no machine has: a bound, for simulation only
     bool random_ties;  // between equal scores; else the lower lane
     pr_policy_scorer scorer[PR_POLICY_SCORERS + 1];
     pr_policy_option option[PR_POLICY_OPTIONS + 1];
@@ -85,8 +88,6 @@ typedef struct pr_policy_kind {
         pr_policy *policy, const pr_job *job, int32_t lane, int32_t local, pr_policy_fetch *fetch);
     // The decode lane, default: least prompt + expected outputs of all that are assigned.
     int32_t (*decode)(pr_policy *policy, const pr_job *job, const int64_t *room);
-    // Why a job that is next is not served at all, or NULL. Default: never.
-    const char *(*refuse)(pr_policy *policy, const pr_job *job, double now_s);
 } pr_policy_kind;
 
 struct pr_policy {
@@ -116,6 +117,8 @@ const pr_policy_kind *pr_policy_kind_at(int32_t index);
 int32_t pr_policy_pick(pr_policy *policy, const pr_job *job);
 // Sets job->remaining_s and job->key.
 void pr_policy_order_job(pr_policy *policy, pr_job *job);
+double pr_policy_remaining_s(pr_policy *policy, const pr_job *job);  // as it is now
+double pr_policy_key(const pr_policy *policy, const pr_job *job, double remaining_s);
 
 // splitmix64: a number in 0..n-1.
 int32_t pr_policy_random(pr_policy *policy, int32_t n);
@@ -127,7 +130,7 @@ extern const pr_policy_kind pr_policy_affinity, pr_policy_sglang, pr_policy_llmd
     pr_policy_llmdprecise, pr_policy_llmdspec;
 extern const pr_policy_kind pr_policy_dynamo, pr_policy_llumnix, pr_policy_conductor,
     pr_policy_conductorg, pr_policy_mpx, pr_policy_mpxnr;
-extern const pr_policy_kind pr_policy_mpxl, pr_policy_mpxlnr, pr_policy_mpxp;
+extern const pr_policy_kind pr_policy_mpxl, pr_policy_mpxlnr, pr_policy_mpxp, pr_policy_pooled;
 extern const pr_policy_kind pr_policy_lps;
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/dispatch/block_lru.h"
+#include "scheduler/policy/block_lru.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 // the simulator), or what a policy believes it holds. Touching and inserting a prompt goes tail to head,
 // so the head is always more recent than what hangs under it and a tail is evicted first.
 // Memory: all taken at create. Cost O(1). Threads: one.
-#ifndef PR_SCHEDULER_DISPATCH_BLOCK_LRU_H
-#define PR_SCHEDULER_DISPATCH_BLOCK_LRU_H
+#ifndef PR_SCHEDULER_POLICY_BLOCK_LRU_H
+#define PR_SCHEDULER_POLICY_BLOCK_LRU_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -12,10 +12,40 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
-#include "scheduler/dispatch/shadow_cache.h"
+#include "scheduler/policy/policy.h"
+#include "scheduler/policy/shadow_cache.h"
 
 static int32_t lanes_of(const pr_policy *policy) { return policy->dispatch->params.prefill_lanes; }
+
+typedef struct pr_cost_state {
+    pr_shadow_cache *shadow;
+    double *free_s;  // [prefill_lanes] predicted end of all that was sent
+    double *load;    // [prefill_lanes] sum of policy_load of all that was sent and is not done
+} pr_cost_state;
+
+static pr_status create(pr_policy *policy)
+{
+    const pr_dispatch_params *params = &policy->dispatch->params;
+    pr_cost_state *state = calloc(1, sizeof *state);
+    if (!state)
+        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
+    policy->state = state;
+    state->free_s = calloc(2 * (size_t)params->prefill_lanes, sizeof *state->free_s);
+    if (!state->free_s)
+        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
+    state->load = state->free_s + params->prefill_lanes;
+    return pr_shadow_cache_create(params->prefill_lanes, params->cache_blocks, &state->shadow);
+}
+
+static void destroy(pr_policy *policy)
+{
+    pr_cost_state *state = policy->state;
+    if (!state)
+        return;
+    pr_shadow_cache_destroy(state->shadow);
+    free(state->free_s);
+    free(state);
+}
 
 // ---- Sums of tokens ----
 
@@ -31,14 +61,32 @@ static void score_dynamo(pr_policy *policy, const pr_job *job, double *score)
     }
 }
 
-static void score_missing(pr_policy *policy, const pr_job *job, double *score)
+static int32_t missing_tokens(const pr_policy *policy, const pr_job *job, int32_t lane)
 {
     const pr_dispatch *dispatch = policy->dispatch;
-    for (int32_t l = 0; l < lanes_of(policy); l++) {
-        int32_t depth = pr_dispatch_local_depth(dispatch, job, l);
-        int32_t missing = job->prompt_tokens - pr_dispatch_cached(dispatch, job, depth);
-        score[l] = -(double)(dispatch->lane[l].miss_tokens + missing);
-    }
+    int32_t depth = pr_dispatch_local_depth(dispatch, job, lane);
+    return job->prompt_tokens - pr_dispatch_cached(dispatch, job, depth);
+}
+
+static void score_missing(pr_policy *policy, const pr_job *job, double *score)
+{
+    const pr_cost_state *state = policy->state;
+    for (int32_t l = 0; l < lanes_of(policy); l++)
+        score[l] = -(state->load[l] + missing_tokens(policy, job, l));
+}
+
+// What was missing when it was sent counts until its prefill is done.
+static void bound_missing(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    pr_cost_state *state = policy->state;
+    job->policy_load = missing_tokens(policy, job, lane);
+    state->load[lane] += job->policy_load;
+}
+
+static void unbound_load(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    pr_cost_state *state = policy->state;
+    state->load[lane] -= job->policy_load;
 }
 
 const pr_policy_kind pr_policy_dynamo = {
@@ -52,37 +100,13 @@ const pr_policy_kind pr_policy_llumnix = {
     .name = "llumnix",
     .about = "Llumnix cache-aware: missing and uncomputed tokens",
     .scorer = {{"missing", 1, score_missing}},
+    .create = create,
+    .destroy = destroy,
+    .bound = bound_missing,
+    .unbound = unbound_load,
 };
 
 // ---- Predicted times, in a dispatch-time view ----
-
-typedef struct pr_cost_state {
-    pr_shadow_cache *shadow;
-    double *free_s;  // [prefill_lanes] predicted end of all that was sent
-} pr_cost_state;
-
-static pr_status create(pr_policy *policy)
-{
-    const pr_dispatch_params *params = &policy->dispatch->params;
-    pr_cost_state *state = calloc(1, sizeof *state);
-    if (!state)
-        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
-    policy->state = state;
-    state->free_s = calloc((size_t)params->prefill_lanes, sizeof *state->free_s);
-    if (!state->free_s)
-        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
-    return pr_shadow_cache_create(params->prefill_lanes, params->cache_blocks, &state->shadow);
-}
-
-static void destroy(pr_policy *policy)
-{
-    pr_cost_state *state = policy->state;
-    if (!state)
-        return;
-    pr_shadow_cache_destroy(state->shadow);
-    free(state->free_s);
-    free(state);
-}
 
 static int32_t view_depth(const pr_policy *policy, const pr_job *job, int32_t lane)
 {
@@ -140,14 +164,14 @@ static double pool_s(const pr_policy *policy, const pr_job *job, int32_t lane)
     const pr_dispatch *dispatch = policy->dispatch;
     const pr_cost_state *state = policy->state;
     int32_t local = view_depth(policy, job, lane);
-    int32_t all = pr_cache_map_union_depth(
-        pr_shadow_cache_map(state->shadow), job->block, job->blocks);
+    int32_t all =
+        pr_cache_map_union_depth(pr_shadow_cache_map(state->shadow), job->block, job->blocks);
     double recompute_s = pr_dispatch_prefill_s(dispatch, job, local);
     if (all <= local)
         return recompute_s;
     return fmin(
-        recompute_s, pr_dispatch_fetch_s(dispatch, job, local, all) +
-                         pr_dispatch_prefill_s(dispatch, job, all));
+        recompute_s,
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all));
 }
 
 static void score_conductor(pr_policy *policy, const pr_job *job, double *score)
@@ -214,9 +238,9 @@ gather_all(const pr_policy *policy, const pr_job *job, int32_t local, pr_policy_
 {
     const pr_dispatch *dispatch = policy->dispatch;
     int32_t all = pr_dispatch_union_depth(dispatch, job);
-    if (all > local && pr_dispatch_fetch_s(dispatch, job, local, all) +
-                               pr_dispatch_prefill_s(dispatch, job, all) <
-                           pr_dispatch_prefill_s(dispatch, job, local))
+    if (all > local &&
+        pr_dispatch_fetch_s(dispatch, job, local, all) + pr_dispatch_prefill_s(dispatch, job, all) <
+            pr_dispatch_prefill_s(dispatch, job, local))
         fetch->depth = all;
 }
 

@@ -4,7 +4,7 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 static int32_t lanes_of(const pr_policy *policy) { return policy->dispatch->params.prefill_lanes; }
 

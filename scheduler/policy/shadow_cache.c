@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/dispatch/shadow_cache.h"
+#include "scheduler/policy/shadow_cache.h"
 
 #include <stdlib.h>
 
 #include "runtime/base/log.h"
-#include "scheduler/dispatch/block_lru.h"
+#include "scheduler/policy/block_lru.h"
 
 typedef struct pr_shadow_lane {
     pr_shadow_cache *shadow;
@@ -48,8 +48,7 @@ static pr_status create_lanes(pr_shadow_cache *shadow, int32_t lanes, int32_t bl
     return PR_OK;
 }
 
-pr_status
-pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
+pr_status pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
 {
     pr_shadow_cache *made = calloc(1, sizeof *made);
     if (!made)

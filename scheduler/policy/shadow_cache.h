@@ -6,8 +6,8 @@
 //   note(lane, blocks) --> the lane's LRU --stored, evicted--> map of all lanes
 //
 // Memory: as large as the caches it mirrors. Cost: O(1) per block. Threads: one.
-#ifndef PR_SCHEDULER_DISPATCH_SHADOW_CACHE_H
-#define PR_SCHEDULER_DISPATCH_SHADOW_CACHE_H
+#ifndef PR_SCHEDULER_POLICY_SHADOW_CACHE_H
+#define PR_SCHEDULER_POLICY_SHADOW_CACHE_H
 
 #include <stdint.h>
 
@@ -16,8 +16,8 @@
 
 typedef struct pr_shadow_cache pr_shadow_cache;
 
-pr_status pr_shadow_cache_create(
-    int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow) PR_MUST_CHECK;
+pr_status pr_shadow_cache_create(int32_t lanes, int32_t blocks_of_a_lane, pr_shadow_cache **shadow)
+    PR_MUST_CHECK;
 void pr_shadow_cache_destroy(pr_shadow_cache *shadow);
 
 // The lane will hold these.

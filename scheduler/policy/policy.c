@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,27 +9,17 @@
 #include "scheduler/dispatch/dispatch_state.h"
 
 static const pr_policy_kind *const KIND[] = {
-    &pr_policy_lps,
-    &pr_policy_random_kind,
-    &pr_policy_round_robin,
-    &pr_policy_least_requests,
-    &pr_policy_least_tokens,
-    &pr_policy_two_choices,
-    &pr_policy_affinity,
-    &pr_policy_sglang,
-    &pr_policy_llmd,
-    &pr_policy_llmdpd,
-    &pr_policy_llmdprecise,
-    &pr_policy_llmdspec,
-    &pr_policy_dynamo,
-    &pr_policy_llumnix,
-    &pr_policy_conductor,
-    &pr_policy_conductorg,
-    &pr_policy_mpx,
-    &pr_policy_mpxnr,
-    &pr_policy_mpxl,
-    &pr_policy_mpxlnr,
-    &pr_policy_mpxp,
+    &pr_policy_lps,          &pr_policy_random_kind,
+    &pr_policy_round_robin,  &pr_policy_least_requests,
+    &pr_policy_least_tokens, &pr_policy_two_choices,
+    &pr_policy_affinity,     &pr_policy_sglang,
+    &pr_policy_llmd,         &pr_policy_llmdpd,
+    &pr_policy_llmdprecise,  &pr_policy_llmdspec,
+    &pr_policy_dynamo,       &pr_policy_llumnix,
+    &pr_policy_conductor,    &pr_policy_conductorg,
+    &pr_policy_mpx,          &pr_policy_mpxnr,
+    &pr_policy_mpxl,         &pr_policy_mpxlnr,
+    &pr_policy_mpxp,         &pr_policy_pooled,
 };
 
 enum { KINDS = sizeof KIND / sizeof KIND[0] };
@@ -256,29 +246,31 @@ int32_t pr_policy_pick(pr_policy *policy, const pr_job *job)
     return pick_best(policy, lanes);
 }
 
-// What is known to be cached where it will run, or anywhere while that is open.
-static double predicted_remaining(const pr_policy *policy, const pr_job *job)
+// With what is known to be cached where it will run, or anywhere while that is open.
+double pr_policy_remaining_s(pr_policy *policy, const pr_job *job)
 {
     const pr_dispatch *dispatch = policy->dispatch;
+    if (policy->kind->remaining)
+        return policy->kind->remaining(policy, job);
     int32_t depth = job->bound_lane < 0 ? pr_dispatch_union_depth(dispatch, job)
                                         : pr_dispatch_local_depth(dispatch, job, job->bound_lane);
     return pr_dispatch_prefill_s(dispatch, job, depth);
 }
 
+double pr_policy_key(const pr_policy *policy, const pr_job *job, double remaining_s)
+{
+    switch (policy->order) {
+    case PR_ORDER_SRPT:
+        return remaining_s;
+    case PR_ORDER_AGED:
+        return remaining_s + job->arrival_s / policy->ageing;
+    default:
+        return job->arrival_s;
+    }
+}
+
 void pr_policy_order_job(pr_policy *policy, pr_job *job)
 {
-    const pr_policy_kind *kind = policy->kind;
-    job->remaining_s =
-        kind->remaining ? kind->remaining(policy, job) : predicted_remaining(policy, job);
-    switch (policy->order) {
-    case PR_ORDER_FIFO:
-        job->key = job->arrival_s;
-        break;
-    case PR_ORDER_SRPT:
-        job->key = job->remaining_s;
-        break;
-    case PR_ORDER_AGED:
-        job->key = job->remaining_s + job->arrival_s / policy->ageing;
-        break;
-    }
+    job->remaining_s = pr_policy_remaining_s(policy, job);
+    job->key = pr_policy_key(policy, job, job->remaining_s);
 }

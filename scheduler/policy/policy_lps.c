@@ -6,13 +6,11 @@
 //   gather   r = fetch / recompute time per token, at this prompt's length:
 //            r < 0.1 fetched and not kept (one copy in the cluster); r < 0.6 fetched and kept; else not
 //   decode   the least predicted step time
-//   refuse   only a job that may be refused (priority > 0), when its target is missed even if it
-//            starts now, in the order that was kept
 // No step walks lanes or jobs. Source: ours; docs/scheduling.md.
 #include <stddef.h>
 
 #include "scheduler/dispatch/dispatch_state.h"
-#include "scheduler/dispatch/policy.h"
+#include "scheduler/policy/policy.h"
 
 enum { OPTION_GATHER, OPTION_COPY, OPTION_FETCH };
 
@@ -101,16 +99,6 @@ static int32_t decode(pr_policy *policy, const pr_job *job, const int64_t *room)
     return best;
 }
 
-static const char *refuse(pr_policy *policy, const pr_job *job, double now_s)
-{
-    (void)policy;
-    if (job->priority <= 0 || job->ttft_target_s <= 0)
-        return NULL;
-    if (now_s + job->remaining_s <= job->arrival_s + job->ttft_target_s)
-        return NULL;
-    return "its time to first token cannot be met any more";
-}
-
 const pr_policy_kind pr_policy_lps = {
     .name = "lps",
     .about = "late binding, pooled prefixes, shortest remaining prefill first, aged (default)",
@@ -123,5 +111,4 @@ const pr_policy_kind pr_policy_lps = {
     .lane = lane,
     .gather = gather,
     .decode = decode,
-    .refuse = refuse,
 };
