@@ -172,8 +172,9 @@ typedef struct setting {
     int64_t blocks;  // to hold
     pr_dispatch *dispatch;
     pr_cache_map *map;
-    uint64_t *held;      // [blocks], a ring, oldest at evicted % blocks
-    int32_t *held_lane;  // [blocks]
+    uint64_t *held;              // [blocks], a ring
+    int32_t *held_lane;          // [blocks]
+    int64_t store_at, evict_at;  // in the ring
     int64_t stored, evicted;
     uint64_t next;  // prompt
     uint64_t random;
@@ -189,22 +190,25 @@ static void must(pr_status status)
 static void store(setting *bench, uint64_t block, int32_t lane)
 {
     must(pr_cache_map_add(bench->map, block, lane));
-    int64_t at = bench->stored++ % bench->blocks;
-    bench->held[at] = block;
-    bench->held_lane[at] = lane;
+    bench->held[bench->store_at] = block;
+    bench->held_lane[bench->store_at] = lane;
+    bench->store_at = bench->store_at + 1 < bench->blocks ? bench->store_at + 1 : 0;
+    bench->stored++;
 }
 
 // The oldest blocks, as a lane tells them: some in one message.
 static void evict(setting *bench, int64_t blocks)
 {
     for (int64_t i = 0; i < blocks; i++) {
-        int64_t at = bench->evicted++ % bench->blocks;
+        int64_t at = bench->evict_at;
         int64_t left = blocks - i < bench->blocks - at ? blocks - i : bench->blocks - at;
         if (i % MESSAGE_BLOCKS == 0)
             pr_cache_map_expect(
                 bench->map, &bench->held[at],
                 (int32_t)(left < MESSAGE_BLOCKS ? left : MESSAGE_BLOCKS));
         pr_cache_map_remove(bench->map, bench->held[at], bench->held_lane[at]);
+        bench->evict_at = at + 1 < bench->blocks ? at + 1 : 0;
+        bench->evicted++;
     }
 }
 
@@ -306,7 +310,9 @@ static void decide(setting *bench, int64_t count)
 {
     int32_t in_flight = bench->lanes / 2;
     pr_job *running = calloc((size_t)in_flight, sizeof *running);
-    uint64_t *block = malloc((size_t)in_flight * MOST_PROMPT_BLOCKS * sizeof *block);
+    // Their blocks, close together, one job's behind the other's; room for twice the usual prompt.
+    int64_t room = (int64_t)in_flight * 48 + 4 * MOST_PROMPT_BLOCKS, used = 0;
+    uint64_t *block = malloc((size_t)room * sizeof *block);
     if (!running || !block)
         abort();
     for (int32_t l = 0; l < bench->lanes; l++)
@@ -323,7 +329,9 @@ static void decide(setting *bench, int64_t count)
             pr_dispatch_open(bench->dispatch, job->lane, true);
         }
         uint64_t freed = now_cycles();
-        begin_job(bench, job, &block[(s % in_flight) * MOST_PROMPT_BLOCKS]);
+        used = used + MOST_PROMPT_BLOCKS <= room ? used : 0;
+        begin_job(bench, job, &block[used]);
+        used += job->blocks;
         pr_verdict verdict;
         uint64_t arrived = now_cycles();
         must(pr_dispatch_arrive(bench->dispatch, job, now));
