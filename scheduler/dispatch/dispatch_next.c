@@ -102,6 +102,8 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
         if (dispatch->policy->kind->bound)
             dispatch->policy->kind->bound(dispatch->policy, job, l);
     }
+    if (dispatch->policy->kind->started)
+        dispatch->policy->kind->started(dispatch->policy, job, verdict);
     pr_dispatch_rank_lane(dispatch, l);
 }
 

@@ -23,6 +23,7 @@
 #include "scheduler/dispatch/job.h"
 
 struct pr_dispatch;
+struct pr_verdict;
 typedef struct pr_policy pr_policy;
 
 enum { PR_POLICY_SCORERS = 4, PR_POLICY_OPTIONS = 6 };
@@ -75,6 +76,8 @@ typedef struct pr_policy_kind {
     int32_t (*pick)(pr_policy *policy, const pr_job *job);
     // After the choice: what the policy remembers of it. Early: at arrival; late: at the start.
     void (*bound)(pr_policy *policy, pr_job *job, int32_t lane);
+    // It starts as the verdict says (job->computed_tokens are cached or fetched).
+    void (*started)(pr_policy *policy, pr_job *job, const struct pr_verdict *verdict);
     // Its last chunk is done, or it was cancelled before.
     void (*unbound)(pr_policy *policy, pr_job *job, int32_t lane);
 

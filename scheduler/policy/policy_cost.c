@@ -12,29 +12,29 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch_state.h"
+#include "scheduler/policy/pending_blocks.h"
 #include "scheduler/policy/policy.h"
-#include "scheduler/policy/shadow_cache.h"
 
 static int32_t lanes_of(const pr_policy *policy) { return policy->dispatch->params.prefill_lanes; }
 
 typedef struct pr_cost_state {
-    pr_shadow_cache *shadow;
-    double *free_s;  // [prefill_lanes] predicted end of all that was sent
-    double *load;    // [prefill_lanes] sum of policy_load of all that was sent and is not done
+    pr_pending_blocks *pending;
+    double *load;   // [prefill_lanes] sum of policy_load: of jobs not done (llumnix), not started
+    double *end_s;  // [prefill_lanes] predicted end of the job that runs
 } pr_cost_state;
 
 static pr_status create(pr_policy *policy)
 {
-    const pr_dispatch_params *params = &policy->dispatch->params;
+    size_t lanes = (size_t)lanes_of(policy);
     pr_cost_state *state = calloc(1, sizeof *state);
     if (!state)
         return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
     policy->state = state;
-    state->free_s = calloc(2 * (size_t)params->prefill_lanes, sizeof *state->free_s);
-    if (!state->free_s)
-        return pr_fail(PR_ERR_RESOURCE, "policy: no memory");
-    state->load = state->free_s + params->prefill_lanes;
-    return pr_shadow_cache_create(params->prefill_lanes, params->cache_blocks, &state->shadow);
+    state->load = calloc(2 * lanes, sizeof *state->load);
+    if (!state->load)
+        return pr_fail(PR_ERR_RESOURCE, "policy: no memory for %zu lanes", lanes);
+    state->end_s = state->load + lanes;
+    return pr_pending_blocks_create(&state->pending);
 }
 
 static void destroy(pr_policy *policy)
@@ -42,8 +42,8 @@ static void destroy(pr_policy *policy)
     pr_cost_state *state = policy->state;
     if (!state)
         return;
-    pr_shadow_cache_destroy(state->shadow);
-    free(state->free_s);
+    pr_pending_blocks_destroy(state->pending);
+    free(state->load);
     free(state);
 }
 
@@ -108,16 +108,50 @@ const pr_policy_kind pr_policy_llumnix = {
 
 // ---- Predicted times, in a dispatch-time view ----
 
-static int32_t view_depth(const pr_policy *policy, const pr_job *job, int32_t lane)
+// The lane holds the block by the time a job that is sent there now starts.
+static bool will_hold(const pr_policy *policy, uint64_t block, int32_t lane)
 {
     const pr_cost_state *state = policy->state;
-    return pr_cache_map_depth(pr_shadow_cache_map(state->shadow), job->block, job->blocks, lane);
+    return pr_cache_map_holds(policy->dispatch->map, block, lane) ||
+           pr_pending_blocks_has(state->pending, lane, block);
 }
 
+static int32_t view_depth(const pr_policy *policy, const pr_job *job, int32_t lane)
+{
+    int32_t depth = 0;
+    while (depth < job->blocks && will_hold(policy, job->block[depth], lane))
+        depth++;
+    return depth;
+}
+
+static bool any_will_hold(const pr_policy *policy, uint64_t block)
+{
+    if (pr_cache_map_holders(policy->dispatch->map, block) > 0)
+        return true;
+    for (int32_t l = 0; l < lanes_of(policy); l++) {
+        if (will_hold(policy, block, l))
+            return true;
+    }
+    return false;
+}
+
+static int32_t view_union_depth(const pr_policy *policy, const pr_job *job)
+{
+    int32_t depth = 0;
+    while (depth < job->blocks && any_will_hold(policy, job->block[depth]))
+        depth++;
+    return depth;
+}
+
+// What waits for the lane, as predicted when it was sent, and the rest of what runs. The sum is kept
+// as it is, rounding and all: the reference values depend on how it breaks ties.
 static double queue_s(const pr_policy *policy, int32_t lane)
 {
     const pr_cost_state *state = policy->state;
-    return fmax(0, state->free_s[lane] - policy->dispatch->now_s);
+    double rest_s = 0;
+    if (policy->dispatch->lane[lane].running > 0)
+        rest_s = fmax(0, state->end_s[lane] - policy->dispatch->now_s);
+    return state->load[lane] + rest_s;
 }
 
 // The lane in the view that holds most of the prompt; ties: the lower.
@@ -162,10 +196,8 @@ static double conductor_global_s(const pr_policy *policy, const pr_job *job, int
 static double pool_s(const pr_policy *policy, const pr_job *job, int32_t lane)
 {
     const pr_dispatch *dispatch = policy->dispatch;
-    const pr_cost_state *state = policy->state;
     int32_t local = view_depth(policy, job, lane);
-    int32_t all =
-        pr_cache_map_union_depth(pr_shadow_cache_map(state->shadow), job->block, job->blocks);
+    int32_t all = view_union_depth(policy, job);
     double recompute_s = pr_dispatch_prefill_s(dispatch, job, local);
     if (all <= local)
         return recompute_s;
@@ -192,12 +224,33 @@ static void score_pool(pr_policy *policy, const pr_job *job, double *score)
         score[l] = -(queue_s(policy, l) + pool_s(policy, job, l));
 }
 
-// Queue and cache of the lane are as if the job had run.
 static void sent(pr_policy *policy, pr_job *job, int32_t lane, double prefill_s)
 {
     pr_cost_state *state = policy->state;
-    state->free_s[lane] = fmax(state->free_s[lane], policy->dispatch->now_s) + prefill_s;
-    pr_shadow_cache_note(state->shadow, lane, job->block, job->blocks);
+    job->policy_load = prefill_s;
+    state->load[lane] += prefill_s;
+    pr_pending_blocks_add(state->pending, lane, job->block, job->blocks);
+}
+
+static void started(pr_policy *policy, pr_job *job, const pr_verdict *verdict)
+{
+    pr_cost_state *state = policy->state;
+    const pr_dispatch *dispatch = policy->dispatch;
+    double gather_s = 0;
+    if (verdict->gathers > 0)
+        gather_s = pr_dispatch_fetch_s(dispatch, job, verdict->local_blocks, verdict->depth);
+    state->load[verdict->lane] -= job->policy_load;
+    state->end_s[verdict->lane] =
+        dispatch->now_s + gather_s +
+        pr_cost_model_prefill_s(dispatch->cost, job->prompt_tokens, job->computed_tokens);
+    job->policy_load = 0;
+}
+
+static void done(pr_policy *policy, pr_job *job, int32_t lane)
+{
+    pr_cost_state *state = policy->state;
+    state->load[lane] -= job->policy_load;  // of one that never started
+    pr_pending_blocks_remove(state->pending, lane, job->block, job->blocks);
 }
 
 static void bound_conductor(pr_policy *policy, pr_job *job, int32_t lane)
@@ -266,6 +319,8 @@ const pr_policy_kind pr_policy_conductor = {
     .create = create,
     .destroy = destroy,
     .bound = bound_conductor,
+    .started = started,
+    .unbound = done,
 };
 
 const pr_policy_kind pr_policy_conductorg = {
@@ -276,6 +331,8 @@ const pr_policy_kind pr_policy_conductorg = {
     .create = create,
     .destroy = destroy,
     .bound = bound_conductor_global,
+    .started = started,
+    .unbound = done,
     .gather = gather_from_best,
 };
 
@@ -286,6 +343,8 @@ const pr_policy_kind pr_policy_mpx = {
     .create = create,
     .destroy = destroy,
     .bound = bound_pool,
+    .started = started,
+    .unbound = done,
     .gather = gather_and_keep,
 };
 
@@ -296,5 +355,7 @@ const pr_policy_kind pr_policy_mpxnr = {
     .create = create,
     .destroy = destroy,
     .bound = bound_pool,
+    .started = started,
+    .unbound = done,
     .gather = gather_once,
 };
