@@ -61,8 +61,9 @@ struct pr_scheduler {
     pr_lane **decode_lane;     // [decode_lanes]
     int64_t *decode_room;      // [decode_lanes] scratch of placement
     int32_t outputs_expected;  // of a request of unknown length: a running mean
-    int32_t held;              // waits for a sibling, not yet in dispatch
-    pr_sequence *held_first, *held_last;
+    pr_cache_map *decode_map;  // prefixes that decode lanes hold, by decode number
+    pr_sequence_list fresh;    // new: enter dispatch in the next round
+    pr_sequence_list held;     // wait for a sibling before they do
     bool siblings_changed;
     pr_sequence_table table;
     pr_outcome_ring ring;
@@ -76,6 +77,7 @@ struct pr_scheduler {
     uint64_t hash;
     pr_scheduler_counts counts;
     pr_step_fit fit[PR_ROLES];  // by role
+    pr_step_fit transfer_fit;
     FILE *record;
     int64_t record_calls;  // calls of next since the last recorded event
 };
