@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The table is sorted: a block's key is its mixed hash, a key's home is its share of the table
-// ((1 - key / 2^64) * homes, rounded down to a cache line), and of two keys the larger one always stands first. So a search ends at
-// the first key that is not larger, an empty slot (key 0) among them; a removal shifts back and leaves
-// nothing behind; and growing is one sweep:
+// ((1 - key / 2^64) * homes, rounded down to a cache line), and of two keys the larger one always
+// stands first. So a search ends at the first key that is not larger, an empty slot (key 0) among them; a
+// removal shifts back and leaves nothing behind; and growing is one sweep:
 //
 //   old  [ moved, released |frontier  keys not moved yet      ]   homes
 //   now  [ keys moved, and new ones before it |   empty       ]   homes * 1.375
@@ -49,8 +49,8 @@ typedef struct slot_table {
 struct pr_cache_map {
     int32_t lanes;
     int32_t *copies_of;  // [lanes]
-    uint64_t
-        seed;  // keeps a key's place from whoever can choose blocks; nothing answered depends on it
+    // Keeps a key's place from whoever can choose blocks. No answer depends on it.
+    uint64_t seed;
     slot_table now, old;    // old.homes is 0 when nothing moves
     uint64_t frontier;      // keys with an old home before it are in `now`
     size_t released_bytes;  // of old
@@ -211,7 +211,7 @@ static inline void make_gap(const slot_table *table, map_slot *at)
     map_slot *gap = at;
     while (gap->holders > 0)
         gap++;
-    assert(gap + 1 < table->slot + table->homes + SLOTS_PAST_HOMES);
+    assert(gap + 4 < table->slot + table->homes + SLOTS_PAST_HOMES);
     (void)table;
     for (; gap > at; gap--)
         *gap = gap[-1];
@@ -513,6 +513,19 @@ pr_cache_map_depth(const pr_cache_map *map, const uint64_t *block, int32_t block
     for (const map_slot *at; (at = walk_next(&walk)) && slot_has(map, at, lane);)
         depth++;
     return depth;
+}
+
+int32_t pr_cache_map_run(
+    const pr_cache_map *map, const uint64_t *block, int32_t blocks, int32_t lane, int32_t other)
+{
+    assert(lane >= 0 && lane < map->lanes && other >= 0 && other < map->lanes);
+    prompt_walk walk;
+    walk_begin(&walk, map, block, blocks, AHEAD);
+    int32_t run = 0;
+    const map_slot *at;
+    while ((at = walk_next(&walk)) && slot_has(map, at, lane) && !slot_has(map, at, other))
+        run++;
+    return run;
 }
 
 int32_t pr_cache_map_union_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks)

@@ -42,6 +42,9 @@ int32_t pr_cache_map_holder(const pr_cache_map *map, uint64_t block, int32_t fro
 // Leading blocks of a prompt that the lane holds without a gap / that one lane or another holds.
 int32_t
 pr_cache_map_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks, int32_t lane);
+// Leading blocks that the lane holds without a gap and the other lane does not.
+int32_t pr_cache_map_run(
+    const pr_cache_map *map, const uint64_t *block, int32_t blocks, int32_t lane, int32_t other);
 int32_t pr_cache_map_union_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks);
 
 // A lane worth looking at for a prompt.
@@ -65,9 +68,9 @@ int32_t pr_cache_map_candidates(
     pr_cache_candidate *candidate,
     int32_t most);
 
-int64_t pr_cache_map_blocks(const pr_cache_map *map);      // distinct
-int64_t pr_cache_map_copies(const pr_cache_map *map);      // (block, lane) pairs
-int64_t pr_cache_map_changes(const pr_cache_map *map);     // pairs added and removed since create
+int64_t pr_cache_map_blocks(const pr_cache_map *map);   // distinct
+int64_t pr_cache_map_copies(const pr_cache_map *map);   // (block, lane) pairs
+int64_t pr_cache_map_changes(const pr_cache_map *map);  // pairs added and removed since create
 int32_t pr_cache_map_copies_of(const pr_cache_map *map, int32_t lane);
 int64_t pr_cache_map_size_bytes(const pr_cache_map *map);  // memory taken
 
