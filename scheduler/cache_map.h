@@ -3,8 +3,8 @@
 // hash of its whole prefix (chained), so equal hash = equal prefix. Blocks are coarse here (256-512
 // tokens); the fine ones are the lane's own business (runtime/cache/kv_cache.h).
 //
-//   hash -> up to 5 lanes inline | count + bitmap      32 bytes per slot, open addressing,
-//                                                      load 0.51..0.7: at most 63 bytes per block
+//   hash -> up to 5 lanes inline | count + bitmap      32 bytes an entry (block_table.h): at most 63
+//                                                      bytes per block, bitmaps apart
 //
 // A block that (nearly) every lane holds, e.g. a system prompt, is a count and a bitmap: nothing
 // here or in placement ever walks its holders. Lookups issue their prefetches first, so the cost of
