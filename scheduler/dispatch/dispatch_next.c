@@ -39,17 +39,16 @@ plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_p
     int32_t local = verdict->local_blocks, before = fetch->source;
     if (fetch->depth <= local || !reserve_gathers(dispatch, fetch->depth - local))
         return local;
-    for (int32_t i = local; i < fetch->depth; i++) {
-        int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+    for (int32_t i = local, run; i < fetch->depth; i += run) {
+        const uint64_t *block = &job->block[i];
+        int32_t source = source_of(dispatch, *block, verdict->lane, before);
+        run = 1;
         if (source == verdict->lane)
             continue;
         if (source < 0 || (fetch->source >= 0 && source != fetch->source))
             return i;
-        pr_gather *last = verdict->gathers > 0 ? &dispatch->gather[verdict->gathers - 1] : NULL;
-        if (last && last->lane == source && last->first + last->blocks == i)
-            last->blocks++;
-        else
-            dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
+        run = pr_cache_map_run(dispatch->map, block, fetch->depth - i, source, verdict->lane);
+        dispatch->gather[verdict->gathers++] = (pr_gather){source, i, run};
         before = source;
     }
     return fetch->depth;
