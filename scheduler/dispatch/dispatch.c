@@ -132,9 +132,9 @@ double pr_dispatch_prefill_s(const pr_dispatch *dispatch, const pr_job *job, int
 double
 pr_dispatch_fetch_s(const pr_dispatch *dispatch, const pr_job *job, int32_t first, int32_t end)
 {
-    (void)job;
-    return pr_cost_model_transfer_s(
-        dispatch->cost, (int64_t)(end - first) * dispatch->params.block_tokens);
+    int32_t tokens =
+        pr_dispatch_cached(dispatch, job, end) - pr_dispatch_cached(dispatch, job, first);
+    return pr_cost_model_transfer_s(dispatch->cost, tokens);
 }
 
 int32_t pr_dispatch_local_depth(const pr_dispatch *dispatch, const pr_job *job, int32_t lane)
