@@ -81,7 +81,7 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
     pr_seating_generated(scheduler, sequence);
-    pr_scheduler_decide(scheduler, token, NULL);
+    pr_scheduler_decide_token(scheduler, token);
     if (!handing)
         publish_decoded(sequence);
     if (handing && ends)

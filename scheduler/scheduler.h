@@ -59,6 +59,7 @@ typedef struct pr_decision {
     const pr_token_report *token;  // finish != NONE on the last; HANDED never appears here
     uint64_t id;                   // TOKEN, REJECTED
     const char *reason;            // REJECTED: one line for the user
+    int32_t http_status;           // REJECTED: 429 too much waits, 503 waited too long, 500 a fault
 } pr_decision;
 
 pr_status

@@ -157,11 +157,12 @@ void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
     pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
 }
 
-static void reject(pr_scheduler *scheduler, pr_sequence *sequence, const char *reason)
+static void reject(pr_scheduler *scheduler, pr_sequence *sequence)
 {
-    const pr_token_report token = {.id = sequence->request->id};
-    scheduler->counts.rejected++;
-    pr_scheduler_decide(scheduler, &token, reason);
+    pr_flow_reason reason = sequence->job.refused;
+    pr_scheduler_decide_rejection(
+        scheduler, sequence->request->id, pr_flow_reason_text(reason),
+        pr_flow_reason_http_status(reason));
     pr_scheduler_forget(scheduler, sequence);
 }
 
@@ -236,7 +237,7 @@ static void enter(pr_scheduler *scheduler, pr_sequence *sequence)
         return;
     }
     if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, now_s(scheduler)) != PR_OK)
-        reject(scheduler, sequence, pr_flow_reason_text(sequence->job.refused));
+        reject(scheduler, sequence);
 }
 
 void pr_seating_round(pr_scheduler *scheduler)
@@ -255,9 +256,7 @@ void pr_seating_round(pr_scheduler *scheduler)
         if (verdict.kind == PR_VERDICT_START)
             seat(scheduler, &verdict);
         else
-            reject(
-                scheduler, pr_sequence_table_find(&scheduler->table, verdict.job->id),
-                verdict.reason);
+            reject(scheduler, pr_sequence_table_find(&scheduler->table, verdict.job->id));
     }
 }
 
