@@ -96,5 +96,6 @@ check_line 2 'the queue holds as many prompt tokens as it may'
 # ---- Many ranks say it once ----
 many_ranks_or_end "$failures"
 expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8
+expect "a policy that is not there" 2 "policy 'nosuch' is unknown" mpirun -n 2 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --policy nosuch
 expect "one line from many ranks" 4 "no-such-model" mpirun -n 3 "$polyreme" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 exit "$((failures > 0))"
