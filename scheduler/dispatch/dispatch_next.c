@@ -154,6 +154,16 @@ static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
     return best;
 }
 
+// Whether `job`, the first in order as it was put, gives way to one whose key has become smaller. The
+// starvation guard has no regard for keys.
+static bool is_rekeyed(const pr_dispatch *dispatch, const pr_job *job)
+{
+    const pr_policy *policy = dispatch->policy;
+    bool overdue = dispatch->now_s - job->arrival_s > dispatch->params.queue.guard_s;
+    return policy->kind->rekeys && policy->order != PR_ORDER_FIFO && !overdue &&
+           pr_lane_tree_best(dispatch->ready) >= 0;
+}
+
 // The next of the central queue, with a lane that is open.
 static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
 {
@@ -162,8 +172,7 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
-    if (job && policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
-        pr_lane_tree_best(dispatch->ready) >= 0)
+    if (job && is_rekeyed(dispatch, job))
         job = first_rekeyed(dispatch, job);
     if (displaced && (!job || displaced->key <= job->key))
         return displaced;
