@@ -139,6 +139,12 @@ static void let_go(pr_scheduler *scheduler, pr_sequence *sequence)
     scheduler->held--;
 }
 
+static const char *refusal(const pr_job *job)
+{
+    return job->refused == PR_FLOW_PASS ? "no memory for one more request that waits"
+                                        : pr_flow_reason_text((pr_flow_reason)job->refused);
+}
+
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     PR_TRY(fill_job(scheduler, sequence));
@@ -146,18 +152,16 @@ pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
         hold(scheduler, sequence);
         return PR_OK;
     }
-    return pr_dispatch_arrive(scheduler->dispatch, &sequence->job, now_s(scheduler));
-}
-
-static void stop_decoding(pr_scheduler *scheduler, pr_sequence *sequence)
-{
-    if (sequence->job.decode_lane >= 0)
-        pr_dispatch_left(scheduler->dispatch, &sequence->job);
+    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, now_s(scheduler)) == PR_OK)
+        return PR_OK;
+    return pr_fail(PR_ERR_RESOURCE, "%s", refusal(&sequence->job));
 }
 
 void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
 {
-    stop_decoding(scheduler, sequence);
+    pr_dispatch_left(scheduler->dispatch, &sequence->job);
+    if (pr_sequence_outputs(sequence) > 0)
+        sequence->job.ttft_target_s = 0;             // its first token is out
     sequence->job.prompt_tokens = sequence->tokens;  // its outputs are computed again like a prompt
     sequence->job.outputs = 0;
     pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
@@ -174,8 +178,13 @@ void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
     int32_t outputs = pr_sequence_outputs(sequence);
     if (outputs > 0)
         scheduler->outputs_expected += (outputs - scheduler->outputs_expected) / 16;
-    stop_decoding(scheduler, sequence);
     pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+}
+
+// A round rejects as many as the ring takes; the next round goes on.
+static bool may_reject(const pr_scheduler *scheduler)
+{
+    return scheduler->ring.outcomes < scheduler->ring.capacity;
 }
 
 static void reject(pr_scheduler *scheduler, pr_sequence *sequence, const char *reason)
@@ -189,15 +198,15 @@ static void reject(pr_scheduler *scheduler, pr_sequence *sequence, const char *r
 static void release_siblings(pr_scheduler *scheduler)
 {
     pr_sequence *next;
-    for (pr_sequence *at = scheduler->held_first; at; at = next) {
+    scheduler->siblings_changed = false;
+    for (pr_sequence *at = scheduler->held_first; at && may_reject(scheduler); at = next) {
         next = at->held_next;
         if (waits_for_sibling(scheduler, at))
             continue;
         let_go(scheduler, at);
         if (pr_dispatch_arrive(scheduler->dispatch, &at->job, now_s(scheduler)) != PR_OK)
-            reject(scheduler, at, "too many requests wait; send it again later");
+            reject(scheduler, at, refusal(&at->job));
     }
-    scheduler->siblings_changed = false;
 }
 
 // ---- A round ----
@@ -237,7 +246,7 @@ void pr_seating_round(pr_scheduler *scheduler)
         release_siblings(scheduler);
     for (int32_t i = 0; i < scheduler->compute_lanes; i++)
         pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
-    for (;;) {
+    while (may_reject(scheduler)) {
         pr_dispatch_next(scheduler->dispatch, now_s(scheduler), &verdict);
         if (verdict.kind == PR_VERDICT_NONE)
             return;

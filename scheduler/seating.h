@@ -19,7 +19,7 @@ pr_status pr_seating_create(pr_scheduler *scheduler) PR_MUST_CHECK;
 void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane);
 
 // The sequence waits: for the first time (its job is filled), or again after it had a seat.
-// Error: PR_ERR_RESOURCE when the queue is full.
+// Error: PR_ERR_RESOURCE when flow control does not take it.
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence) PR_MUST_CHECK;
 void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence);
 
