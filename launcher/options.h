@@ -75,8 +75,9 @@ typedef struct pr_options {
     const char *policy;  // one or, for simulate, several: "lps,least-tokens"
     const char *fairness;
     double starvation_guard;  // s; 0 = none
-    double queue_ttl;         // s; 0 = none
-    int64_t queue_tokens;     // 0 = no bound
+    int32_t short_suffix;
+    double queue_ttl;      // s; 0 = none
+    int64_t queue_tokens;  // 0 = no bound
 
     // simulate
     const char *groups;    // "prefill=8,decode=8"

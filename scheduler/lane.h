@@ -19,6 +19,7 @@ typedef struct pr_lane {
     pr_sequence **sequence;  // [seats], in order
     int32_t rows;            // left in the first step of the plan being made
     pr_cache_map *map;       // told what the pool holds; NULL: nobody is
+    int32_t map_number;      // of the lane in the map
     int32_t map_blocks;      // every so manieth block of a chain is told
     int32_t pins;            // gathers in flight that read its blocks
 } pr_lane;

@@ -14,8 +14,10 @@ static void write_dispatch(FILE *out, const pr_scheduler_params *p)
         out, " %a %a %a %a %a %a %a %a %a", c->chunk_s, c->chunk_token_s, c->chunk_pair_s,
         c->step_s, c->step_sequence_s, c->step_context_s, c->transfer_s, c->transfer_bytes_per_s,
         c->kv_bytes_per_token);
+    fprintf(out, " %d %d %" PRId64, (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
     fprintf(
-        out, " %d %d %" PRId64 "\n", (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
+        out, " %" PRId64 " %a %d %d\n", p->flow.most_prompt_tokens, p->flow.ttl_s,
+        (int)p->flow.sheddable_above, (int)p->short_suffix);
 }
 
 void pr_record_begin(pr_scheduler *scheduler)

@@ -3,7 +3,7 @@
 //
 //   polyreme-events 2 <parameters> <layout>          the first line
 //   dispatch <policy> <fair> <jobs> <tenants> <3 numbers of the queue and 9 of the cost model> <chunk> <batch>
-//          <capacity>                                the second; numbers as C's %a
+//          <capacity> <queued tokens> <ttl> <shed> <suffix>    the second; numbers as C's %a
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
 //          <max_tokens> <n> <n prompt tokens>

@@ -161,7 +161,7 @@ static inline void dr_progress(dr_run *run, dr_job *job)
     int32_t lane = job->job.lane;
     if (!pr_dispatch_yields(run->dispatch, &job->job, run->now_s))
         return;
-    DR_ASSERT(run, run->kind->preempts && job->job.state == PR_JOB_WAITING);
+    DR_ASSERT(run, (run->kind->preempts || !run->kind->late) && job->job.state == PR_JOB_WAITING);
     DR_ASSERT(run, job->job.bound_lane == lane);
     dr_note(run, (int64_t)job->job.id, lane, -1);
     run->yields++;
@@ -300,7 +300,7 @@ static inline void dr_check_order(dr_run *run, const dr_job *first)
         if (central && other != own)
             DR_ASSERT(run, other->counter >= own->counter);
         else
-            DR_ASSERT(run, run->kind->rekeys || at->job.key >= first->job.key);
+            DR_ASSERT(run, !run->kind->keeps_keys || at->job.key >= first->job.key);
     }
 }
 
@@ -331,14 +331,13 @@ static inline void dr_check_gathers(dr_run *run, const dr_job *job, const pr_ver
 static inline void
 dr_started(dr_run *run, dr_job *job, const pr_verdict *verdict, const pr_job *before)
 {
-    bool resumed = run->kind->preempts && before->bound_lane >= 0;
     DR_ASSERT(run, run->open[verdict->lane] && !run->retired[verdict->lane]);
     DR_ASSERT(run, before->bound_lane < 0 || before->bound_lane == verdict->lane);
     DR_ASSERT(run, job->job.state == PR_JOB_RUNNING && job->job.lane == verdict->lane);
     run->started++;
     if (before->bound_lane < 0)
         dr_exits(run, job);
-    if (resumed && before->computed_tokens > 0) {
+    if (before->computed_tokens > 0) {  // it made way
         DR_ASSERT(run, job->job.computed_tokens == before->computed_tokens);
         DR_ASSERT(run, verdict->gathers == 0);
     } else {
