@@ -72,8 +72,8 @@ void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 
 // Events. After one or more of them call next until it returns NONE, before the next event.
 // submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
-// one token fits, if the pool could never hold the request, or if the id is taken; PR_ERR_RESOURCE if
-// flow control refuses it. The request stays the caller's then.
+// one token fits, if the pool could never hold the request, or if the id is taken;
+// the request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
