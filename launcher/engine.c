@@ -278,6 +278,12 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                 .most_jobs = INT32_MAX,
                 .most_tenants = MOST_TENANTS,
             },
+        .balance =
+            {
+                .period_s = strcmp(options->balance, "off") == 0 ? 0 : options->balance_period,
+                .tpot_target_s = options->tpot_target,
+                .rotate = strcmp(options->balance, "rotate") == 0,
+            },
         .cost =
             pr_cost_prior(engine->model, options, engine->layout.group[0].tp, engine->kv_blocks),
     };

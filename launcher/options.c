@@ -185,6 +185,15 @@ static const pr_option scheduling[] = {
     {.name = "queue-tokens", .value_name = "N", .kind = PR_OPTION_INT64,
      .offset = FIELD(queue_tokens), .standard = "0", .least = 0, .most = 1e15,
      .help = "reject what comes while so many prompt tokens wait; 0 = no bound"},
+    {.name = "balance", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(balance),
+     .standard = "auto", .choices = "auto|off|rotate",
+     .help = "auto = of three or more prefill and decode groups one changes its role when that helps; rotate = each period one does (tests)"},
+    {.name = "balance-period", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(balance_period), .standard = "20", .least = 1e-3, .most = 1e9,
+     .help = "how often the loads of prefill and decode are compared"},
+    {.name = "tpot-target", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(tpot_target),
+     .standard = "0.1", .least = 1e-6, .most = 1e6,
+     .help = "time between tokens that balance holds decode groups to"},
 };
 
 static const pr_option simulate[] = {

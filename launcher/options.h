@@ -77,6 +77,9 @@ typedef struct pr_options {
     double starvation_guard;  // s; 0 = none
     double queue_ttl;         // s; 0 = none
     int64_t queue_tokens;     // 0 = no bound
+    const char *balance;      // "auto", "off" or, for tests, "rotate"
+    double balance_period;    // s
+    double tpot_target;       // s
 
     // simulate
     const char *groups;    // "prefill=8,decode=8"

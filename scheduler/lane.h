@@ -10,7 +10,7 @@
 
 typedef struct pr_lane {
     int32_t group, lane, tp;
-    int32_t number, decode_number;  // in dispatch; -1: does not prefill, does not decode
+    int32_t number, decode_number;  // in dispatch; -1: never prefills, never decodes
     pr_role role;
     int32_t seats;  // maximum of sequences
     int32_t block_tokens;
@@ -18,7 +18,7 @@ typedef struct pr_lane {
     int32_t sequences;
     pr_sequence **sequence;  // [seats], in order
     int32_t rows;            // left in the first step of the plan being made
-    pr_cache_map *map;       // told what the pool holds; NULL: nobody is
+    pr_cache_map *map;       // told what the pool holds; NULL: nobody is (it does not prefill)
     int32_t map_blocks;      // every so manieth block of a chain is told
     int32_t pins;            // gathers in flight that read its blocks
 } pr_lane;
@@ -41,6 +41,11 @@ void pr_lane_unseat(pr_sequence *sequence, int32_t seat);  // no seat: no effect
 
 // KV of the first `tokens` tokens is written.
 void pr_lane_publish(pr_sequence *sequence, int32_t seat, int32_t tokens);
+
+// From now on the map is told what the pool holds, and all that it holds already; no longer, and all of
+// it is taken out.
+void pr_lane_list(pr_lane *lane, pr_cache_map *map);
+void pr_lane_unlist(pr_lane *lane);
 
 // Blocks for so many tokens, and how many tokens the sequence's blocks hold.
 int32_t pr_lane_blocks(const pr_lane *lane, int32_t tokens);

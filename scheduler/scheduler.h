@@ -22,6 +22,7 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "scheduler/balance/balance.h"
 #include "scheduler/cost_model.h"
 #include "scheduler/dispatch/job_queue.h"
 #include "scheduler/step_fit.h"
@@ -40,6 +41,8 @@ typedef struct pr_scheduler_params {
     const char *policy;         // who runs where and in which order (dispatch/policy.h); borrowed
     pr_job_queue_params queue;  // bands, fairness, bounds
     pr_cost_model cost;         // what is believed before the first step is measured
+    pr_balance_params
+        balance;  // all zero: roles stay. Takes a layout of prefill and decode groups only, 3 or more
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {
@@ -85,8 +88,12 @@ typedef struct pr_scheduler_counts {
     int64_t plans, prefill_tokens, cached_tokens, output_tokens;
     int64_t preemptions, handovers, handovers_lost, rejected;
     int64_t gathers, gathered_tokens, gathers_lost;
+    int64_t role_changes;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+// What the group does now: the layout's role until it changes (balance/role_change.h).
+pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 
 // What the reports so far say about how long a step of such a group takes. No decision reads it.
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);

@@ -14,8 +14,12 @@ static void write_dispatch(FILE *out, const pr_scheduler_params *p)
         out, " %a %a %a %a %a %a %a %a %a", c->chunk_s, c->chunk_token_s, c->chunk_pair_s,
         c->step_s, c->step_sequence_s, c->step_context_s, c->transfer_s, c->transfer_bytes_per_s,
         c->kv_bytes_per_token);
-    fprintf(
-        out, " %d %d %" PRId64 "\n", (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
+    fprintf(out, " %d %d %" PRId64, (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
+    if (p->balance.period_s > 0)
+        fprintf(
+            out, " %a %a %d", p->balance.period_s, p->balance.tpot_target_s,
+            (int)p->balance.rotate);
+    fputc('\n', out);
 }
 
 void pr_record_begin(pr_scheduler *scheduler)
@@ -138,6 +142,12 @@ void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan)
             (int)h->blocks);
     }
     fputc('\n', out);
+}
+
+void pr_record_role(pr_scheduler *scheduler, int32_t group, pr_role role)
+{
+    if (scheduler->record)
+        fprintf(scheduler->record, "role %d %d\n", (int)group, (int)role);
 }
 
 void pr_record_end(pr_scheduler *scheduler)

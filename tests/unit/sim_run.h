@@ -15,7 +15,8 @@ typedef struct sim_config {
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
     bool prefix_caching;
-    const char *policy;    // NULL: lps
+    const char *policy;  // NULL: lps
+    pr_balance_params balance;
     bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
 } sim_config;
@@ -143,6 +144,8 @@ static inline void sim_drain(sim_run *run)
             run->client[decision.id].done = true;
             run->result.rejected++;
         } else {
+            for (int32_t g = 0; g < run->layout.groups; g++)
+                run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
             sim_group *group = &run->world->group[decision.plan->group];
             int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
             SIM_ASSERT(unfinished < SIM_PLANS);
@@ -254,6 +257,8 @@ static inline void sim_loop(sim_run *run)
                 return;
             continue;
         }
+        if (run->config->balance.period_s > 0)
+            pr_scheduler_advance(run->scheduler, 1 + turn * 1000000);
         sim_act(run, &action[sim_random(run->world, (uint32_t)n)]);
         pr_scheduler_check(run->scheduler);
         if (run->config->prompt_delivery || sim_random(run->world, 3) > 0)
@@ -278,6 +283,7 @@ static inline sim_result sim_run_all(const sim_config *config)
         .policy = config->policy ? config->policy : "lps",
         .queue = sim_queue,
         .cost = sim_cost,
+        .balance = config->balance,
     };
     SIM_ASSERT(pr_scheduler_create(&run.params, &run.scheduler) == PR_OK);
     if (config->record)
