@@ -314,7 +314,7 @@ static pr_status carry_out_round(pr_controller *controller)
             PR_TRY(face->token(face->context, controller, decision.token));
             break;
         case PR_DECISION_REJECTED:
-            PR_TRY(face->rejected(face->context, controller, decision.id, decision.reason));
+            PR_TRY(face->rejected(face->context, controller, &decision));
             break;
         }
     }
@@ -337,7 +337,10 @@ static pr_status carry_out_decisions(pr_controller *controller)
 // In whole milliseconds, rounded up.
 static int32_t wait_ms(const pr_controller *controller)
 {
-    int64_t left_ns = controller->wake_ns - pr_clock_now_ns();
+    int64_t wake_ns = pr_scheduler_wakes_ns(controller->scheduler);
+    if (controller->wake_ns < wake_ns)
+        wake_ns = controller->wake_ns;
+    int64_t left_ns = wake_ns - pr_clock_now_ns();
     if (left_ns >= (int64_t)POLL_MS * 1000000)
         return POLL_MS;
     return left_ns > 0 ? (int32_t)((left_ns + 999999) / 1000000) : 0;

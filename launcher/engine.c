@@ -284,6 +284,8 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                 .tpot_target_s = options->tpot_target,
                 .rotate = strcmp(options->balance, "rotate") == 0,
             },
+        .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
+        .short_suffix = options->short_suffix,
         .cost =
             pr_cost_prior(engine->model, options, engine->layout.group[0].tp, engine->kv_blocks),
     };

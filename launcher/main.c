@@ -52,7 +52,7 @@ static const command commands[] = {
      "--requests 100 --speed 20",
      pr_bench_command,
      {&pr_options_model, &pr_options_workload, &pr_options_bench, &pr_options_layout,
-      &pr_options_engine, &pr_options_report, &pr_options_general}},
+      &pr_options_engine, &pr_options_scheduling, &pr_options_report, &pr_options_general}},
     {"simulate",
      "run the scheduler on virtual time: a trace on modelled groups, or a recorded run again",
      "--trace FILE | --replay FILE | --calibrate FILE [options]",

@@ -75,11 +75,12 @@ typedef struct pr_options {
     const char *policy;  // one or, for simulate, several: "lps,least-tokens"
     const char *fairness;
     double starvation_guard;  // s; 0 = none
-    double queue_ttl;         // s; 0 = none
-    int64_t queue_tokens;     // 0 = no bound
-    const char *balance;      // "auto", "off" or, for tests, "rotate"
-    double balance_period;    // s
-    double tpot_target;       // s
+    int32_t short_suffix;
+    double queue_ttl;       // s; 0 = none
+    int64_t queue_tokens;   // 0 = no bound
+    const char *balance;    // "auto", "off" or, for tests, "rotate"
+    double balance_period;  // s
+    double tpot_target;     // s
 
     // simulate
     const char *groups;    // "prefill=8,decode=8"

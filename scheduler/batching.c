@@ -96,7 +96,7 @@ static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
     if (count == left) {
         // A next token that is also the last one needs no decode lane.
         bool ends = sequence->tokens >= pr_sequence_limit(sequence);
-        if (lane->role == PR_ROLE_MIXED || ends)
+        if (lane->role != PR_ROLE_PREFILL || ends)
             decode_here(scheduler, lane, sequence);
         else if (!pr_transfer_begin(scheduler, sequence))
             return;

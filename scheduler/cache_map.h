@@ -3,8 +3,8 @@
 // hash of its whole prefix (chained), so equal hash = equal prefix. Blocks are coarse here (256-512
 // tokens); the fine ones are the lane's own business (runtime/cache/kv_cache.h).
 //
-//   hash -> up to 5 lanes inline | count + bitmap      32 bytes per slot, open addressing,
-//                                                      load 0.51..0.7: at most 63 bytes per block
+//   hash -> up to 5 lanes inline | count + bitmap      32 bytes an entry (block_table.h): at most 63
+//                                                      bytes per block, bitmaps apart
 //
 // A block that (nearly) every lane holds, e.g. a system prompt, is a count and a bitmap: nothing
 // here or in placement ever walks its holders. Lookups issue their prefetches first, so the cost of
@@ -42,6 +42,9 @@ int32_t pr_cache_map_holder(const pr_cache_map *map, uint64_t block, int32_t fro
 // Leading blocks of a prompt that the lane holds without a gap / that one lane or another holds.
 int32_t
 pr_cache_map_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks, int32_t lane);
+// Leading blocks that the lane holds without a gap and the other lane does not.
+int32_t pr_cache_map_run(
+    const pr_cache_map *map, const uint64_t *block, int32_t blocks, int32_t lane, int32_t other);
 int32_t pr_cache_map_union_depth(const pr_cache_map *map, const uint64_t *block, int32_t blocks);
 
 // A lane worth looking at for a prompt.

@@ -81,7 +81,7 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
     pr_seating_generated(scheduler, sequence);
-    pr_scheduler_decide(scheduler, token, NULL);
+    pr_scheduler_decide_token(scheduler, token);
     if (!handing)
         publish_decoded(sequence);
     if (handing && ends)
@@ -111,6 +111,28 @@ arrived(pr_scheduler *scheduler, const pr_report *report, const pr_arrival_repor
         pr_transfer_arrived(scheduler, sequence, arrival->intact);
 }
 
+// What dispatch predicts with follows the steps that were measured, once there are some.
+static void learn_step_time(pr_scheduler *scheduler, pr_role role, const pr_report *report)
+{
+    enum { FEW = 64 };
+    pr_step_fit *fit = &scheduler->fit[role];
+    pr_step_fit_add(fit, &report->work, (double)report->step_ns * 1e-9);
+    if (fit->observations < FEW)
+        return;
+    pr_cost_model learnt = scheduler->cost;
+    pr_step_fit_apply(fit, &learnt);
+    if (role != PR_ROLE_DECODE) {
+        scheduler->cost.chunk_s = learnt.chunk_s;
+        scheduler->cost.chunk_token_s = learnt.chunk_token_s;
+        scheduler->cost.chunk_pair_s = learnt.chunk_pair_s;
+    }
+    if (role != PR_ROLE_PREFILL) {
+        scheduler->cost.step_s = learnt.step_s;
+        scheduler->cost.step_sequence_s = learnt.step_sequence_s;
+        scheduler->cost.step_context_s = learnt.step_context_s;
+    }
+}
+
 void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
 {
     if (report->group < 0 || report->group >= scheduler->groups || report->plan < 1 ||
@@ -122,7 +144,7 @@ void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
     uint64_t done = report->plan_finished ? report->plan : report->plan - 1;
     if (done > group->done)
         group->done = done;
-    pr_step_fit_add(&scheduler->fit[group->role], &report->work, (double)report->step_ns * 1e-9);
+    learn_step_time(scheduler, group->role, report);
     for (int32_t i = 0; i < report->chunks; i++)
         chunk_done(scheduler, report, &report->chunk[i]);
     for (int32_t i = 0; i < report->tokens; i++)

@@ -10,7 +10,7 @@ static void tell_stored(void *context, uint64_t chain, int32_t depth)
 {
     const pr_lane *lane = context;
     if (lane->map && depth % lane->map_blocks == 0 &&
-        pr_cache_map_add(lane->map, chain, lane->number) != PR_OK)
+        pr_cache_map_add(lane->map, chain, lane->map_number) != PR_OK)
         pr_log(PR_LOG_WARN, "the map of cached blocks is full: a prefix will be computed again");
 }
 
@@ -18,7 +18,7 @@ static void tell_evicted(void *context, uint64_t chain, int32_t depth)
 {
     const pr_lane *lane = context;
     if (lane->map && depth % lane->map_blocks == 0)
-        pr_cache_map_remove(lane->map, chain, lane->number);
+        pr_cache_map_remove(lane->map, chain, lane->map_number);
 }
 
 pr_status pr_lane_create(pr_lane *lane, const pr_kv_cache_params *params, int32_t seats)
@@ -44,11 +44,7 @@ void pr_lane_destroy(pr_lane *lane)
         pr_kv_cache_destroy(lane->cache);
 }
 
-void pr_lane_list(pr_lane *lane, pr_cache_map *map)
-{
-    lane->map = map;
-    pr_kv_cache_visit(lane->cache, tell_stored, lane);
-}
+void pr_lane_list(pr_lane *lane) { pr_kv_cache_visit(lane->cache, tell_stored, lane); }
 
 void pr_lane_unlist(pr_lane *lane)
 {

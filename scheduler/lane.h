@@ -18,7 +18,8 @@ typedef struct pr_lane {
     int32_t sequences;
     pr_sequence **sequence;  // [seats], in order
     int32_t rows;            // left in the first step of the plan being made
-    pr_cache_map *map;       // told what the pool holds; NULL: nobody is (it does not prefill)
+    pr_cache_map *map;       // told what the pool holds; NULL: nobody is
+    int32_t map_number;      // of the lane in the map
     int32_t map_blocks;      // every so manieth block of a chain is told
     int32_t pins;            // gathers in flight that read its blocks
 } pr_lane;
@@ -42,9 +43,8 @@ void pr_lane_unseat(pr_sequence *sequence, int32_t seat);  // no seat: no effect
 // KV of the first `tokens` tokens is written.
 void pr_lane_publish(pr_sequence *sequence, int32_t seat, int32_t tokens);
 
-// From now on the map is told what the pool holds, and all that it holds already; no longer, and all of
-// it is taken out.
-void pr_lane_list(pr_lane *lane, pr_cache_map *map);
+// The map is told of all that the pool holds; it forgets all of that, and is told no more.
+void pr_lane_list(pr_lane *lane);
 void pr_lane_unlist(pr_lane *lane);
 
 // Blocks for so many tokens, and how many tokens the sequence's blocks hold.

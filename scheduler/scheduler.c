@@ -4,6 +4,7 @@
 #include "scheduler/scheduler.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,7 +143,8 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
     for (int32_t g = 0; g < made->groups; g++)
         PR_TRY_GOTO(create_group(made, g), destroy);
     for (int32_t role = 0; role < PR_ROLES; role++)
-        pr_step_fit_begin(&made->fit[role], NULL);
+        pr_step_fit_begin(&made->fit[role], &params->cost);
+    pr_step_fit_transfer_begin(&made->transfer_fit, &params->cost);
     PR_TRY_GOTO(create_ring(made), destroy);
     PR_TRY_GOTO(pr_sequence_table_create(&made->table), destroy);
     *scheduler = made;
@@ -166,6 +168,7 @@ void pr_scheduler_destroy(pr_scheduler *scheduler)
     }
     pr_sequence_table_destroy(&scheduler->table);
     pr_dispatch_destroy(scheduler->dispatch);
+    pr_cache_map_destroy(scheduler->decode_map);
     free(scheduler->compute_lane);
     free(scheduler->decode_lane);
     free(scheduler->decode_room);
@@ -288,6 +291,8 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
     if (scheduler->now_ns == 0)
         scheduler->begin_ns = now_ns;
     scheduler->now_ns = now_ns;
+    if (pr_scheduler_wakes_ns(scheduler) <= now_ns)
+        scheduler->changed = true;
 }
 
 void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat)
@@ -326,19 +331,35 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence)
     pr_seating_wait_again(scheduler, sequence);
 }
 
-void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason)
+static pr_outcome *add_outcome(pr_scheduler *scheduler)
 {
     pr_outcome_ring *ring = &scheduler->ring;
     assert(ring->outcomes < ring->capacity);
     pr_outcome *outcome = &ring->outcome[(ring->first + ring->outcomes++) % ring->capacity];
     outcome->cancelled = false;
-    outcome->reason = reason;
+    outcome->reason = NULL;
+    return outcome;
+}
+
+void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token)
+{
+    pr_outcome *outcome = add_outcome(scheduler);
     outcome->token = *token;
     if (token->tops > 0)
         memcpy(outcome->top, token->top, (size_t)token->tops * sizeof *token->top);
     outcome->token.top = outcome->top;
     if (token->finish == PR_FINISH_HANDED)
         outcome->token.finish = PR_FINISH_NONE;
+}
+
+void pr_scheduler_decide_rejection(
+    pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status)
+{
+    pr_outcome *outcome = add_outcome(scheduler);
+    outcome->token = (pr_token_report){.id = id};
+    outcome->reason = reason;
+    outcome->http_status = http_status;
+    scheduler->counts.rejected++;
 }
 
 static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
@@ -354,6 +375,7 @@ static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
         decision->kind = outcome->reason ? PR_DECISION_REJECTED : PR_DECISION_TOKEN;
         decision->token = outcome->reason ? NULL : token;
         decision->reason = outcome->reason;
+        decision->http_status = outcome->http_status;
         decision->id = token->id;
         int64_t word[] = {decision->kind, token->id, token->index, token->token, token->finish};
         scheduler->hash = pr_hash_bytes(scheduler->hash, word, sizeof word);
@@ -401,7 +423,14 @@ int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)
 
 int32_t pr_scheduler_waiting(const pr_scheduler *scheduler)
 {
-    return pr_dispatch_waiting(scheduler->dispatch) + scheduler->held;
+    return pr_dispatch_waiting(scheduler->dispatch) + scheduler->fresh.sequences +
+           scheduler->held.sequences;
+}
+
+int64_t pr_scheduler_wakes_ns(const pr_scheduler *scheduler)
+{
+    double at_s = pr_dispatch_wakes_s(scheduler->dispatch);
+    return isfinite(at_s) ? scheduler->begin_ns + (int64_t)ceil(at_s * 1e9) : INT64_MAX;
 }
 
 uint64_t pr_scheduler_hash(const pr_scheduler *scheduler) { return scheduler->hash; }

@@ -24,6 +24,7 @@
 #include "runtime/batch/request.h"
 #include "scheduler/balance/balance.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
 #include "scheduler/step_fit.h"
 
@@ -40,9 +41,12 @@ typedef struct pr_scheduler_params {
     bool prefix_caching;
     const char *policy;         // who runs where and in which order (dispatch/policy.h); borrowed
     pr_job_queue_params queue;  // bands, fairness, bounds
-    pr_cost_model cost;         // what is believed before the first step is measured
-    pr_balance_params
-        balance;  // all zero: roles stay. Takes a layout of prefill and decode groups only, 3 or more
+    pr_flow_params flow;        // who may wait, and how long
+    int32_t
+        short_suffix;    // a decode lane that lacks no more tokens of a prompt computes them itself
+    pr_cost_model cost;  // what is believed before the first step is measured
+    // All zero: roles stay. Else it takes a layout of prefill and decode groups only, three or more.
+    pr_balance_params balance;
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {
@@ -58,6 +62,7 @@ typedef struct pr_decision {
     const pr_token_report *token;  // finish != NONE on the last; HANDED never appears here
     uint64_t id;                   // TOKEN, REJECTED
     const char *reason;            // REJECTED: one line for the user
+    int32_t http_status;           // REJECTED: 429 too much waits, 503 waited too long, 500 a fault
 } pr_decision;
 
 pr_status
@@ -81,12 +86,13 @@ void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
 
 // Submitted and not gone: also those whose last token is known while their KV is still on its way.
 int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler);
-int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);  // not yet admitted anywhere
-uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);    // over all decisions so far
+int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);   // not yet admitted anywhere
+int64_t pr_scheduler_wakes_ns(const pr_scheduler *scheduler);  // when time alone changes something
+uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);     // over all decisions so far
 
 typedef struct pr_scheduler_counts {
     int64_t plans, prefill_tokens, cached_tokens, output_tokens;
-    int64_t preemptions, handovers, handovers_lost, rejected;
+    int64_t preemptions, handovers, handovers_lost, rejected, short_cuts;
     int64_t gathers, gathered_tokens, gathers_lost;
     int64_t role_changes;
 } pr_scheduler_counts;

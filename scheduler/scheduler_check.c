@@ -74,7 +74,9 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
     for (int32_t l = 0; l < group->lanes; l++) {
         const pr_lane *lane = &group->lane[l];
         bool serves = lane->role != PR_ROLE_DECODE && !group->leaving;
-        assert(lane->role == group->role && (lane->map != NULL) == serves);
+        assert(lane->role == group->role);
+        assert(!group->leaving || !lane->map);
+        assert((lane->map == pr_dispatch_cache_map(scheduler->dispatch)) == serves);
         if (lane->number < 0)
             continue;
         assert(pr_dispatch_lane(scheduler->dispatch, lane->number)->retired == !serves);

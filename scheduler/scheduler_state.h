@@ -37,6 +37,7 @@ typedef struct pr_group_state {
 typedef struct pr_outcome {
     bool cancelled;
     const char *reason;  // NULL: a token
+    int32_t http_status;
     pr_token_report token;
     pr_logprob top[PR_MAX_TOP_LOGPROBS];
 } pr_outcome;
@@ -65,8 +66,9 @@ struct pr_scheduler {
     bool changes_roles;        // some group may: every lane is numbered in both roles
     pr_group_state *leaver;    // NULL: none leaves its role
     int32_t outputs_expected;  // of a request of unknown length: a running mean
-    int32_t held;              // waits for a sibling, not yet in dispatch
-    pr_sequence *held_first, *held_last;
+    pr_cache_map *decode_map;  // prefixes that decode lanes hold, by decode number
+    pr_sequence_list fresh;    // new: enter dispatch in the next round
+    pr_sequence_list held;     // wait for a sibling before they do
     bool siblings_changed;
     pr_sequence_table table;
     pr_outcome_ring ring;
@@ -80,6 +82,7 @@ struct pr_scheduler {
     uint64_t hash;
     pr_scheduler_counts counts;
     pr_step_fit fit[PR_ROLES];  // by role
+    pr_step_fit transfer_fit;
     FILE *record;
     int64_t record_calls;  // calls of next since the last recorded event
 };
@@ -101,7 +104,9 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence);
 // Drops it in the group of the seat with the next plan, if it was ever told, and gives the seat back.
 void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat);
 
-// Adds a decision for next; reason NULL: the token.
-void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason);
+// Add a decision for next: a token; that a request will never run.
+void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token);
+void pr_scheduler_decide_rejection(
+    pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status);
 
 #endif

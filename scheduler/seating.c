@@ -46,13 +46,24 @@ pr_status pr_seating_create(pr_scheduler *scheduler)
         .policy = params->policy,
         .seed = 1,
         .queue = params->queue,
+        .flow = params->flow,
     };
     scheduler->compute_lane = calloc((size_t)compute + 1, sizeof(pr_lane *));
     scheduler->decode_room = calloc((size_t)decode + 1, sizeof *scheduler->decode_room);
     scheduler->decode_lane = calloc((size_t)decode + 1, sizeof(pr_lane *));
     if (!scheduler->compute_lane || !scheduler->decode_lane || !scheduler->decode_room)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a table of lanes");
+    if (params->short_suffix > 0)
+        PR_TRY(pr_cache_map_create(decode, &scheduler->decode_map));
     return pr_dispatch_create(&dispatch, &scheduler->dispatch);
+}
+
+// Where it is told what the lane's pool holds: as it computes prompts, or only goes on with them.
+static void choose_map(const pr_scheduler *scheduler, pr_lane *lane)
+{
+    bool computes = lane->role != PR_ROLE_DECODE;
+    lane->map = computes ? pr_dispatch_cache_map(scheduler->dispatch) : scheduler->decode_map;
+    lane->map_number = computes ? lane->number : lane->decode_number;
 }
 
 void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane)
@@ -67,10 +78,18 @@ void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane)
         scheduler->decode_lane[lane->decode_number] = lane;
     }
     lane->map_blocks = scheduler->map_blocks;
-    if (lane->role != PR_ROLE_DECODE)
-        lane->map = pr_dispatch_cache_map(scheduler->dispatch);
-    else if (lane->number >= 0)
+    choose_map(scheduler, lane);
+    if (lane->role == PR_ROLE_DECODE && lane->number >= 0)
         pr_dispatch_retire(scheduler->dispatch, lane->number, true, 0);
+}
+
+void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role)
+{
+    bool computes = role != PR_ROLE_DECODE;
+    lane->role = role;
+    choose_map(scheduler, lane);
+    pr_lane_list(lane);
+    pr_dispatch_retire(scheduler->dispatch, lane->number, !computes, pr_scheduler_now_s(scheduler));
 }
 
 // ---- Waiting ----
@@ -104,6 +123,9 @@ static pr_status fill_job(const pr_scheduler *scheduler, pr_sequence *sequence)
         .tpot_target_s = (double)request->tpot_target_ms * 1e-3,
         .blocks = blocks,
         .block = chain,
+        .bound_lane = -1,
+        .lane = -1,
+        .decode_lane = -1,
     };
     return PR_OK;
 }
@@ -118,43 +140,14 @@ static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *
     return first && !first->ending && !first->prompt_published;
 }
 
-static void hold(pr_scheduler *scheduler, pr_sequence *sequence)
-{
-    sequence->held = true;
-    sequence->held_prev = scheduler->held_last;
-    sequence->held_next = NULL;
-    if (scheduler->held_last)
-        scheduler->held_last->held_next = sequence;
-    else
-        scheduler->held_first = sequence;
-    scheduler->held_last = sequence;
-    scheduler->held++;
-}
-
-static void let_go(pr_scheduler *scheduler, pr_sequence *sequence)
-{
-    if (sequence->held_prev)
-        sequence->held_prev->held_next = sequence->held_next;
-    else
-        scheduler->held_first = sequence->held_next;
-    if (sequence->held_next)
-        sequence->held_next->held_prev = sequence->held_prev;
-    else
-        scheduler->held_last = sequence->held_prev;
-    sequence->held = false;
-    scheduler->held--;
-}
-
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     PR_TRY(fill_job(scheduler, sequence));
     pr_balance_arrive(
         &scheduler->balance, &scheduler->cost, sequence->tokens, sequence->job.outputs_expected);
-    if (waits_for_sibling(scheduler, sequence)) {
-        hold(scheduler, sequence);
-        return PR_OK;
-    }
-    return pr_dispatch_arrive(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
+    pr_sequence_list_append(
+        waits_for_sibling(scheduler, sequence) ? &scheduler->held : &scheduler->fresh, sequence);
+    return PR_OK;
 }
 
 static void stop_decoding(pr_scheduler *scheduler, pr_sequence *sequence)
@@ -178,8 +171,8 @@ void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
     int32_t missing = sequence->job.outputs_expected - outputs;
     if (missing > 0)
         pr_balance_outputs(&scheduler->balance, -missing, sequence->tokens + missing / 2);
-    if (sequence->held) {
-        let_go(scheduler, sequence);
+    if (sequence->list) {
+        pr_sequence_list_remove(sequence);
         return;
     }
     // How long outputs are, slowly forgetting.
@@ -189,27 +182,13 @@ void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
     pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
 }
 
-static void reject(pr_scheduler *scheduler, pr_sequence *sequence, const char *reason)
+static void reject(pr_scheduler *scheduler, pr_sequence *sequence)
 {
-    const pr_token_report token = {.id = sequence->request->id};
-    scheduler->counts.rejected++;
-    pr_scheduler_decide(scheduler, &token, reason);
+    pr_flow_reason reason = sequence->job.refused;
+    pr_scheduler_decide_rejection(
+        scheduler, sequence->request->id, pr_flow_reason_text(reason),
+        pr_flow_reason_http_status(reason));
     pr_scheduler_forget(scheduler, sequence);
-}
-
-static void release_siblings(pr_scheduler *scheduler)
-{
-    pr_sequence *next;
-    for (pr_sequence *at = scheduler->held_first; at; at = next) {
-        next = at->held_next;
-        if (waits_for_sibling(scheduler, at))
-            continue;
-        let_go(scheduler, at);
-        if (pr_dispatch_arrive(scheduler->dispatch, &at->job, pr_scheduler_now_s(scheduler)) !=
-            PR_OK)
-            reject(scheduler, at, "too many requests wait; send it again later");
-    }
-    scheduler->siblings_changed = false;
 }
 
 // ---- A round ----
@@ -242,11 +221,58 @@ static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
     pr_dispatch_open(scheduler->dispatch, lane->number, seated && takes_more(scheduler, lane));
 }
 
+// ---- Into dispatch ----
+
+static void release_siblings(pr_scheduler *scheduler)
+{
+    pr_sequence *next;
+    for (pr_sequence *at = scheduler->held.first; at; at = next) {
+        next = at->list_next;
+        if (waits_for_sibling(scheduler, at))
+            continue;
+        pr_sequence_list_remove(at);
+        pr_sequence_list_append(&scheduler->fresh, at);
+    }
+    scheduler->siblings_changed = false;
+}
+
+// The decode lane that holds so much of the prompt that computing the rest there costs its steps less
+// than a prefill elsewhere and the way of the KV back to it; NULL: none, or not in this round.
+static pr_lane *short_cut(const pr_scheduler *scheduler, const pr_sequence *sequence)
+{
+    const pr_job *job = &sequence->job;
+    pr_cache_candidate best;
+    int32_t depth;
+    if (!scheduler->decode_map || scheduler->params.short_suffix == 0 ||
+        pr_cache_map_candidates(scheduler->decode_map, job->block, job->blocks, &depth, &best, 1) ==
+            0)
+        return NULL;
+    int32_t known = best.depth * scheduler->map_blocks * scheduler->params.block_tokens;
+    pr_lane *lane = scheduler->decode_lane[best.lane];
+    bool is_short = sequence->tokens - known <= scheduler->params.short_suffix;
+    return is_short && lane->role == PR_ROLE_DECODE && takes_more(scheduler, lane) ? lane : NULL;
+}
+
+static void enter(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    pr_lane *lane = short_cut(scheduler, sequence);
+    pr_sequence_list_remove(sequence);
+    if (lane && pr_batching_admit(scheduler, lane, sequence, NULL, 0) == PR_OK) {
+        scheduler->counts.short_cuts++;
+        return;
+    }
+    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler)) !=
+        PR_OK)
+        reject(scheduler, sequence);
+}
+
 void pr_seating_round(pr_scheduler *scheduler)
 {
     pr_verdict verdict;
     if (scheduler->siblings_changed)
         release_siblings(scheduler);
+    while (scheduler->fresh.first)
+        enter(scheduler, scheduler->fresh.first);
     for (int32_t i = 0; i < scheduler->compute_lanes; i++)
         pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
     for (;;) {
@@ -256,9 +282,7 @@ void pr_seating_round(pr_scheduler *scheduler)
         if (verdict.kind == PR_VERDICT_START)
             seat(scheduler, &verdict);
         else
-            reject(
-                scheduler, pr_sequence_table_find(&scheduler->table, verdict.job->id),
-                verdict.reason);
+            reject(scheduler, pr_sequence_table_find(&scheduler->table, verdict.job->id));
     }
 }
 

@@ -2,8 +2,9 @@
 // Between dispatch, which says who runs where and when, and the lanes' pools, which say what fits: gives
 // waiting sequences their seat, and tells dispatch what becomes of them.
 //
-//   submit --> [held: a later choice, until the first has published the prompt] --> dispatch
-//   round:  lanes with rows and seats left are open; each START is seated, or put back and its lane closed
+//   submit --> [held: a later choice, until the first has published the prompt] --> fresh
+//   round:  the fresh enter dispatch, or a decode lane that holds nearly all of their prompt (a short cut:
+//           no prefill elsewhere, no way of the KV back). Then lanes with rows and seats left are open; each START is seated, or put back and its lane closed
 //
 // Who is put back keeps its place, and nobody who comes after it gets its lane in that round: a long
 // prompt is not starved of blocks by short ones.
@@ -18,8 +19,11 @@ pr_status pr_seating_create(pr_scheduler *scheduler) PR_MUST_CHECK;
 // Gives the lane its numbers. Once for each lane, in a fixed order.
 void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane);
 
+// The lane has another role from now on: nobody sits there, and it has both numbers.
+void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role);
+
 // The sequence waits: for the first time (its job is filled), or again after it had a seat.
-// Error: PR_ERR_RESOURCE when the queue is full.
+// Error: PR_ERR_RESOURCE.
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence) PR_MUST_CHECK;
 void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence);
 

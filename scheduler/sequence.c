@@ -48,6 +48,34 @@ pr_seat *pr_sequence_decode_seat(pr_sequence *sequence)
     return &sequence->seat[handed ? PR_SEAT_DECODE : PR_SEAT_COMPUTE];
 }
 
+void pr_sequence_list_append(pr_sequence_list *list, pr_sequence *sequence)
+{
+    sequence->list = list;
+    sequence->list_prev = list->last;
+    sequence->list_next = NULL;
+    if (list->last)
+        list->last->list_next = sequence;
+    else
+        list->first = sequence;
+    list->last = sequence;
+    list->sequences++;
+}
+
+void pr_sequence_list_remove(pr_sequence *sequence)
+{
+    pr_sequence_list *list = sequence->list;
+    if (sequence->list_prev)
+        sequence->list_prev->list_next = sequence->list_next;
+    else
+        list->first = sequence->list_next;
+    if (sequence->list_next)
+        sequence->list_next->list_prev = sequence->list_prev;
+    else
+        list->last = sequence->list_prev;
+    sequence->list = NULL;
+    list->sequences--;
+}
+
 enum { FIRST_BUCKETS = 64 };
 
 pr_status pr_sequence_table_create(pr_sequence_table *table)

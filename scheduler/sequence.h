@@ -62,8 +62,8 @@ typedef struct pr_sequence {
     bool damaged;
     bool first_token_known;
 
-    bool held;  // for its sibling (seating.h)
-    struct pr_sequence *held_prev, *held_next;
+    struct pr_sequence_list *list;  // that it is in, or NULL
+    struct pr_sequence *list_prev, *list_next;
     struct pr_sequence *table_next;
 } pr_sequence;
 
@@ -82,6 +82,15 @@ static inline int32_t pr_sequence_limit(const pr_sequence *sequence)
 {
     return sequence->request->prompt_tokens + sequence->request->sampling.max_tokens - 1;
 }
+
+// In order of appending. A sequence is in one list at most.
+typedef struct pr_sequence_list {
+    int32_t sequences;
+    pr_sequence *first, *last;
+} pr_sequence_list;
+
+void pr_sequence_list_append(pr_sequence_list *list, pr_sequence *sequence);
+void pr_sequence_list_remove(pr_sequence *sequence);  // it is in one
 
 bool pr_sequence_before(const pr_sequence *a, const pr_sequence *b);
 

@@ -61,7 +61,8 @@ static json_t *counts_json(const pr_scheduler_counts *counts, uint64_t hash)
         (json_int_t)counts->cached_tokens, "output_tokens", (json_int_t)counts->output_tokens,
         "preemptions", (json_int_t)counts->preemptions, "handovers", (json_int_t)counts->handovers,
         "role_changes", (json_int_t)counts->role_changes, "gathers", (json_int_t)counts->gathers,
-        "gathered_tokens", (json_int_t)counts->gathered_tokens, "decision_hash", text);
+        "gathered_tokens", (json_int_t)counts->gathered_tokens, "short_cuts",
+        (json_int_t)counts->short_cuts, "decision_hash", text);
 }
 
 static void print_json(json_t *facts, const pr_run_point *point, json_t *scheduler)

@@ -186,15 +186,15 @@ static void begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, double delay_s
     pr_min_heap_put(&fleet->chunk_ends, end_s, group);
 }
 
-// Takes note at their holders that blocks are used, and says how many there are.
+// Takes note at their holders that prefixes are used, up to what is fetched. Returns how many blocks are.
 static int32_t fetch_blocks(pr_fleet *fleet, const pr_verdict *verdict)
 {
     int32_t blocks = 0;
     for (int32_t i = verdict->gathers - 1; i >= 0; i--) {
         const pr_gather *gather = &verdict->gather[i];
         pr_block_lru_touch(
-            fleet->prefill[gather->lane].cache, verdict->job->block + gather->first,
-            gather->blocks);
+            fleet->prefill[gather->lane].cache, verdict->job->block,
+            gather->first + gather->blocks);
         blocks += gather->blocks;
     }
     return blocks;

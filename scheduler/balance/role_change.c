@@ -4,6 +4,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "scheduler/record/record.h"
+#include "scheduler/seating.h"
 
 enum { LEAST_GROUPS = 3, STEPS_TO_BELIEVE = 32 };
 
@@ -109,7 +110,7 @@ static void begin_leaving(pr_scheduler *scheduler, pr_group_state *group)
         scheduler->balance.rho_decode);
     group->leaving = true;
     scheduler->leaver = group;
-    for (int32_t l = 0; group->role == PR_ROLE_PREFILL && l < group->lanes; l++) {
+    for (int32_t l = 0; l < group->lanes; l++) {
         pr_lane_unlist(&group->lane[l]);
         pr_dispatch_retire(
             scheduler->dispatch, group->lane[l].number, true, pr_scheduler_now_s(scheduler));
@@ -131,14 +132,8 @@ static void change_role(pr_scheduler *scheduler, pr_group_state *group)
     group->role = other_role(group->role);
     scheduler->leaver = NULL;
     scheduler->counts.role_changes++;
-    for (int32_t l = 0; l < group->lanes; l++) {
-        pr_lane *lane = &group->lane[l];
-        lane->role = group->role;
-        if (group->role != PR_ROLE_PREFILL)
-            continue;
-        pr_lane_list(lane, pr_dispatch_cache_map(scheduler->dispatch));
-        pr_dispatch_retire(scheduler->dispatch, lane->number, false, pr_scheduler_now_s(scheduler));
-    }
+    for (int32_t l = 0; l < group->lanes; l++)
+        pr_seating_renumber(scheduler, &group->lane[l], group->role);
     int64_t word[] = {number, group->role};
     scheduler->hash = pr_hash_bytes(scheduler->hash, word, sizeof word);
     pr_record_role(scheduler, number, group->role);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A group changes from prefill to decode or back, when balance.h says that it helps.
 //
-//   leaves     nobody new is seated there: its compute lanes are retired in dispatch and taken out of the
-//              cache map, or no handover chooses its decode lanes
+//   leaves     nobody new is seated there: its compute lanes are retired in dispatch, no handover chooses
+//              its decode lanes, and what its pools hold is taken out of the map of its role
 //   is empty   no sequence has a seat there, no gather reads its blocks, no plan of it is out
-//   changes    lanes take the other role; what their pools hold stays, and is put into the cache map
-//              when they prefill from now on
+//   changes    lanes take the other role; what their pools hold stays, and is put into the map of that
+//              role
 //
 // Workers know nothing of roles: a plan's admissions say what a sequence does there. So nothing is sent,
 // and tokens do not change. One group at a time, and each role keeps at least one.

@@ -135,9 +135,9 @@ double pr_dispatch_prefill_s(const pr_dispatch *dispatch, const pr_job *job, int
 double
 pr_dispatch_fetch_s(const pr_dispatch *dispatch, const pr_job *job, int32_t first, int32_t end)
 {
-    (void)job;
-    return pr_cost_model_transfer_s(
-        dispatch->cost, (int64_t)(end - first) * dispatch->params.block_tokens);
+    int32_t tokens =
+        pr_dispatch_cached(dispatch, job, end) - pr_dispatch_cached(dispatch, job, first);
+    return pr_cost_model_transfer_s(dispatch->cost, tokens);
 }
 
 static bool is_current(const pr_dispatch *dispatch, const pr_job *job)
@@ -253,7 +253,7 @@ static void forget(pr_dispatch *dispatch, pr_job *job, int32_t lane)
 
 // ---- Events: waiting ----
 
-static pr_status enqueue(pr_dispatch *dispatch, pr_job *job)
+pr_status pr_dispatch_enqueue(pr_dispatch *dispatch, pr_job *job)
 {
     PR_TRY(pr_job_queue_put(queue_of(dispatch, job), job));
     pr_status status = pr_dispatch_flow_put(dispatch, job);
@@ -290,7 +290,8 @@ static pr_status admit(pr_dispatch *dispatch, pr_job *job, bool again)
         bind(dispatch, job, lane);
     pr_policy_order_job(dispatch->policy, job);
     job->refused = again ? PR_FLOW_PASS : pr_dispatch_flow_arrive(dispatch, job);
-    pr_status status = job->refused == PR_FLOW_PASS ? enqueue(dispatch, job) : PR_ERR_RESOURCE;
+    pr_status status =
+        job->refused == PR_FLOW_PASS ? pr_dispatch_enqueue(dispatch, job) : PR_ERR_RESOURCE;
     if (lane < 0)
         return status;
     if (status != PR_OK) {
@@ -413,32 +414,6 @@ void pr_dispatch_prefilled(pr_dispatch *dispatch, pr_job *job, double now_s)
     stop(dispatch, job);
     job->state = job->decode_lane >= 0 ? PR_JOB_DECODING : PR_JOB_PREFILLED;
     forget(dispatch, job, job->lane);
-}
-
-bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s)
-{
-    dispatch->now_s = now_s;
-    const pr_policy *policy = dispatch->policy;
-    if (!policy->kind->preempts || job->state != PR_JOB_RUNNING)
-        return false;
-    pr_job_queue *queue =
-        dispatch->policy->kind->late ? dispatch->central : dispatch->bound[job->lane];
-    const pr_job *next = pr_job_queue_first(queue, now_s);
-    double remaining_s =
-        pr_cost_model_prefill_s(dispatch->cost, job->prompt_tokens, job->computed_tokens);
-    double key = job->key - job->remaining_s + remaining_s;
-    if (policy->order == PR_ORDER_FIFO || !next || next->key >= key)
-        return false;
-    pr_lane_load *lane = &dispatch->lane[job->lane];
-    lane->running--;
-    lane->queued++;
-    job->remaining_s = remaining_s;
-    job->key = key;
-    job->bound_lane = job->lane;
-    pr_status status = enqueue(dispatch, job);
-    assert(status == PR_OK);
-    (void)status;
-    return true;
 }
 
 // ---- Events: decode ----

@@ -39,17 +39,16 @@ plan_gathers(pr_dispatch *dispatch, const pr_job *job, pr_verdict *verdict, pr_p
     int32_t local = verdict->local_blocks, before = fetch->source;
     if (fetch->depth <= local || !reserve_gathers(dispatch, fetch->depth - local))
         return local;
-    for (int32_t i = local; i < fetch->depth; i++) {
-        int32_t source = source_of(dispatch, job->block[i], verdict->lane, before);
+    for (int32_t i = local, run; i < fetch->depth; i += run) {
+        const uint64_t *block = &job->block[i];
+        int32_t source = source_of(dispatch, *block, verdict->lane, before);
+        run = 1;
         if (source == verdict->lane)
             continue;
         if (source < 0 || (fetch->source >= 0 && source != fetch->source))
             return i;
-        pr_gather *last = verdict->gathers > 0 ? &dispatch->gather[verdict->gathers - 1] : NULL;
-        if (last && last->lane == source && last->first + last->blocks == i)
-            last->blocks++;
-        else
-            dispatch->gather[verdict->gathers++] = (pr_gather){source, i, 1};
+        run = pr_cache_map_run(dispatch->map, block, fetch->depth - i, source, verdict->lane);
+        dispatch->gather[verdict->gathers++] = (pr_gather){source, i, run};
         before = source;
     }
     return fetch->depth;
@@ -109,46 +108,59 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
 
 // ---- Choice ----
 
-static pr_job *first_of(const pr_dispatch *dispatch, int32_t lane)
-{
-    return pr_job_queue_first(dispatch->bound[lane], dispatch->now_s);
-}
-
-// The next job that is bound to a lane (early binding).
-static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
-{
-    *lane = pr_lane_tree_best(dispatch->ready);
-    return *lane < 0 ? NULL : first_of(dispatch, *lane);
-}
-
-// Of the jobs that made way and wait for an open lane, the one with the smallest key.
-static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
-{
-    pr_job *best = NULL;
-    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
-        pr_job *job = dispatch->lane[l].open ? first_of(dispatch, l) : NULL;
-        if (job && (!best || job->key < best->key)) {
-            best = job;
-            *lane = l;
-        }
-    }
-    return best;
-}
-
 // Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
 // that arrived first.
-static pr_job *first_rekeyed(pr_dispatch *dispatch, pr_job *first)
+static pr_job *first_rekeyed(const pr_dispatch *dispatch, pr_job_queue *queue, pr_job *first)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *best = NULL;
     double best_key = 0;
-    for (pr_job *job = first; job; job = pr_job_queue_after(dispatch->central, job)) {
+    for (pr_job *job = first; job; job = pr_job_queue_after(queue, job)) {
         if (job->queue_tenant != first->queue_tenant)
             continue;
         double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
         if (!best || key < best_key || (key == best_key && job->id < best->id)) {
             best = job;
             best_key = key;
+        }
+    }
+    return best;
+}
+
+static bool rekeys(const pr_policy *policy)
+{
+    return !policy->kind->keeps_keys && policy->order != PR_ORDER_FIFO;
+}
+
+static pr_job *first_of(const pr_dispatch *dispatch, pr_job_queue *queue)
+{
+    pr_job *job = pr_job_queue_first(queue, dispatch->now_s);
+    return job && rekeys(dispatch->policy) ? first_rekeyed(dispatch, queue, job) : job;
+}
+
+// The next job that is bound to a lane (early binding).
+static pr_job *next_bound(const pr_dispatch *dispatch, int32_t *lane)
+{
+    *lane = pr_lane_tree_best(dispatch->ready);
+    return *lane < 0 ? NULL : first_of(dispatch, dispatch->bound[*lane]);
+}
+
+static double key_now(pr_policy *policy, const pr_job *job)
+{
+    return rekeys(policy) ? pr_policy_key(policy, job, pr_policy_remaining_s(policy, job))
+                          : job->key;
+}
+
+// Of the jobs that made way and wait for an open lane, the one with the smallest key.
+static pr_job *next_displaced(const pr_dispatch *dispatch, int32_t *lane)
+{
+    pr_policy *policy = dispatch->policy;
+    pr_job *best = NULL;
+    for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
+        pr_job *job = dispatch->lane[l].open ? first_of(dispatch, dispatch->bound[l]) : NULL;
+        if (job && (!best || key_now(policy, job) < key_now(policy, best))) {
+            best = job;
+            *lane = l;
         }
     }
     return best;
@@ -162,15 +174,39 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
-    if (job && policy->kind->rekeys && policy->order != PR_ORDER_FIFO &&
-        pr_lane_tree_best(dispatch->ready) >= 0)
-        job = first_rekeyed(dispatch, job);
-    if (displaced && (!job || displaced->key <= job->key))
+    if (job && rekeys(policy) && pr_lane_tree_best(dispatch->ready) >= 0)
+        job = first_rekeyed(dispatch, dispatch->central, job);
+    if (displaced && (!job || key_now(policy, displaced) <= key_now(policy, job)))
         return displaced;
     if (!job)
         return NULL;
     *lane = policy->kind->lane(policy, job);
     return *lane < 0 ? NULL : job;
+}
+
+bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s)
+{
+    dispatch->now_s = now_s;
+    pr_policy *policy = dispatch->policy;
+    bool late = policy->kind->late;
+    // An engine with a queue of its own looks at it after every chunk.
+    if (job->state != PR_JOB_RUNNING || policy->order == PR_ORDER_FIFO ||
+        (late && !policy->kind->preempts))
+        return false;
+    pr_job *other = first_of(dispatch, late ? dispatch->central : dispatch->bound[job->lane]);
+    double remaining_s = pr_policy_remaining_s(policy, job);
+    double key = pr_policy_key(policy, job, remaining_s);
+    if (!other || key_now(policy, other) >= key)
+        return false;
+    pr_lane_load *lane = &dispatch->lane[job->lane];
+    lane->running--;
+    lane->queued++;
+    job->remaining_s = remaining_s;
+    job->key = key;
+    pr_status status = pr_dispatch_enqueue(dispatch, job);
+    assert(status == PR_OK);
+    (void)status;
+    return true;
 }
 
 static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)

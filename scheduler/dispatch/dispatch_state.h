@@ -67,6 +67,8 @@ pr_job *pr_dispatch_flow_expired(const pr_dispatch *dispatch);  // NULL: none
 double pr_dispatch_flow_saturation(const pr_dispatch *dispatch);
 bool pr_dispatch_flow_before(const void *a, const void *b);  // of jobs that expire together
 
+// Puts a job into the queue of the lane it is bound to, or the central one.
+pr_status pr_dispatch_enqueue(pr_dispatch *dispatch, pr_job *job) PR_MUST_CHECK;
 // Takes a waiting job out of its queue and out of the load of the lane it is bound to.
 void pr_dispatch_dequeue(pr_dispatch *dispatch, pr_job *job);
 // Counts the job's prefill into (sign 1) or out of (-1) a lane's load.

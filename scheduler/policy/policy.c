@@ -250,6 +250,8 @@ int32_t pr_policy_pick(pr_policy *policy, const pr_job *job)
 double pr_policy_remaining_s(pr_policy *policy, const pr_job *job)
 {
     const pr_dispatch *dispatch = policy->dispatch;
+    if (job->computed_tokens > 0)
+        return pr_cost_model_prefill_s(dispatch->cost, job->prompt_tokens, job->computed_tokens);
     if (policy->kind->remaining)
         return policy->kind->remaining(policy, job);
     int32_t depth = job->bound_lane < 0 ? pr_dispatch_union_depth(dispatch, job)

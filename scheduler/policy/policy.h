@@ -60,8 +60,9 @@ typedef struct pr_policy_kind {
     const char *about;
     pr_policy_order order;
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
-    bool preempts;     // a waiting job may displace a running one at a chunk's end
-    bool rekeys;       // keys are looked at anew at each decision: O(jobs)
+    bool preempts;     // late: a waiting job may displace a running one at a chunk's end (early, in
+                       // any order but fifo, it may)
+    bool keeps_keys;   // a job's key stays what it was when it came: O(log jobs), else O(jobs)
     bool imagined;     // it needs what no machine has: a bound, for simulation only
     bool random_ties;  // between equal scores; else the lower lane
     pr_policy_scorer scorer[PR_POLICY_SCORERS + 1];

@@ -182,15 +182,21 @@ static bool fetches_from_best(const pr_policy *policy, int32_t best, int32_t loc
     return best > policy->option[OPTION_THRESHOLD] * local;
 }
 
+// Where a much deeper prefix lies, that much is fetched first.
+static int32_t conductor_depth(const pr_policy *policy, const pr_job *job, int32_t local)
+{
+    int32_t best;
+    view_best(policy, job, &best);
+    return fetches_from_best(policy, best, local) ? best : local;
+}
+
 static double conductor_global_s(const pr_policy *policy, const pr_job *job, int32_t lane)
 {
     const pr_dispatch *dispatch = policy->dispatch;
-    int32_t best, local = view_depth(policy, job, lane);
-    view_best(policy, job, &best);
-    if (!fetches_from_best(policy, best, local))
-        return pr_dispatch_prefill_s(dispatch, job, local);
-    return pr_dispatch_fetch_s(dispatch, job, local, best) +
-           pr_dispatch_prefill_s(dispatch, job, best);
+    int32_t local = view_depth(policy, job, lane);
+    int32_t depth = conductor_depth(policy, job, local);
+    double prefill_s = pr_dispatch_prefill_s(dispatch, job, depth);
+    return depth > local ? pr_dispatch_fetch_s(dispatch, job, local, depth) + prefill_s : prefill_s;
 }
 
 static double pool_s(const pr_policy *policy, const pr_job *job, int32_t lane)
@@ -260,7 +266,9 @@ static void bound_conductor(pr_policy *policy, pr_job *job, int32_t lane)
 
 static void bound_conductor_global(pr_policy *policy, pr_job *job, int32_t lane)
 {
-    sent(policy, job, lane, conductor_global_s(policy, job, lane));
+    // The queue of a lane is computing time: transfers for one job run while another computes.
+    int32_t depth = conductor_depth(policy, job, view_depth(policy, job, lane));
+    sent(policy, job, lane, pr_dispatch_prefill_s(policy->dispatch, job, depth));
 }
 
 static void bound_pool(pr_policy *policy, pr_job *job, int32_t lane)

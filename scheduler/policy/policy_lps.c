@@ -104,6 +104,7 @@ const pr_policy_kind pr_policy_lps = {
     .about = "late binding, pooled prefixes, shortest remaining prefill first, aged (default)",
     .order = PR_ORDER_AGED,
     .late = true,
+    .keeps_keys = true,
     .option =
         {[OPTION_GATHER] = {"gather", 1, 0, 1},
          [OPTION_COPY] = {"copy", 0.1, 0, 1e9},

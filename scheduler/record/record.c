@@ -15,6 +15,9 @@ static void write_dispatch(FILE *out, const pr_scheduler_params *p)
         c->step_s, c->step_sequence_s, c->step_context_s, c->transfer_s, c->transfer_bytes_per_s,
         c->kv_bytes_per_token);
     fprintf(out, " %d %d %" PRId64, (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
+    fprintf(
+        out, " %" PRId64 " %a %d %d", p->flow.most_prompt_tokens, p->flow.ttl_s,
+        (int)p->flow.sheddable_above, (int)p->short_suffix);
     if (p->balance.period_s > 0)
         fprintf(
             out, " %a %a %d", p->balance.period_s, p->balance.tpot_target_s,

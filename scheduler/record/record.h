@@ -3,7 +3,8 @@
 //
 //   polyreme-events 2 <parameters> <layout>          the first line
 //   dispatch <policy> <fair> <jobs> <tenants> <3 numbers of the queue and 9 of the cost model> <chunk> <batch>
-//          <capacity> [<period> <TPOT target> <rotate>]  the second; numbers as C's %a
+//          <capacity> <queued tokens> <ttl> <shed> <suffix>    the second; numbers as C's %a
+//          [<period> <TPOT target> <rotate>]       where groups may change their roles
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
 //          <max_tokens> <n> <n prompt tokens>

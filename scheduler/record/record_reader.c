@@ -211,6 +211,10 @@ static pr_status read_dispatch(pr_record_reader *reader)
     params->queue.output_weight = take_number(reader);
     params->queue.guard_s = take_number(reader);
     take_cost(reader, &params->cost);
+    params->flow.most_prompt_tokens = take_int64(reader);
+    params->flow.ttl_s = take_number(reader);
+    params->flow.sheddable_above = take_int(reader, INT32_MIN, INT32_MAX);
+    params->short_suffix = take_int(reader, 0, INT32_MAX);
     if (*reader->at == ' ')
         take_balance(reader, &params->balance);
     if (reader->damaged)

@@ -121,7 +121,7 @@ static void a_damaged_recording_is_refused_with_its_line(void **state)
 {
     (void)state;
     static const char head[] = "polyreme-events 2 16 4 64 16 4 4 1 1 0 1 0 0 1 1\n"
-                               "dispatch lps 1 9 9 1 2 60 1 1 0 1 1 0 1 1 1 16 4 4096\n";
+                               "dispatch lps 1 9 9 1 2 60 1 1 0 1 1 0 1 1 1 16 4 4096 0 0 0 0\n";
     static const char *const tails[] = {
         "submit 1 0 0 0 0 0 1 0 4 9 1 2\n",
         "submit 1 0 0 0 0 0 1 0 0 1 1\n",

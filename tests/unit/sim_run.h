@@ -282,6 +282,7 @@ static inline sim_result sim_run_all(const sim_config *config)
         .prefix_caching = config->prefix_caching,
         .policy = config->policy ? config->policy : "lps",
         .queue = sim_queue,
+        .short_suffix = config->max_prompt / 4,
         .cost = sim_cost,
         .balance = config->balance,
     };

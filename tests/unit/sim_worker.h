@@ -314,7 +314,7 @@ static inline void sim_admit(sim_world *world, int32_t g, const pr_admission *ad
     made->computed = admission->computed;
     made->arrives = admission->arrives;
     made->hands_over = admission->hands_over;
-    SIM_ASSERT(made->arrives == (group->role == PR_ROLE_DECODE));
+    SIM_ASSERT(!made->arrives || group->role == PR_ROLE_DECODE);
     SIM_ASSERT(made->hands_over == (group->role == PR_ROLE_PREFILL));
     SIM_ASSERT(sim_capacity(world, made) >= made->tokens);
     made->next = group->sequences;

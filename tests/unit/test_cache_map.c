@@ -125,6 +125,12 @@ compare_prompt(const plain_map *model, const int32_t *prompt, int32_t blocks, in
     assert_int_equal(pr_cache_map_union_depth(model->map, hash, blocks), end);
     assert_int_equal(
         pr_cache_map_depth(model->map, hash, blocks, lane), depth_of(model, prompt, blocks, lane));
+    for (int32_t other = 0; other < model->lanes; other += 1 + model->lanes / 4) {
+        int32_t run = depth_of(model, prompt, blocks, lane);
+        for (int32_t i = run - 1; i >= 0; i--)
+            run = *cell(model, prompt[i], other) ? i : run;
+        assert_int_equal(pr_cache_map_run(model->map, hash, blocks, lane, other), run);
+    }
     pr_cache_candidate *expected = malloc(((size_t)model->lanes + 1) * sizeof *expected);
     int32_t count = candidates_of(model, prompt, blocks, expected);
     assert_true(count <= PR_CACHE_MAP_FEW);
@@ -146,6 +152,12 @@ compare_prompt(const plain_map *model, const int32_t *prompt, int32_t blocks, in
 static void compare_sizes(const plain_map *model)
 {
     int64_t blocks = 0, copies = 0;
+    for (int32_t lane = 0; lane < model->lanes; lane++) {
+        int32_t held = 0;
+        for (int32_t i = 0; i < model->blocks; i++)
+            held += *cell(model, i, lane);
+        assert_int_equal(pr_cache_map_copies_of(model->map, lane), held);
+    }
     for (int32_t i = 0; i < model->blocks; i++) {
         int32_t holders = holders_of(model, i);
         blocks += holders > 0;

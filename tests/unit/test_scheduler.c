@@ -55,6 +55,7 @@ static sim_result run_everywhere(sim_config config, int32_t seeds)
             sum.counts.handovers_lost += result.counts.handovers_lost;
             sum.counts.cached_tokens += result.counts.cached_tokens;
             sum.counts.gathers += result.counts.gathers;
+            sum.counts.short_cuts += result.counts.short_cuts;
             sum.counts.gathered_tokens += result.counts.gathered_tokens;
             sum.counts.gathers_lost += result.counts.gathers_lost;
         }
@@ -70,6 +71,7 @@ static void every_request_finishes_on_every_layout(void **state)
     assert_true(sum.counts.handovers > 0);
     assert_true(sum.counts.cached_tokens > 0);
     assert_true(sum.counts.gathers > 0 && sum.counts.gathers_lost == 0);
+    assert_true(sum.counts.short_cuts > 0);
     assert_true(sum.counts.gathered_tokens >= sum.counts.gathers * base.block_tokens);
     assert_int_equal(sum.rejected, 0);
     sim_config config = base;
