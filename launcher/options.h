@@ -99,6 +99,8 @@ typedef struct pr_options {
     int32_t ranks;
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
+    int32_t split;    // groups to divide; 0 = none
+    const char *slo;  // "slo-a" or "slo-b"
 
     // plan, doctor, simulate, bench
     bool json;
@@ -116,10 +118,11 @@ extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
 extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
+extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 12 };
+enum { PR_OPTION_GROUPS = 13 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

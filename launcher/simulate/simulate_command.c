@@ -108,19 +108,6 @@ static pr_status check_together(const simulate_run *run)
     return PR_OK;
 }
 
-static pr_job_queue_params queue_params(const pr_options *options)
-{
-    enum { MOST_JOBS = 1 << 30, MOST_TENANTS = 1 << 16 };
-    return (pr_job_queue_params){
-        .fair = strcmp(options->fairness, "vtc") == 0,
-        .prompt_weight = 1,
-        .output_weight = 2,
-        .guard_s = options->starvation_guard > 0 ? options->starvation_guard : (double)INFINITY,
-        .most_jobs = MOST_JOBS,
-        .most_tenants = MOST_TENANTS,
-    };
-}
-
 static pr_status prepare(simulate_run *run)
 {
     const pr_options *options = run->options;
@@ -129,8 +116,8 @@ static pr_status prepare(simulate_run *run)
         .cache_blocks = options->cache_blocks,
         .cost = &run->cost,
         .seed = (uint64_t)options->trace_seed,
-        .queue = queue_params(options),
-        .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
+        .queue = pr_workload_queue(options),
+        .flow = pr_workload_flow(options),
         .expected_is_true = options->known_outputs,
     };
     run->target = (pr_simulation_target){

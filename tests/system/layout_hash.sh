@@ -40,7 +40,7 @@ common_rows() {
 8 --mixed 1x8:tp=4 --shuffle-seed 11
 8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
 ~4 --prefill 2x1 --decode 2x1 --max-num-seqs 4 --balance rotate --balance-period 0.005
-~7 --prefill 1x1 --decode 1x2:tp=2 --decode 2x2 --max-num-seqs 4 --balance rotate --balance-period 0.005
+~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
 =1 --kv-cache-dtype bfloat16
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype bfloat16
 ROWS
