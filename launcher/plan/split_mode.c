@@ -15,7 +15,6 @@ static const double GOODPUT = 0.9;
 typedef struct split_view {
     const pr_options *options;
     pr_trace trace;
-    bool lengths_only;  // arrivals are made, one a second at speed 1
     pr_cost_model cost;
     const char *cost_name;
     bool validated;
@@ -61,6 +60,19 @@ static pr_status find_cost(split_view *view)
     return PR_OK;
 }
 
+// Arrivals that were made at one a second, at the rate at which prefill alone would keep half the groups
+// busy: the search begins there.
+static void scale_arrivals(split_view *view)
+{
+    pr_trace *trace = &view->trace;
+    double busy_s = 0;
+    for (int64_t i = 0; i < trace->requests; i++)
+        busy_s += pr_cost_model_prefill_s(&view->cost, trace->request[i].prompt_tokens, 0);
+    double rate = 0.5 * view->options->split * (double)trace->requests / busy_s;
+    for (int64_t i = 0; i < trace->requests; i++)
+        trace->request[i].arrival_s /= rate;
+}
+
 static pr_status read_trace(split_view *view)
 {
     pr_options reading = *view->options;
@@ -68,9 +80,13 @@ static pr_status read_trace(split_view *view)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "--split needs a workload: --trace FILE, with arrival times or lengths alone");
-    if (reading.rate <= 0)
-        reading.rate = 1;  // of lengths alone; the search finds the rate
-    return pr_workload_read(&reading, &view->trace);
+    bool unsaid = reading.rate <= 0;
+    if (unsaid)
+        reading.rate = 1;
+    PR_TRY(pr_workload_read(&reading, &view->trace));
+    if (unsaid && view->trace.made_arrivals)
+        scale_arrivals(view);
+    return PR_OK;
 }
 
 static pr_status search(split_view *view)

@@ -26,7 +26,16 @@ static pr_status measure(
     split->meets = status == PR_OK;
     if (split->meets)
         pr_run_record_free(&record);
-    return status == PR_ERR_ARGUMENT ? PR_OK : status;
+    if (status != PR_ERR_ARGUMENT)
+        return status;
+    bool always_meets = split->point.speed > 0;
+    if (!always_meets)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "%d prefill and %d decode groups meet the target at any speed: take fewer groups or more "
+        "requests",
+        (int)split->prefill, (int)split->decode);
 }
 
 // ---- All ----
