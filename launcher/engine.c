@@ -278,12 +278,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                 .most_jobs = INT32_MAX,
                 .most_tenants = MOST_TENANTS,
             },
-        .balance =
-            {
-                .period_s = strcmp(options->balance, "off") == 0 ? 0 : options->balance_period,
-                .tpot_target_s = options->tpot_target,
-                .rotate = strcmp(options->balance, "rotate") == 0,
-            },
+        .balance = pr_options_balance(options),
         .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .short_suffix = options->short_suffix,
         .cost =

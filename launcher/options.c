@@ -339,3 +339,12 @@ pr_dtype pr_options_kv_dtype(const pr_options *options)
 {
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
 }
+
+pr_balance_params pr_options_balance(const pr_options *options)
+{
+    return (pr_balance_params){
+        .period_s = strcmp(options->balance, "off") == 0 ? 0 : options->balance_period,
+        .tpot_target_s = options->tpot_target,
+        .rotate = strcmp(options->balance, "rotate") == 0,
+    };
+}

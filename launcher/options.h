@@ -10,6 +10,7 @@
 
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
+#include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
     // general
@@ -140,5 +141,6 @@ bool pr_options_given(const pr_options *options, const char *name);
 
 pr_dtype
 pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

@@ -120,6 +120,9 @@ static pr_status prepare(simulate_run *run)
         .flow = pr_workload_flow(options),
         .expected_is_true = options->known_outputs,
     };
+    // Figures are for a fixed split unless something else is asked for.
+    if (pr_options_given(options, "balance"))
+        fleet->balance = pr_options_balance(options);
     run->target = (pr_simulation_target){
         .slo_b = options->capacity && strcmp(options->capacity, "slo-b") == 0,
         .goodput = CAPACITY_GOODPUT,
@@ -145,6 +148,9 @@ static json_t *about(const simulate_run *run)
     json_object_set_new(facts, "prefill_groups", json_integer(fleet->prefill_groups));
     json_object_set_new(facts, "decode_groups", json_integer(fleet->decode_groups));
     json_object_set_new(facts, "cache_blocks", json_integer(fleet->cache_blocks));
+    json_object_set_new(
+        facts, "balance",
+        json_string(pr_options_given(run->options, "balance") ? run->options->balance : "off"));
     json_object_set_new(facts, "known_outputs", json_integer(fleet->expected_is_true));
     json_object_set_new(facts, "cost", json_string(run->options->cost));
     pr_workload_add_cost(facts, &run->cost);
