@@ -141,6 +141,7 @@ static pr_status prepare(simulate_run *run)
     run->simulation.trace = &run->trace;
     run->simulation.most_spans = options->spans;
     PR_TRY(read_groups(options->groups, &fleet->prefill_groups, &fleet->decode_groups));
+    PR_TRY(pr_fleet_engine_parse(options->engine, &fleet->engine));
     PR_TRY(pr_cost_model_parse(options->cost, &run->cost));
     PR_TRY(split("--policy", options->policy, &run->policy));
     PR_TRY(read_speeds(options->speed, run));
@@ -159,6 +160,7 @@ static json_t *about(const simulate_run *run)
     json_object_set_new(facts, "decode_groups", json_integer(fleet->decode_groups));
     json_object_set_new(facts, "cache_blocks", json_integer(fleet->cache_blocks));
     json_object_set_new(facts, "known_outputs", json_integer(fleet->expected_is_true));
+    json_object_set_new(facts, "engine", json_string(run->options->engine));
     json_object_set_new(facts, "cost", json_string(run->options->cost));
     pr_workload_add_cost(facts, &run->cost);
     return facts;
