@@ -202,14 +202,33 @@ static void rank_spread(pr_fleet *fleet, pr_fleet_request *request)
         pr_min_heap_put(&fleet->spreading, left, request);
 }
 
+static int32_t share(int32_t tokens, int32_t parts) { return (tokens + parts - 1) / parts; }
+
+// How long its next chunk is. Those of a spread one are alike, so that none waits for the one before,
+// and short enough to give all groups without work one.
+static int32_t next_tokens(const pr_fleet *fleet, const pr_fleet_request *request)
+{
+    int32_t most = fleet->params->cost->chunk_tokens;
+    int32_t left = request->row->prompt_tokens - request->given_tokens;
+    if (request->spread_at < 0)
+        return left < most ? left : most;
+    int32_t even = share(left, fleet->idles + 1);
+    if (even < fleet->params->engine.spread_tokens)
+        even = fleet->params->engine.spread_tokens;
+    if (even < most)
+        most = even;
+    even = share(left, share(left, most));
+    if (fleet->trace->block_tokens > 0)
+        even = share(even, fleet->trace->block_tokens) * fleet->trace->block_tokens;
+    return even < left ? even : left;
+}
+
 // The next chunk of the group's request. fetch_tokens: of its prefix, from other groups, first.
 static pr_status begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, int64_t fetch_tokens)
 {
     const pr_fleet_params *params = fleet->params;
     pr_fleet_request *request = group->request;
-    int32_t first = request->given_tokens, end = first + params->cost->chunk_tokens;
-    if (end > request->row->prompt_tokens)
-        end = request->row->prompt_tokens;
+    int32_t first = request->given_tokens, end = first + next_tokens(fleet, request);
     double compute_s = pr_cost_model_chunk_s(params->cost, end - first, first);
     double end_s = fleet->now_s + pr_fleet_engine_gather_s(
                                       &params->engine, params->cost, fetch_tokens, compute_s);

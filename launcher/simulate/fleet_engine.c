@@ -7,7 +7,7 @@
 
 #include "runtime/base/log.h"
 
-enum { SPREAD_TOKENS = 32768 };
+enum { SPREAD_TOKENS = 2048 };
 
 static const pr_fleet_engine ALL = {true, true, true, true, SPREAD_TOKENS};
 

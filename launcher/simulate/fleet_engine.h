@@ -24,11 +24,11 @@ enum { PR_FLEET_LAYERS = 80 };  // of the model whose times cost_model.h has (Ll
 
 typedef struct pr_fleet_engine {
     bool layers, gather, heat, whole;
-    int32_t spread_tokens;  // prompts with more to compute are spread; 0: none
+    int32_t spread_tokens;  // prompts with more to compute are spread, in chunks no shorter; 0: none
 } pr_fleet_engine;
 
 // "layers,gather,heat,whole,spread" or some of them, "all", "none"; "spread=N" for another length than
-// 32768 tokens. Errors: PR_ERR_ARGUMENT.
+// 2048 tokens. Errors: PR_ERR_ARGUMENT.
 pr_status pr_fleet_engine_parse(const char *text, pr_fleet_engine *engine) PR_MUST_CHECK;
 
 // From the begin of a gather of so many tokens to the end of the chunk that needs them.

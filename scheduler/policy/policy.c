@@ -123,7 +123,7 @@ static pr_status parse(const char *spec, pr_policy *policy)
         return fail_unknown_kind(spec, name);
     policy->kind = kind;
     policy->order = kind->order;
-    policy->ageing = AGEING;
+    policy->ageing = kind->ageing > 0 ? kind->ageing : AGEING;
     for (int i = 0; kind->scorer[i].name; i++)
         policy->weight[i] = kind->scorer[i].weight;
     for (int i = 0; kind->option[i].name; i++)

@@ -59,6 +59,7 @@ typedef struct pr_policy_kind {
     const char *name, *alias;  // alias may be NULL
     const char *about;
     pr_policy_order order;
+    double ageing;     // 0: 8
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
     bool preempts;     // late: a waiting job may displace a running one at a chunk's end (early, in
                        // any order but fifo, it may)
