@@ -12,7 +12,7 @@
 #ifndef PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
 #define PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
 
-#include "launcher/simulate/fleet_spread.h"
+#include "launcher/simulate/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
 #include "scheduler/cost_model.h"
 #include "scheduler/dispatch/job.h"
