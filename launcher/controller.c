@@ -314,7 +314,7 @@ static pr_status carry_out_round(pr_controller *controller)
             PR_TRY(face->token(face->context, controller, decision.token));
             break;
         case PR_DECISION_REJECTED:
-            PR_TRY(face->rejected(face->context, controller, decision.id, decision.reason));
+            PR_TRY(face->rejected(face->context, controller, &decision));
             break;
         }
     }

@@ -22,8 +22,7 @@ typedef struct pr_face {
     // One final token of a sequence, in order; finish is set on the last.
     pr_status (*token)(void *context, pr_controller *controller, const pr_token_report *token);
     // No further token of the sequence will come.
-    pr_status (*rejected)(
-        void *context, pr_controller *controller, uint64_t id, const char *reason);
+    pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
     // Now and then (every round): a chance to show progress.

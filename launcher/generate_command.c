@@ -136,12 +136,11 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
     return PR_OK;
 }
 
-static pr_status rejected(void *context, pr_controller *controller, uint64_t id, const char *reason)
+static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
 {
     (void)context;
     (void)controller;
-    (void)id;
-    return pr_fail(PR_ERR_REQUEST, "%s", reason);
+    return pr_fail(PR_ERR_REQUEST, "%s", decision->reason);
 }
 
 static void progress(void *context, const pr_scheduler_counts *counts)

@@ -287,8 +287,9 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
     pr_record_advance(scheduler, now_ns);
     if (scheduler->now_ns == 0)
         scheduler->begin_ns = now_ns;
-    scheduler->now_ns = now_ns;
-    if (pr_scheduler_wakes_ns(scheduler) <= now_ns)
+    if (now_ns > scheduler->now_ns)
+        scheduler->now_ns = now_ns;
+    if (pr_scheduler_wakes_ns(scheduler) <= scheduler->now_ns)
         scheduler->changed = true;
 }
 
@@ -328,19 +329,35 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence)
     pr_seating_wait_again(scheduler, sequence);
 }
 
-void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason)
+static pr_outcome *add_outcome(pr_scheduler *scheduler)
 {
     pr_outcome_ring *ring = &scheduler->ring;
     assert(ring->outcomes < ring->capacity);
     pr_outcome *outcome = &ring->outcome[(ring->first + ring->outcomes++) % ring->capacity];
     outcome->cancelled = false;
-    outcome->reason = reason;
+    outcome->reason = NULL;
+    return outcome;
+}
+
+void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token)
+{
+    pr_outcome *outcome = add_outcome(scheduler);
     outcome->token = *token;
     if (token->tops > 0)
         memcpy(outcome->top, token->top, (size_t)token->tops * sizeof *token->top);
     outcome->token.top = outcome->top;
     if (token->finish == PR_FINISH_HANDED)
         outcome->token.finish = PR_FINISH_NONE;
+}
+
+void pr_scheduler_decide_rejection(
+    pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status)
+{
+    pr_outcome *outcome = add_outcome(scheduler);
+    outcome->token = (pr_token_report){.id = id};
+    outcome->reason = reason;
+    outcome->http_status = http_status;
+    scheduler->counts.rejected++;
 }
 
 static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
@@ -356,6 +373,7 @@ static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
         decision->kind = outcome->reason ? PR_DECISION_REJECTED : PR_DECISION_TOKEN;
         decision->token = outcome->reason ? NULL : token;
         decision->reason = outcome->reason;
+        decision->http_status = outcome->http_status;
         decision->id = token->id;
         int64_t word[] = {decision->kind, token->id, token->index, token->token, token->finish};
         scheduler->hash = pr_hash_bytes(scheduler->hash, word, sizeof word);
@@ -392,8 +410,8 @@ void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision)
     if (next_plan(scheduler, decision) || !scheduler->changed)
         return;
     pr_batching_round(scheduler);
-    // A plan changes what the next round sees: there may be one more to send ahead.
-    scheduler->changed = next_plan(scheduler, decision);
+    // A plan changes what the next round sees: there may be one more to send ahead. So does a rejection.
+    scheduler->changed = next_outcome(scheduler, decision) || next_plan(scheduler, decision);
 }
 
 int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)

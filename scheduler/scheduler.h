@@ -59,6 +59,7 @@ typedef struct pr_decision {
     const pr_token_report *token;  // finish != NONE on the last; HANDED never appears here
     uint64_t id;                   // TOKEN, REJECTED
     const char *reason;            // REJECTED: one line for the user
+    int32_t http_status;           // REJECTED: 429 too much waits, 503 waited too long, 500 a fault
 } pr_decision;
 
 pr_status
@@ -71,11 +72,12 @@ void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 
 // Events. After one or more of them call next until it returns NONE, before the next event.
 // submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
-// one token fits, if the pool could never hold the request, or if the id is taken;
-// the request stays the caller's then.
+// one token fits, if the pool could never hold the request, or if the id is taken; PR_ERR_RESOURCE if
+// flow control refuses it. The request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
+// The time of the events that follow, from 0 and never back (an earlier one is ignored).
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 
 void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);

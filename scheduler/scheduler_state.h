@@ -36,6 +36,7 @@ typedef struct pr_group_state {
 typedef struct pr_outcome {
     bool cancelled;
     const char *reason;  // NULL: a token
+    int32_t http_status;
     pr_token_report token;
     pr_logprob top[PR_MAX_TOP_LOGPROBS];
 } pr_outcome;
@@ -94,7 +95,9 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence);
 // Drops it in the group of the seat with the next plan, if it was ever told, and gives the seat back.
 void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat);
 
-// Adds a decision for next; reason NULL: the token.
-void pr_scheduler_decide(pr_scheduler *scheduler, const pr_token_report *token, const char *reason);
+// Add a decision for next: a token; that a request will never run.
+void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token);
+void pr_scheduler_decide_rejection(
+    pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status);
 
 #endif

@@ -48,12 +48,11 @@ static void recompute(pr_scheduler *scheduler, pr_sequence *sequence)
         pr_scheduler_requeue(scheduler, sequence);
         return;
     }
-    const pr_token_report token = {.id = sequence->request->id};
-    scheduler->counts.rejected++;
-    pr_scheduler_decide(
-        scheduler, &token,
+    pr_scheduler_decide_rejection(
+        scheduler, sequence->request->id,
         "its KV cache arrived damaged at the decode group in 8 attempts; check the fabric with "
-        "polyreme doctor, or run without prefill groups");
+        "polyreme doctor, or run without prefill groups",
+        500);
     pr_scheduler_forget(scheduler, sequence);
 }
 

@@ -488,17 +488,17 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
 }
 
 // One sequence of a request cannot be answered: the request gets an error, its others are cancelled.
-static pr_status rejected(void *context, pr_controller *controller, uint64_t id, const char *reason)
+static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
 {
     pr_batch_run *run = context;
-    batch_item *item = find_item(run, id);
+    batch_item *item = find_item(run, decision->id);
     if (!item)
         return PR_OK;
     pr_refusal refusal;
     pr_input_line line = {.number = item->number, .position = item->position};
-    (void)pr_refuse(&refusal, NULL, "%s", reason);
-    refusal.http_status = 500;
-    refusal.type = "server_error";
+    (void)pr_refuse(&refusal, NULL, "%s", decision->reason);
+    refusal.http_status = decision->http_status;
+    refusal.type = pr_refusal_type(decision->http_status);
     PR_TRY(cancel_answers(controller, item, item->answers));
     return refuse_item(run, &line, item, &refusal);
 }

@@ -266,10 +266,10 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
     return PR_OK;
 }
 
-static pr_status rejected(void *context, pr_controller *controller, uint64_t id, const char *reason)
+static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
 {
     (void)controller;
-    reject(context, (int64_t)id, reason);
+    reject(context, (int64_t)decision->id, decision->reason);
     return PR_OK;
 }
 

@@ -41,6 +41,18 @@ pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *form
     return PR_ERR_REQUEST;
 }
 
+const char *pr_refusal_type(int32_t http_status)
+{
+    switch (http_status) {
+    case 429:
+        return "rate_limit_error";
+    case 503:
+        return "overloaded_error";
+    default:
+        return "server_error";
+    }
+}
+
 // ---- Typed access: absent and null are the same, a wrong type is refused ----
 
 static json_t *field(const json_t *body, const char *name)

@@ -71,6 +71,9 @@ pr_status pr_completion_request_set_target(
 // The tenant that a user's name stands for: a hash, the same in every run. 0 for the empty name.
 uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes);
 
+// OpenAI's error type for an HTTP status that the scheduler gives.
+const char *pr_refusal_type(int32_t http_status);
+
 // Fills a refusal; returns PR_ERR_REQUEST.
 pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -11,6 +11,7 @@
 #include "launcher/simulate/simulation.h"
 #include "launcher/simulate/workload.h"
 #include "runtime/base/log.h"
+#include "scheduler/policy/policy.h"
 
 enum { MAX_ITEMS = 64 };
 
@@ -144,6 +145,8 @@ static pr_status prepare(simulate_run *run)
     PR_TRY(pr_fleet_engine_parse(options->engine, &fleet->engine));
     PR_TRY(pr_cost_model_parse(options->cost, &run->cost));
     PR_TRY(split("--policy", options->policy, &run->policy));
+    for (int32_t i = 0; i < run->policy.items; i++)
+        PR_TRY(pr_policy_check_spec(run->policy.item[i]));
     PR_TRY(read_speeds(options->speed, run));
     PR_TRY(check_together(run));
     return pr_workload_read(options, &run->trace);

@@ -369,6 +369,22 @@ void pr_dispatch_open(pr_dispatch *dispatch, int32_t lane, bool open)
     pr_dispatch_rank_lane(dispatch, lane);
 }
 
+// All jobs of a queue whose lanes have changed. Those that find no lane in service wait in the central
+// queue.
+static void bind_anew(pr_dispatch *dispatch, pr_job_queue *queue)
+{
+    for (int32_t left = pr_job_queue_jobs(queue); left > 0; left--) {
+        pr_job *job = pr_job_queue_first(queue, dispatch->now_s);
+        int32_t lane = job->bound_lane;
+        pr_dispatch_dequeue(dispatch, job);
+        if (lane >= 0)
+            forget(dispatch, job, lane);
+        pr_status status = admit(dispatch, job, true);
+        assert(status == PR_OK);
+        (void)status;
+    }
+}
+
 void pr_dispatch_retire(pr_dispatch *dispatch, int32_t l, bool retired, double now_s)
 {
     pr_lane_load *lane = &dispatch->lane[l];
@@ -378,16 +394,10 @@ void pr_dispatch_retire(pr_dispatch *dispatch, int32_t l, bool retired, double n
     lane->retired = retired;
     dispatch->in_service += retired ? -1 : 1;
     pr_dispatch_open(dispatch, l, false);
-    if (!retired || dispatch->in_service == 0)
-        return;
-    pr_job *job;
-    while ((job = pr_job_queue_first(dispatch->bound[l], now_s))) {
-        pr_dispatch_dequeue(dispatch, job);
-        forget(dispatch, job, l);
-        pr_status status = admit(dispatch, job, true);
-        assert(status == PR_OK);
-        (void)status;
-    }
+    if (retired)
+        bind_anew(dispatch, dispatch->bound[l]);
+    else if (!dispatch->policy->kind->late)
+        bind_anew(dispatch, dispatch->central);
 }
 
 // ---- Events: prefill ----

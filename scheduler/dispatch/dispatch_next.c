@@ -109,12 +109,14 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
 // ---- Choice ----
 
 // Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
-// that arrived first.
+// that arrived first. One that the starvation guard puts first stays: it has no regard for keys.
 static pr_job *first_rekeyed(const pr_dispatch *dispatch, pr_job_queue *queue, pr_job *first)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *best = NULL;
     double best_key = 0;
+    if (dispatch->now_s - first->arrival_s > dispatch->params.queue.guard_s)
+        return first;
     for (pr_job *job = first; job; job = pr_job_queue_after(queue, job)) {
         if (job->queue_tenant != first->queue_tenant)
             continue;
