@@ -24,10 +24,10 @@ typedef struct pr_fleet_prefill {
     pr_fleet_request *request;  // NULL: idle
     pr_spread_piece chunk;      // that runs
     double chunk_begin_s;
-    int32_t number, at;         // at: in the heap of chunk ends
-    int32_t idle_at;            // in fleet->idle
-    uint64_t order;             // of making of its event
-    double link_free_s;         // when its link to the decode groups has sent what it was given
+    int32_t number, at;  // at: in the heap of chunk ends
+    int32_t idle_at;     // in fleet->idle
+    uint64_t order;      // of making of its event
+    double link_free_s;  // when its link to the decode groups has sent what it was given
 } pr_fleet_prefill;
 
 typedef struct pr_slab {
@@ -45,7 +45,7 @@ struct pr_fleet {
     pr_fleet_decode *decode;    // [decode_groups]
     pr_lane_tree *quiet;        // decode groups by the time until which nobody leaves
     pr_min_heap chunk_ends;
-    int32_t *idle;         // [idles] numbers of the prefill groups without work
+    int32_t *idle;  // [idles] numbers of the prefill groups without work
     int32_t idles;
     pr_min_heap spreading;  // requests of which other groups may take chunks, least left first
     pr_slab *slab;
@@ -230,15 +230,15 @@ static pr_status begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, int64_t f
     pr_fleet_request *request = group->request;
     int32_t first = request->given_tokens, end = first + next_tokens(fleet, request);
     double compute_s = pr_cost_model_chunk_s(params->cost, end - first, first);
-    double end_s = fleet->now_s + pr_fleet_engine_gather_s(
-                                      &params->engine, params->cost, fetch_tokens, compute_s);
+    double end_s = fleet->now_s +
+                   pr_fleet_engine_gather_s(&params->engine, params->cost, fetch_tokens, compute_s);
     group->chunk = (pr_spread_piece){group->number, first, end};
     group->chunk_begin_s = fleet->now_s;
     request->given_tokens = end;
     if (request->spread.pieces > 0 || request->spread_at >= 0) {
         double spread_s;
-        PR_TRY(pr_spread_add(
-            &request->spread, params->cost, &group->chunk, fleet->now_s, &spread_s));
+        PR_TRY(
+            pr_spread_add(&request->spread, params->cost, &group->chunk, fleet->now_s, &spread_s));
         request->spread.end_s = end_s = fmax(end_s, spread_s);
         rank_spread(fleet, request);
     }
@@ -255,8 +255,7 @@ static pr_status begin_chunk(pr_fleet *fleet, pr_fleet_prefill *group, int64_t f
 }
 
 // The group's cache, which weighs what is used next by what it would cost to compute it again.
-static pr_block_lru *
-cache_for(const pr_fleet *fleet, int32_t group, const pr_job *job)
+static pr_block_lru *cache_for(const pr_fleet *fleet, int32_t group, const pr_job *job)
 {
     const pr_cost_model *cost = fleet->params->cost;
     pr_block_lru *cache = fleet->prefill[group].cache;
@@ -328,8 +327,7 @@ static void cache_piece(pr_fleet *fleet, const pr_fleet_request *request, pr_spr
     bool last = piece.end == job->prompt_tokens && !fleet->params->engine.whole;
     int32_t first = piece.first / size, end = last ? job->blocks : piece.end / size;
     if (end > first)
-        pr_block_lru_insert(
-            cache_for(fleet, piece.group, job), job->block + first, end - first);
+        pr_block_lru_insert(cache_for(fleet, piece.group, job), job->block + first, end - first);
 }
 
 // Its blocks are in the groups' caches now, but for those that were fetched for this once.

@@ -68,9 +68,8 @@ double pr_fleet_engine_gather_s(
     if (!engine->gather)
         return fetch_s + compute_s;
     double bytes_s = fetch_s - cost->transfer_s;
-    return cost->transfer_s + fmax(
-                                  bytes_s + compute_s / PR_FLEET_LAYERS,
-                                  bytes_s / PR_FLEET_LAYERS + compute_s);
+    return cost->transfer_s +
+           fmax(bytes_s + compute_s / PR_FLEET_LAYERS, bytes_s / PR_FLEET_LAYERS + compute_s);
 }
 
 double pr_fleet_engine_last_layer_s(const pr_cost_model *cost, int32_t tokens)

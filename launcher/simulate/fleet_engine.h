@@ -24,7 +24,8 @@ enum { PR_FLEET_LAYERS = 80 };  // of the model whose times cost_model.h has (Ll
 
 typedef struct pr_fleet_engine {
     bool layers, gather, heat, whole;
-    int32_t spread_tokens;  // prompts with more to compute are spread, in chunks no shorter; 0: none
+    int32_t
+        spread_tokens;  // prompts with more to compute are spread, in chunks no shorter; 0: none
 } pr_fleet_engine;
 
 // "layers,gather,heat,whole,spread" or some of them, "all", "none"; "spread=N" for another length than

@@ -265,8 +265,7 @@ double pr_policy_key(const pr_policy *policy, const pr_job *job, double remainin
     case PR_ORDER_SRPT:
         return remaining_s;
     case PR_ORDER_AGED:
-        return remaining_s +
-               (policy->kind->eases ? job->aged_s : job->arrival_s / policy->ageing);
+        return remaining_s + (policy->kind->eases ? job->aged_s : job->arrival_s / policy->ageing);
     default:
         return job->arrival_s;
     }

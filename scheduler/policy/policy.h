@@ -104,12 +104,12 @@ struct pr_policy {
     const pr_policy_kind *kind;
     struct pr_dispatch *dispatch;
     pr_policy_order order;
-    double ageing;                     // wait that makes up for one second of prefill
-    double weight[PR_POLICY_SCORERS];  // of kind->scorer
-    double option[PR_POLICY_OPTIONS];  // of kind->option
+    double ageing;                            // wait that makes up for one second of prefill
+    double weight[PR_POLICY_SCORERS];         // of kind->scorer
+    double option[PR_POLICY_OPTIONS];         // of kind->option
     pr_policy_clock clock[PR_POLICY_CLOCKS];  // by priority, modulo
-    double *score, *total;             // [prefill_lanes] each
-    bool *in;                          // [prefill_lanes]
+    double *score, *total;                    // [prefill_lanes] each
+    bool *in;                                 // [prefill_lanes]
     void *state;
 };
 
