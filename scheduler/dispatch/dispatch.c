@@ -311,6 +311,7 @@ pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s)
     job->decode_lane = -1;
     job->outputs = job->charged_tokens = 0;
     job->state = PR_JOB_NEW;
+    pr_policy_arrived(dispatch->policy, job);
     return admit(dispatch, job, false);
 }
 

@@ -217,6 +217,18 @@ bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s)
     return true;
 }
 
+bool pr_dispatch_helps(pr_dispatch *dispatch, const pr_job *job, int32_t lane, double now_s)
+{
+    dispatch->now_s = now_s;
+    pr_policy *policy = dispatch->policy;
+    bool late = policy->kind->late;
+    pr_job *other = first_of(dispatch, late ? dispatch->central : dispatch->bound[lane]);
+    if (!other)
+        return true;
+    double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
+    return key < key_now(policy, other);
+}
+
 static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)
 {
     pr_dispatch_cancel(dispatch, job);
