@@ -70,7 +70,6 @@ static void check_pins(const pr_scheduler *scheduler)
 // prefills and stays.
 static void check_role(const pr_scheduler *scheduler, const pr_group_state *group)
 {
-    assert(group->leaving == (scheduler->leaver == group));
     for (int32_t l = 0; l < group->lanes; l++) {
         const pr_lane *lane = &group->lane[l];
         bool serves = lane->role != PR_ROLE_DECODE && !group->leaving;
@@ -90,17 +89,18 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
 
 void pr_scheduler_check(const pr_scheduler *scheduler)
 {
-    int32_t sequences = pr_scheduler_waiting(scheduler);
+    int32_t sequences = pr_scheduler_waiting(scheduler), leavers = 0;
     pr_dispatch_check(scheduler->dispatch);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
         assert(group->done <= group->planned);
         assert(group->planned - group->done <= PR_PLANS_AHEAD);
         check_role(scheduler, group);
+        leavers += group->leaving;
         for (int32_t l = 0; l < group->lanes; l++)
             sequences += check_lane(&group->lane[l]);
     }
     check_pins(scheduler);
-    assert(sequences == scheduler->table.sequences);
-    (void)sequences;
+    assert(sequences == scheduler->table.sequences && leavers == scheduler->leavers);
+    (void)sequences, (void)leavers;
 }

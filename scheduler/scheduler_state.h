@@ -64,7 +64,7 @@ struct pr_scheduler {
     int64_t *decode_room;    // [decode_lanes] scratch of placement
     pr_balance balance;
     bool changes_roles;        // some group may: every lane is numbered in both roles
-    pr_group_state *leaver;    // NULL: none leaves its role
+    int32_t leavers;           // groups that leave their role
     int32_t outputs_expected;  // of a request of unknown length: a running mean
     pr_cache_map *decode_map;  // prefixes that decode lanes hold, by decode number
     pr_sequence_list fresh;    // new: enter dispatch in the next round

@@ -25,14 +25,15 @@ pr_status pr_fleet_balance_create(
         .cost = cost,
         .prefill = prefill_groups,
         .decode = decode_groups,
-        .leaver = -1,
     };
     pr_balance_begin(&balance->rule, params);
     if (!on)
         return PR_OK;
     balance->room = calloc((size_t)groups, sizeof *balance->room);
-    return balance->room ? PR_OK
-                         : pr_fail(PR_ERR_RESOURCE, "fleet: no memory for %d groups", groups);
+    balance->leaving = calloc((size_t)groups, sizeof *balance->leaving);
+    if (!balance->room || !balance->leaving)
+        return pr_fail(PR_ERR_RESOURCE, "fleet: no memory for %d groups", groups);
+    return PR_OK;
 }
 
 void pr_fleet_balance_begin(pr_fleet_balance *balance, pr_dispatch *dispatch)
@@ -48,7 +49,11 @@ void pr_fleet_balance_begin(pr_fleet_balance *balance, pr_dispatch *dispatch)
     }
 }
 
-void pr_fleet_balance_free(pr_fleet_balance *balance) { free(balance->room); }
+void pr_fleet_balance_free(pr_fleet_balance *balance)
+{
+    free(balance->room);
+    free(balance->leaving);
+}
 
 void pr_fleet_balance_arrived(pr_fleet_balance *balance, const pr_job *job)
 {
@@ -70,9 +75,10 @@ void pr_fleet_balance_finished(
 
 // ---- Changes ----
 
-static bool prefills(const pr_fleet_balance *balance, int32_t group)
+static bool is_in(const pr_fleet_balance *balance, int32_t group, bool prefill)
 {
-    return !pr_dispatch_lane(balance->dispatch, group)->retired;
+    bool prefills = !pr_dispatch_lane(balance->dispatch, group)->retired;
+    return !balance->leaving[group] && prefills == prefill;
 }
 
 static int64_t busy_with(const pr_fleet_balance *balance, int32_t group)
@@ -82,13 +88,39 @@ static int64_t busy_with(const pr_fleet_balance *balance, int32_t group)
            pr_dispatch_decode(balance->dispatch, group)->sequences;
 }
 
-static void change_role(pr_fleet_balance *balance, int32_t group, bool was_prefill, double now_s)
+// The one of the role that has least to finish.
+static int32_t choose(const pr_fleet_balance *balance, bool prefill)
 {
-    balance->leaver = -1;
+    int32_t best = -1;
+    for (int32_t g = 0; g < balance->prefill_numbers; g++) {
+        if (is_in(balance, g, prefill) &&
+            (best < 0 || busy_with(balance, g) < busy_with(balance, best)))
+            best = g;
+    }
+    return best;
+}
+
+static void begin_leaving(pr_fleet_balance *balance, bool prefill, double now_s)
+{
+    int32_t group = choose(balance, prefill);
+    balance->prefill += prefill ? -1 : 1;
+    balance->decode += prefill ? 1 : -1;
+    balance->leaving[group] = true;
+    balance->leavers++;
+    balance->to_decode = prefill;
+    if (prefill)
+        pr_dispatch_retire(balance->dispatch, group, true, now_s);
+    else
+        balance->room[group] = TAKES_NONE;
+}
+
+// All that leave at a time go the same way.
+static void change_role(pr_fleet_balance *balance, int32_t group, double now_s)
+{
+    balance->leaving[group] = false;
+    balance->leavers--;
     balance->role_changes++;
-    balance->prefill += was_prefill ? -1 : 1;
-    balance->decode += was_prefill ? 1 : -1;
-    if (was_prefill) {
+    if (balance->to_decode) {
         balance->room[group] = TAKES_ALL;
         return;
     }
@@ -96,40 +128,32 @@ static void change_role(pr_fleet_balance *balance, int32_t group, bool was_prefi
     pr_dispatch_open(balance->dispatch, group, true);
 }
 
-// The one of the role that has least to finish.
-static int32_t choose(const pr_fleet_balance *balance, bool of_prefill)
+static pr_balance_side decode_side(const pr_fleet_balance *balance)
 {
-    int32_t best = -1;
-    for (int32_t g = 0; g < balance->prefill_numbers; g++) {
-        if (prefills(balance, g) == of_prefill &&
-            (best < 0 || busy_with(balance, g) < busy_with(balance, best)))
-            best = g;
+    pr_balance_side side = {.lanes = balance->decode, .leaving = balance->decode > 1};
+    for (int32_t g = 0; g < balance->decode_numbers; g++) {
+        const pr_decode_load *load = pr_dispatch_decode(balance->dispatch, g);
+        side.sequences += load->sequences;
+        side.context_tokens += load->context_tokens;
     }
-    return best;
-}
-
-static void begin_leaving(pr_fleet_balance *balance, bool of_prefill, double now_s)
-{
-    balance->leaver = choose(balance, of_prefill);
-    if (of_prefill)
-        pr_dispatch_retire(balance->dispatch, balance->leaver, true, now_s);
-    else
-        balance->room[balance->leaver] = TAKES_NONE;
-    balance->leaver_prefilled = of_prefill;
+    return side;
 }
 
 void pr_fleet_balance_round(pr_fleet_balance *balance, double now_s)
 {
     if (!balance->on)
         return;
-    if (balance->leaver >= 0 && busy_with(balance, balance->leaver) == 0)
-        change_role(balance, balance->leaver, balance->leaver_prefilled, now_s);
+    for (int32_t g = 0; balance->leavers > 0 && g < balance->prefill_numbers; g++) {
+        if (balance->leaving[g] && busy_with(balance, g) == 0)
+            change_role(balance, g, now_s);
+    }
     if (!pr_balance_due(&balance->rule, now_s))
         return;
-    pr_balance_side prefill = {balance->prefill, balance->prefill > 1};
-    pr_balance_side decode = {balance->decode, balance->decode > 1};
+    pr_balance_side prefill = {.lanes = balance->prefill, .leaving = balance->prefill > 1};
+    pr_balance_side decode = decode_side(balance);
+    int32_t groups;
     pr_balance_move move = pr_balance_decide(
-        &balance->rule, now_s, balance->cost, &prefill, &decode, balance->leaver >= 0);
-    if (move != PR_BALANCE_STAY)
+        &balance->rule, now_s, balance->cost, &prefill, &decode, balance->leavers > 0, &groups);
+    for (int32_t i = 0; move != PR_BALANCE_STAY && i < groups; i++)
         begin_leaving(balance, move == PR_BALANCE_TO_DECODE, now_s);
 }

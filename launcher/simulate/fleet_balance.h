@@ -19,9 +19,10 @@ typedef struct pr_fleet_balance {
     pr_dispatch *dispatch;
     pr_balance rule;
     int64_t *room;            // [groups] for pr_dispatch_decode_lane; NULL: off
-    int32_t prefill, decode;  // groups of each role
-    int32_t leaver;           // -1: none
-    bool leaver_prefilled;
+    int32_t prefill, decode;  // groups of each role, leavers in their next
+    bool *leaving;            // [groups]
+    int32_t leavers;
+    bool to_decode;  // they are on their way there
     int64_t role_changes;
 } pr_fleet_balance;
 

@@ -5,9 +5,10 @@
 
 const pr_balance_params pr_balance_standard = {.period_s = 20, .tpot_target_s = 0.1};
 
-// The newest period's part of the smoothed load; the least load at which a move is worth a drain; how
-// far below the load that it relieves the role that gives must stay; periods in a row that must agree.
-static const double NEWEST = 0.5, BUSY = 0.5, MARGIN = 0.1;
+// The newest period's part of the smoothed load; the least load at which a move is worth a drain; the
+// load that is too much, when nothing is waited for; how far below the load that it relieves the role
+// that gives must stay; periods in a row that must agree.
+static const double NEWEST = 0.5, BUSY = 0.7, TOO_MUCH = 1, MARGIN = 0.1;
 enum { PERIODS_AGREEING = 2 };
 
 void pr_balance_begin(pr_balance *balance, const pr_balance_params *params)
@@ -86,24 +87,37 @@ static double prefill_load(const pr_balance *balance, const pr_cost_model *cost)
     return busy_s / balance->params.period_s;
 }
 
-double pr_balance_lane_outputs(const pr_balance *balance, const pr_cost_model *cost, double context)
+// The largest batch of one lane that keeps the target and fits its memory.
+static double lane_batch(const pr_balance *balance, const pr_cost_model *cost, double context)
 {
     double of_one_s = cost->step_sequence_s + cost->step_context_s * context;
     double fits = fmin(cost->max_batch, (double)cost->capacity_tokens / fmax(context, 1));
     double in_time = (balance->params.tpot_target_s - cost->step_s) / fmax(of_one_s, 1e-12);
     // A target that even one sequence misses is none to go by.
-    double batch = in_time >= 1 ? fmin(fits, in_time) : fits;
-    batch = fmax(batch, 1);
+    return fmax(in_time >= 1 ? fmin(fits, in_time) : fits, 1);
+}
+
+double pr_balance_lane_outputs(const pr_balance *balance, const pr_cost_model *cost, double context)
+{
+    double batch = lane_batch(balance, cost, context);
+    double of_one_s = cost->step_sequence_s + cost->step_context_s * context;
     return batch / fmax(cost->step_s + batch * of_one_s, 1e-9);
 }
 
-static double decode_load(const pr_balance *balance, const pr_cost_model *cost)
+// What arrives, or what is there if that is more: outputs may turn out longer than expected.
+static double
+decode_load(const pr_balance *balance, const pr_cost_model *cost, const pr_balance_side *decode)
 {
     const pr_balance_work *load = &balance->load;
-    if (load->outputs <= 0 || load->output_context <= 0)
-        return 0;
-    double each = pr_balance_lane_outputs(balance, cost, load->output_context / load->outputs);
-    return load->outputs / balance->params.period_s / each;
+    double arriving = 0, there = 0;
+    if (load->outputs > 0 && load->output_context > 0)
+        arriving = load->outputs / balance->params.period_s /
+                   pr_balance_lane_outputs(balance, cost, load->output_context / load->outputs);
+    if (decode->sequences > 0)
+        there =
+            (double)decode->sequences /
+            lane_batch(balance, cost, (double)decode->context_tokens / (double)decode->sequences);
+    return fmax(arriving, there);
 }
 
 // ---- The decision ----
@@ -120,23 +134,36 @@ bool pr_balance_due(pr_balance *balance, double now_s)
     return now_s >= balance->end_s;
 }
 
+// How many groups should go from a role with so many lanes to another, one after the other: while the
+// one that gets is busy, and the one that gives stays clearly below it.
+static int32_t
+count_moves(double to_work, int32_t to_lanes, double from_work, const pr_balance_side *from)
+{
+    int32_t moves = 0, lanes = from->lanes;
+    while (from->leaving > 0 && lanes > from->leaving) {
+        double busy = to_work / to_lanes;
+        lanes -= from->leaving;
+        to_lanes += from->leaving;
+        if (busy < BUSY || from_work / lanes > busy * (1 - MARGIN))
+            break;
+        moves++;
+    }
+    return moves;
+}
+
 // What this period says, by itself.
 static pr_balance_move lean(
     const pr_balance *balance,
     double prefill_work,
     double decode_work,
     const pr_balance_side *prefill,
-    const pr_balance_side *decode)
+    const pr_balance_side *decode,
+    int32_t *groups)
 {
-    double now = fmax(balance->rho_prefill, balance->rho_decode);
-    if (now < BUSY)
-        return PR_BALANCE_STAY;
     bool to_prefill = balance->rho_prefill > balance->rho_decode;
-    const pr_balance_side *from = to_prefill ? decode : prefill;
-    if (from->leaving <= 0 || from->leaving >= from->lanes)
-        return PR_BALANCE_STAY;
-    double given = (to_prefill ? decode_work : prefill_work) / (from->lanes - from->leaving);
-    if (given > now * (1 - MARGIN))
+    *groups = to_prefill ? count_moves(prefill_work, prefill->lanes, decode_work, decode)
+                         : count_moves(decode_work, decode->lanes, prefill_work, prefill);
+    if (*groups == 0)
         return PR_BALANCE_STAY;
     return to_prefill ? PR_BALANCE_TO_PREFILL : PR_BALANCE_TO_DECODE;
 }
@@ -159,18 +186,22 @@ pr_balance_move pr_balance_decide(
     const pr_cost_model *cost,
     const pr_balance_side *prefill,
     const pr_balance_side *decode,
-    bool draining)
+    bool draining,
+    int32_t *groups)
 {
+    *groups = 1;
     end_period(balance, now_s);
-    double prefill_work = prefill_load(balance, cost), decode_work = decode_load(balance, cost);
+    double prefill_work = prefill_load(balance, cost),
+           decode_work = decode_load(balance, cost, decode);
     balance->rho_prefill = prefill_work / prefill->lanes;
     balance->rho_decode = decode_work / decode->lanes;
     if (draining)
         return PR_BALANCE_STAY;
     if (balance->params.rotate)
         return rotate(balance, prefill, decode);
-    pr_balance_move move = lean(balance, prefill_work, decode_work, prefill, decode);
+    pr_balance_move move = lean(balance, prefill_work, decode_work, prefill, decode, groups);
     balance->agreed = move == balance->leaning ? balance->agreed + 1 : 1;
     balance->leaning = move;
-    return balance->agreed >= PERIODS_AGREEING ? move : PR_BALANCE_STAY;
+    bool urgent = fmax(balance->rho_prefill, balance->rho_decode) > TOO_MUCH;
+    return urgent || balance->agreed >= PERIODS_AGREEING ? move : PR_BALANCE_STAY;
 }

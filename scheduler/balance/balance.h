@@ -6,11 +6,13 @@
 //   rho_prefill = predicted seconds of prefill that arrive per second / lanes that prefill
 //   rho_decode  = outputs that arrive per second / (lanes that decode x outputs one lane brings per second
 //                 at the largest batch that keeps the TPOT target and fits its KV)
+//                 or, if that is more, sequences that decode now / (lanes x that batch)
 //
 // A move helps if it lowers the larger of the two: that one bounds the rate at which requests meet their
 // targets. It is made when the busier role is busy at all, when the role that gives stays clearly below
 // what the other was at, and when several periods in a row say so; so a move back needs a load that has
-// truly shifted. One group at a time: while one drains, nothing is decided.
+// truly shifted. If the busier role is overloaded, it is made at once. As many groups move as the rule
+// moves one after the other; while some drain, nothing is decided.
 // Nothing here knows true output lengths: a request counts with what is expected of it, and what it
 // brings more or less is added or taken off as it becomes known.
 // Source: ours; the comparison of loads is DistServe's rate matching, done online.
@@ -57,7 +59,8 @@ typedef struct pr_balance {
 // One side of the fleet.
 typedef struct pr_balance_side {
     int32_t lanes;
-    int32_t leaving;  // lanes of the group that would leave; 0: none can
+    int32_t leaving;                    // lanes of a group that would leave; 0: none can
+    int64_t sequences, context_tokens;  // that decode now
 } pr_balance_side;
 
 void pr_balance_begin(pr_balance *balance, const pr_balance_params *params);
@@ -77,7 +80,7 @@ double
 pr_balance_lane_outputs(const pr_balance *balance, const pr_cost_model *cost, double context);
 
 // True when the period is over: ask decide then, which begins the next. With `draining`, or after a
-// period without work, nothing moves.
+// period without work, nothing moves. *groups: how many take the move.
 bool pr_balance_due(pr_balance *balance, double now_s);
 pr_balance_move pr_balance_decide(
     pr_balance *balance,
@@ -85,6 +88,7 @@ pr_balance_move pr_balance_decide(
     const pr_cost_model *cost,
     const pr_balance_side *prefill,
     const pr_balance_side *decode,
-    bool draining);
+    bool draining,
+    int32_t *groups);
 
 #endif

@@ -40,7 +40,7 @@ static pr_group_state *candidate(pr_scheduler *scheduler, pr_role role)
     int32_t groups = 0;
     for (int32_t g = 0; g < scheduler->groups; g++) {
         pr_group_state *group = &scheduler->group[g];
-        if (group->role != role)
+        if (group->role != role || group->leaving)
             continue;
         groups++;
         if (!best || seated(group) < seated(best))
@@ -52,8 +52,16 @@ static pr_group_state *candidate(pr_scheduler *scheduler, pr_role role)
 static pr_balance_side side_of(const pr_scheduler *scheduler, pr_role role)
 {
     pr_balance_side side = {0};
-    for (int32_t g = 0; g < scheduler->groups; g++)
-        side.lanes += scheduler->group[g].role == role ? scheduler->group[g].lanes : 0;
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        const pr_group_state *group = &scheduler->group[g];
+        for (int32_t l = 0; group->role == role && l < group->lanes; l++) {
+            const pr_decode_load *load =
+                pr_dispatch_decode(scheduler->dispatch, group->lane[l].decode_number);
+            side.lanes++;
+            side.sequences += load->sequences;
+            side.context_tokens += load->context_tokens;
+        }
+    }
     return side;
 }
 
@@ -72,32 +80,28 @@ static pr_cost_model believed(const pr_scheduler *scheduler)
 }
 
 // Every sequence in a decode lane may be a handover in flight, each with its tag.
-static bool tags_suffice(const pr_scheduler *scheduler, const pr_balance_side *decode)
+static bool tags_suffice(const pr_scheduler *scheduler, const pr_group_state *leaver)
 {
-    int64_t lanes = (int64_t)decode->lanes + (scheduler->leaver ? scheduler->leaver->lanes : 0);
-    return lanes * scheduler->seats <= PR_HANDOVER_TAGS / 2;
+    int64_t lanes = side_of(scheduler, PR_ROLE_DECODE).lanes;
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        const pr_group_state *group = &scheduler->group[g];
+        lanes += group->leaving && group->role == PR_ROLE_PREFILL ? group->lanes : 0;
+    }
+    return (lanes + leaver->lanes) * scheduler->seats <= PR_HANDOVER_TAGS / 2;
 }
 
-static pr_group_state *choose(pr_scheduler *scheduler)
+static pr_balance_move ask(pr_scheduler *scheduler, int32_t *groups)
 {
-    pr_group_state *of_prefill = candidate(scheduler, PR_ROLE_PREFILL);
-    pr_group_state *of_decode = candidate(scheduler, PR_ROLE_DECODE);
+    const pr_group_state *of_prefill = candidate(scheduler, PR_ROLE_PREFILL);
+    const pr_group_state *of_decode = candidate(scheduler, PR_ROLE_DECODE);
     pr_balance_side prefill = side_of(scheduler, PR_ROLE_PREFILL);
     pr_balance_side decode = side_of(scheduler, PR_ROLE_DECODE);
-    pr_balance_side grown = {.lanes = decode.lanes + (of_prefill ? of_prefill->lanes : 0)};
-    prefill.leaving = of_prefill && tags_suffice(scheduler, &grown) ? of_prefill->lanes : 0;
+    prefill.leaving = of_prefill ? of_prefill->lanes : 0;
     decode.leaving = of_decode ? of_decode->lanes : 0;
     pr_cost_model cost = believed(scheduler);
-    switch (pr_balance_decide(
+    return pr_balance_decide(
         &scheduler->balance, pr_scheduler_now_s(scheduler), &cost, &prefill, &decode,
-        scheduler->leaver != NULL)) {
-    case PR_BALANCE_TO_PREFILL:
-        return of_decode;
-    case PR_BALANCE_TO_DECODE:
-        return of_prefill;
-    default:
-        return NULL;
-    }
+        scheduler->leavers > 0, groups);
 }
 
 // ---- The change ----
@@ -109,7 +113,7 @@ static void begin_leaving(pr_scheduler *scheduler, pr_group_state *group)
         (int)(group - scheduler->group), pr_role_name(group->role), scheduler->balance.rho_prefill,
         scheduler->balance.rho_decode);
     group->leaving = true;
-    scheduler->leaver = group;
+    scheduler->leavers++;
     for (int32_t l = 0; l < group->lanes; l++) {
         pr_lane_unlist(&group->lane[l]);
         pr_dispatch_retire(
@@ -130,7 +134,7 @@ static void change_role(pr_scheduler *scheduler, pr_group_state *group)
     int32_t number = (int32_t)(group - scheduler->group);
     group->leaving = false;
     group->role = other_role(group->role);
-    scheduler->leaver = NULL;
+    scheduler->leavers--;
     scheduler->counts.role_changes++;
     for (int32_t l = 0; l < group->lanes; l++)
         pr_seating_renumber(scheduler, &group->lane[l], group->role);
@@ -143,11 +147,19 @@ void pr_role_change_round(pr_scheduler *scheduler)
 {
     if (!scheduler->changes_roles)
         return;
-    if (scheduler->leaver && is_empty(scheduler->leaver))
-        change_role(scheduler, scheduler->leaver);
+    for (int32_t g = 0; scheduler->leavers > 0 && g < scheduler->groups; g++) {
+        if (scheduler->group[g].leaving && is_empty(&scheduler->group[g]))
+            change_role(scheduler, &scheduler->group[g]);
+    }
     if (!pr_balance_due(&scheduler->balance, pr_scheduler_now_s(scheduler)))
         return;
-    pr_group_state *group = choose(scheduler);
-    if (group)
+    int32_t groups;
+    pr_balance_move move = ask(scheduler, &groups);
+    for (int32_t i = 0; move != PR_BALANCE_STAY && i < groups; i++) {
+        pr_role role = move == PR_BALANCE_TO_PREFILL ? PR_ROLE_DECODE : PR_ROLE_PREFILL;
+        pr_group_state *group = candidate(scheduler, role);
+        if (!group || (role == PR_ROLE_PREFILL && !tags_suffice(scheduler, group)))
+            return;
         begin_leaving(scheduler, group);
+    }
 }

@@ -8,7 +8,7 @@
 //              role
 //
 // Workers know nothing of roles: a plan's admissions say what a sequence does there. So nothing is sent,
-// and tokens do not change. One group at a time, and each role keeps at least one.
+// and tokens do not change. Each role keeps at least one group.
 #ifndef PR_SCHEDULER_BALANCE_ROLE_CHANGE_H
 #define PR_SCHEDULER_BALANCE_ROLE_CHANGE_H
 
