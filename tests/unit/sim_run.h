@@ -9,6 +9,8 @@
 
 typedef struct sim_config {
     uint64_t seed;
+    const uint8_t *choice;  // [choices] decide before the seed does (a fuzz target's input)
+    size_t choices;
     const char *layout;  // "mixed 1x4:2 prefill 1x2:2": role, groups x ranks : tp
     int32_t kv_blocks, block_tokens, max_model_len, budget, max_seqs, lease;
     int32_t requests;
@@ -313,6 +315,8 @@ static inline sim_result sim_run_all(const sim_config *config)
     if (config->record)
         pr_scheduler_record(run.scheduler, config->record);
     run.world = sim_world_create(&run.params, config->seed);
+    run.world->choice = config->choice;
+    run.world->choices = config->choices;
     run.client = calloc((size_t)config->requests + 1, sizeof *run.client);
     sim_loop(&run);
     SIM_ASSERT(run.submitted == config->requests);

@@ -96,11 +96,17 @@ typedef struct sim_world {
     sim_report **fifo;  // [world ranks] oldest first
     sim_handover *handovers;
     uint64_t random;
+    const uint8_t *choice;  // numbers drawn come from these bytes while there are any
+    size_t choices;
     int64_t steps, stalls, rows;
 } sim_world;
 
 static inline uint32_t sim_random(sim_world *world, uint32_t below)
 {
+    if (world->choices > 0) {
+        world->choices--;
+        return *world->choice++ % below;
+    }
     world->random += 0x9e3779b97f4a7c15u;
     return (uint32_t)((pr_hash_mix(world->random) >> 33) % below);
 }
