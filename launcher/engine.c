@@ -16,6 +16,7 @@
 #include "launcher/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "scheduler/policy/policy.h"
 
 enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
@@ -242,6 +243,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     char why[PR_LAYOUT_TEXT_BYTES] = "";
     int32_t neighbours = 1;
     int64_t begin_ns = pr_clock_now_ns();
+    STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
     STAGE(engine, open_model(engine));
     PR_TRY(count_neighbours(engine, &neighbours));

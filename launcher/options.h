@@ -91,6 +91,7 @@ typedef struct pr_options {
     int32_t cache_blocks;  // of one prefill group, in blocks of the trace
     int64_t spans;         // kept for the chart of groups
     bool known_outputs;
+    const char *engine;              // what the modelled groups can do
     const char *replay, *calibrate;  // FILE or NULL
 
     // bench

@@ -59,7 +59,8 @@ token_is_next(pr_sequence *sequence, const pr_report *report, const pr_token_rep
         handing ? &sequence->seat[PR_SEAT_COMPUTE] : pr_sequence_decode_seat(sequence);
     if (handing ? sequence->first_token_known : sequence->phase != PR_PHASE_DECODE)
         return false;
-    return sits_in(seat, report) && sequence->tokens <= pr_lane_capacity(seat) &&
+    bool computed = sequence->job.state != PR_JOB_RUNNING;  // the last chunk's report came first
+    return computed && sits_in(seat, report) && sequence->tokens <= pr_lane_capacity(seat) &&
            token->index == pr_sequence_outputs(sequence) &&
            token->index < sequence->request->sampling.max_tokens && token->tops >= 0 &&
            token->tops <= PR_MAX_TOP_LOGPROBS;
@@ -101,7 +102,7 @@ arrived(pr_scheduler *scheduler, const pr_report *report, const pr_arrival_repor
     bool gathers = sequence->phase == PR_PHASE_GATHER;
     const pr_seat *seat = &sequence->seat[gathers ? PR_SEAT_COMPUTE : PR_SEAT_DECODE];
     if ((!gathers && sequence->phase != PR_PHASE_HANDOVER) || !sits_in(seat, report) ||
-        sequence->arrivals == seat->lane->tp) {
+        sequence->unsent > 0 || sequence->arrivals == seat->lane->tp) {
         complain(report, "an arrival", arrival->id);
         return;
     }

@@ -118,6 +118,7 @@ static pr_handover *add_move(
 {
     assert(draft->plan.handovers < draft->moves);
     draft->handed[draft->plan.handovers] = sequence;
+    sequence->unsent++;
     pr_handover *handover = &draft->handover[draft->plan.handovers++];
     *handover = (pr_handover){
         .id = sequence->request->id,
@@ -187,7 +188,8 @@ void pr_plan_draft_finish(pr_plan_draft *draft, const pr_lane *lane, int32_t lan
     for (int32_t i = 0; i < draft->plan.handovers; i++) {
         pr_handover *handover = &draft->handover[i];
         int32_t first = handover->first_block;
-        const pr_sequence *sequence = draft->handed[i];
+        pr_sequence *sequence = draft->handed[i];
+        sequence->unsent--;
         const int32_t *computed = table_of(sequence, PR_SEAT_COMPUTE, &blocks) + first;
         if (handover->gather) {
             handover->from_block = pr_kv_sequence_blocks(sequence->pinned, &blocks) + first;

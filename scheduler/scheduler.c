@@ -290,8 +290,9 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
     pr_record_advance(scheduler, now_ns);
     if (scheduler->now_ns == 0)
         scheduler->begin_ns = now_ns;
-    scheduler->now_ns = now_ns;
-    if (pr_scheduler_wakes_ns(scheduler) <= now_ns)
+    if (now_ns > scheduler->now_ns)
+        scheduler->now_ns = now_ns;
+    if (pr_scheduler_wakes_ns(scheduler) <= scheduler->now_ns)
         scheduler->changed = true;
 }
 
@@ -412,8 +413,8 @@ void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision)
     if (next_plan(scheduler, decision) || !scheduler->changed)
         return;
     pr_batching_round(scheduler);
-    // A plan changes what the next round sees: there may be one more to send ahead.
-    scheduler->changed = next_plan(scheduler, decision);
+    // A plan changes what the next round sees: there may be one more to send ahead. So does a rejection.
+    scheduler->changed = next_outcome(scheduler, decision) || next_plan(scheduler, decision);
 }
 
 int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)

@@ -80,6 +80,7 @@ void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
+// The time of the events that follow, from 0 and never back (an earlier one is ignored).
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 
 void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);

@@ -150,15 +150,11 @@ pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
     return PR_OK;
 }
 
-static void stop_decoding(pr_scheduler *scheduler, pr_sequence *sequence)
-{
-    if (sequence->job.decode_lane >= 0)
-        pr_dispatch_left(scheduler->dispatch, &sequence->job);
-}
-
 void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
 {
-    stop_decoding(scheduler, sequence);
+    pr_dispatch_left(scheduler->dispatch, &sequence->job);
+    if (pr_sequence_outputs(sequence) > 0)
+        sequence->job.ttft_target_s = 0;             // its first token is out
     sequence->job.prompt_tokens = sequence->tokens;  // its outputs are computed again like a prompt
     sequence->job.outputs = 0;
     pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
@@ -178,16 +174,23 @@ void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
     // How long outputs are, slowly forgetting.
     if (outputs > 0)
         scheduler->outputs_expected += (outputs - scheduler->outputs_expected) / 16;
-    stop_decoding(scheduler, sequence);
     pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+}
+
+// A round rejects as many as the ring takes; the next round goes on.
+static bool may_reject(const pr_scheduler *scheduler)
+{
+    return scheduler->ring.outcomes < scheduler->ring.capacity;
 }
 
 static void reject(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     pr_flow_reason reason = sequence->job.refused;
+    bool no_memory = reason == PR_FLOW_PASS;
     pr_scheduler_decide_rejection(
-        scheduler, sequence->request->id, pr_flow_reason_text(reason),
-        pr_flow_reason_http_status(reason));
+        scheduler, sequence->request->id,
+        no_memory ? "no memory for one more request that waits" : pr_flow_reason_text(reason),
+        no_memory ? 500 : pr_flow_reason_http_status(reason));
     pr_scheduler_forget(scheduler, sequence);
 }
 
@@ -271,11 +274,11 @@ void pr_seating_round(pr_scheduler *scheduler)
     pr_verdict verdict;
     if (scheduler->siblings_changed)
         release_siblings(scheduler);
-    while (scheduler->fresh.first)
+    while (scheduler->fresh.first && may_reject(scheduler))
         enter(scheduler, scheduler->fresh.first);
     for (int32_t i = 0; i < scheduler->compute_lanes; i++)
         pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
-    for (;;) {
+    while (may_reject(scheduler)) {
         pr_dispatch_next(scheduler->dispatch, pr_scheduler_now_s(scheduler), &verdict);
         if (verdict.kind == PR_VERDICT_NONE)
             return;

@@ -57,6 +57,7 @@ typedef struct pr_sequence {
     int32_t gathers_lost;    // damaged in all
 
     int32_t tag;             // of the handover or gather in flight
+    int32_t unsent;          // plans that name it and are not made yet
     int32_t arrivals;        // target ranks that reported
     int32_t handovers_lost;  // damaged in all
     bool damaged;

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 
+#include "launcher/simulate/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
 #include "scheduler/balance/balance.h"
@@ -33,6 +34,7 @@ typedef struct pr_fleet_params {
     pr_job_queue_params queue;
     pr_flow_params flow;
     pr_balance_params balance;  // all zero: groups keep their roles
+    pr_fleet_engine engine;     // all zero: the reference model
     bool
         expected_is_true;  // the reference's decode placement knows the output length; else an estimate
     void (*progress)(void *context, int64_t done, int64_t requests);  // or NULL

@@ -12,6 +12,7 @@
 #ifndef PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
 #define PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
 
+#include "launcher/simulate/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
 #include "scheduler/cost_model.h"
 #include "scheduler/dispatch/job.h"
@@ -25,6 +26,9 @@ typedef struct pr_fleet_request {
     int32_t at;                          // of the heap it is in
     int64_t first_step;                  // of the decode group, in which it got its second token
     int32_t fetched_first, fetched_end;  // blocks of which it only keeps what it held before
+    int32_t given_tokens;                // of the prompt: cached, computed or being computed
+    pr_spread spread;                    // of a request that may be spread
+    int32_t spread_at;                   // in the heap of those; -1: not in it
     struct pr_fleet_request *next_free;
 } pr_fleet_request;
 

@@ -11,6 +11,7 @@
 #include "launcher/simulate/simulation.h"
 #include "launcher/simulate/workload.h"
 #include "runtime/base/log.h"
+#include "scheduler/policy/policy.h"
 
 enum { MAX_ITEMS = 64 };
 
@@ -131,8 +132,11 @@ static pr_status prepare(simulate_run *run)
     run->simulation.trace = &run->trace;
     run->simulation.most_spans = options->spans;
     PR_TRY(read_groups(options->groups, &fleet->prefill_groups, &fleet->decode_groups));
+    PR_TRY(pr_fleet_engine_parse(options->engine, &fleet->engine));
     PR_TRY(pr_cost_model_parse(options->cost, &run->cost));
     PR_TRY(split("--policy", options->policy, &run->policy));
+    for (int32_t i = 0; i < run->policy.items; i++)
+        PR_TRY(pr_policy_check_spec(run->policy.item[i]));
     PR_TRY(read_speeds(options->speed, run));
     PR_TRY(check_together(run));
     return pr_workload_read(options, &run->trace);
@@ -152,6 +156,7 @@ static json_t *about(const simulate_run *run)
         facts, "balance",
         json_string(pr_options_given(run->options, "balance") ? run->options->balance : "off"));
     json_object_set_new(facts, "known_outputs", json_integer(fleet->expected_is_true));
+    json_object_set_new(facts, "engine", json_string(run->options->engine));
     json_object_set_new(facts, "cost", json_string(run->options->cost));
     pr_workload_add_cost(facts, &run->cost);
     return facts;

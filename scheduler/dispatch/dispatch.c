@@ -292,6 +292,8 @@ static pr_status admit(pr_dispatch *dispatch, pr_job *job, bool again)
     job->refused = again ? PR_FLOW_PASS : pr_dispatch_flow_arrive(dispatch, job);
     pr_status status =
         job->refused == PR_FLOW_PASS ? pr_dispatch_enqueue(dispatch, job) : PR_ERR_RESOURCE;
+    if (status != PR_OK && job->refused == PR_FLOW_PASS)
+        job->refused = PR_FLOW_QUEUE_JOBS;  // no memory for one more
     if (lane < 0)
         return status;
     if (status != PR_OK) {
@@ -309,6 +311,7 @@ pr_status pr_dispatch_arrive(pr_dispatch *dispatch, pr_job *job, double now_s)
     job->decode_lane = -1;
     job->outputs = job->charged_tokens = 0;
     job->state = PR_JOB_NEW;
+    pr_policy_arrived(dispatch->policy, job);
     return admit(dispatch, job, false);
 }
 
@@ -368,6 +371,22 @@ void pr_dispatch_open(pr_dispatch *dispatch, int32_t lane, bool open)
     pr_dispatch_rank_lane(dispatch, lane);
 }
 
+// All jobs of a queue whose lanes have changed. Those that find no lane in service wait in the central
+// queue.
+static void bind_anew(pr_dispatch *dispatch, pr_job_queue *queue)
+{
+    for (int32_t left = pr_job_queue_jobs(queue); left > 0; left--) {
+        pr_job *job = pr_job_queue_first(queue, dispatch->now_s);
+        int32_t lane = job->bound_lane;
+        pr_dispatch_dequeue(dispatch, job);
+        if (lane >= 0)
+            forget(dispatch, job, lane);
+        pr_status status = admit(dispatch, job, true);
+        assert(status == PR_OK);
+        (void)status;
+    }
+}
+
 void pr_dispatch_retire(pr_dispatch *dispatch, int32_t l, bool retired, double now_s)
 {
     pr_lane_load *lane = &dispatch->lane[l];
@@ -377,16 +396,10 @@ void pr_dispatch_retire(pr_dispatch *dispatch, int32_t l, bool retired, double n
     lane->retired = retired;
     dispatch->in_service += retired ? -1 : 1;
     pr_dispatch_open(dispatch, l, false);
-    if (!retired || dispatch->in_service == 0)
-        return;
-    pr_job *job;
-    while ((job = pr_job_queue_first(dispatch->bound[l], now_s))) {
-        pr_dispatch_dequeue(dispatch, job);
-        forget(dispatch, job, l);
-        pr_status status = admit(dispatch, job, true);
-        assert(status == PR_OK);
-        (void)status;
-    }
+    if (retired)
+        bind_anew(dispatch, dispatch->bound[l]);
+    else if (!dispatch->policy->kind->late)
+        bind_anew(dispatch, dispatch->central);
 }
 
 // ---- Events: prefill ----

@@ -68,6 +68,10 @@ void pr_dispatch_retire(pr_dispatch *dispatch, int32_t lane, bool retired, doubl
 // waits for the same lane, where its blocks are, and will be started again.
 bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s);
 
+// More tokens of a running job could be computed on the lane, which is open, at once: true: that comes
+// before anything that waits for the lane, by the policy's order.
+bool pr_dispatch_helps(pr_dispatch *dispatch, const pr_job *job, int32_t lane, double now_s);
+
 // The first `computed` tokens of a started job are done; the job's last chunk is done.
 void pr_dispatch_progress(pr_dispatch *dispatch, pr_job *job, int32_t computed, double now_s);
 void pr_dispatch_prefilled(pr_dispatch *dispatch, pr_job *job, double now_s);

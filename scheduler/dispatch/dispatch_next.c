@@ -132,10 +132,18 @@ static bool rekeys(const pr_policy *policy)
     return !policy->kind->keeps_keys && policy->order != PR_ORDER_FIFO;
 }
 
+// Whether the first in order as it was put gives way to one whose key has become smaller. The starvation
+// guard has no regard for keys.
+static bool gives_way(const pr_dispatch *dispatch, const pr_job *first)
+{
+    bool overdue = dispatch->now_s - first->arrival_s > dispatch->params.queue.guard_s;
+    return rekeys(dispatch->policy) && !overdue;
+}
+
 static pr_job *first_of(const pr_dispatch *dispatch, pr_job_queue *queue)
 {
     pr_job *job = pr_job_queue_first(queue, dispatch->now_s);
-    return job && rekeys(dispatch->policy) ? first_rekeyed(dispatch, queue, job) : job;
+    return job && gives_way(dispatch, job) ? first_rekeyed(dispatch, queue, job) : job;
 }
 
 // The next job that is bound to a lane (early binding).
@@ -174,7 +182,7 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
-    if (job && rekeys(policy) && pr_lane_tree_best(dispatch->ready) >= 0)
+    if (job && gives_way(dispatch, job) && pr_lane_tree_best(dispatch->ready) >= 0)
         job = first_rekeyed(dispatch, dispatch->central, job);
     if (displaced && (!job || key_now(policy, displaced) <= key_now(policy, job)))
         return displaced;
@@ -207,6 +215,18 @@ bool pr_dispatch_yields(pr_dispatch *dispatch, pr_job *job, double now_s)
     assert(status == PR_OK);
     (void)status;
     return true;
+}
+
+bool pr_dispatch_helps(pr_dispatch *dispatch, const pr_job *job, int32_t lane, double now_s)
+{
+    dispatch->now_s = now_s;
+    pr_policy *policy = dispatch->policy;
+    bool late = policy->kind->late;
+    pr_job *other = first_of(dispatch, late ? dispatch->central : dispatch->bound[lane]);
+    if (!other)
+        return true;
+    double key = pr_policy_key(policy, job, pr_policy_remaining_s(policy, job));
+    return key < key_now(policy, other);
 }
 
 static void reject(pr_dispatch *dispatch, pr_job *job, pr_flow_reason reason, pr_verdict *verdict)

@@ -32,6 +32,7 @@ typedef struct pr_job {
     // Dispatch's and the queue's own.
     double remaining_s;        // predicted prefill time when it was last looked at
     double key;                // place within its tenant's queue: lower first
+    double aged_s;             // the policy's clock of ageing when it arrived
     int32_t bound_lane;        // early binding: chosen at arrival. -1: late
     int32_t lane;              // runs here; -1: not started
     int32_t computed_tokens;   // of the prompt: cached and done

@@ -2,14 +2,20 @@
 #include "scheduler/policy/block_lru.h"
 
 #include <assert.h>
+#include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "runtime/base/log.h"
+#include "scheduler/dispatch/min_heap.h"
 
-// Entry 0 is the ring's anchor: anchor.next is the most recent block, anchor.prev the least.
+// Entry 0 is the ring's anchor: anchor.next is the most recent block, anchor.prev the least. With heat,
+// the order is the heap's and the ring is not used.
 typedef struct pr_lru_entry {
     uint64_t block;
     int32_t next, prev;
+    int32_t at, uses;  // in the heap
+    double used;       // the clock when it was used last
 } pr_lru_entry;
 
 struct pr_block_lru {
@@ -18,6 +24,11 @@ struct pr_block_lru {
     uint32_t mask;
     pr_lru_entry *entry;  // [1 + most]
     int32_t *slot;        // [mask + 1] entry of a block, 0: empty; linear probing, load <= 1/2
+    bool heated;
+    pr_block_heat heat;
+    double worth;      // of what is used now, in blocks of longer life
+    double clock;      // uses of blocks so far
+    pr_min_heap cold;  // entries by the time at which their life ends
 };
 
 pr_status
@@ -50,10 +61,28 @@ void pr_block_lru_destroy(pr_block_lru *lru)
 {
     if (!lru)
         return;
+    pr_min_heap_clear(&lru->cold);
     free(lru->entry);
     free(lru->slot);
     free(lru);
 }
+
+static bool colder(const void *a, const void *b)
+{
+    return ((const pr_lru_entry *)a)->used < ((const pr_lru_entry *)b)->used;
+}
+
+pr_status pr_block_lru_heat(pr_block_lru *lru, const pr_block_heat *heat)
+{
+    assert(lru->count == 0);
+    lru->heated = true;
+    lru->heat = *heat;
+    lru->cold.index_offset = offsetof(pr_lru_entry, at);
+    lru->cold.before = colder;
+    return pr_min_heap_reserve(&lru->cold, lru->most);
+}
+
+void pr_block_lru_value(pr_block_lru *lru, double cost) { lru->worth = lru->heat.cost * cost; }
 
 static uint32_t home(const pr_block_lru *lru, uint64_t block)
 {
@@ -98,6 +127,52 @@ static void link_first(pr_block_lru *lru, int32_t at)
     lru->entry[0].next = at;
 }
 
+// When its life ends, on the clock: a cache of `most` blocks forgets what was not used for `most` uses.
+static double end_of_life(const pr_block_lru *lru, const pr_lru_entry *entry)
+{
+    return lru->clock + lru->most * (lru->heat.use * log2(entry->uses) + lru->worth);
+}
+
+static void add_entry(pr_block_lru *lru, int32_t at)
+{
+    if (!lru->heated) {
+        link_first(lru, at);
+        return;
+    }
+    pr_lru_entry *entry = &lru->entry[at];
+    entry->uses = 1;
+    entry->used = ++lru->clock;
+    pr_min_heap_put(&lru->cold, end_of_life(lru, entry), entry);
+}
+
+static void refresh(pr_block_lru *lru, int32_t at, bool again)
+{
+    if (!lru->heated) {
+        unlink_entry(lru, at);
+        link_first(lru, at);
+        return;
+    }
+    pr_lru_entry *entry = &lru->entry[at];
+    entry->uses += again;
+    entry->used = ++lru->clock;
+    double end = end_of_life(lru, entry);
+    if (end > lru->cold.node[entry->at].key)
+        pr_min_heap_change(&lru->cold, entry->at, end);
+}
+
+// Takes the entry whose turn it is out of the order.
+static int32_t drop_entry(pr_block_lru *lru)
+{
+    int32_t last = lru->entry[0].prev;
+    if (!lru->heated) {
+        unlink_entry(lru, last);
+        return last;
+    }
+    pr_lru_entry *entry = pr_min_heap_first(&lru->cold);
+    pr_min_heap_take(&lru->cold, entry->at);
+    return (int32_t)(entry - lru->entry);
+}
+
 bool pr_block_lru_holds(const pr_block_lru *lru, uint64_t block)
 {
     return lru->slot[find(lru, block)] != 0;
@@ -115,22 +190,19 @@ void pr_block_lru_touch(pr_block_lru *lru, const uint64_t *block, int32_t blocks
 {
     for (int32_t i = blocks - 1; i >= 0; i--) {
         int32_t at = lru->slot[find(lru, block[i])];
-        if (at) {
-            unlink_entry(lru, at);
-            link_first(lru, at);
-        }
+        if (at)
+            refresh(lru, at, true);
     }
 }
 
-// An entry for one more block: a fresh one, or that of the least recent block.
+// An entry for one more block: a fresh one, or that of the block whose turn it is.
 static int32_t take_entry(pr_block_lru *lru)
 {
     if (lru->count < lru->most)
         return ++lru->count;
-    int32_t last = lru->entry[0].prev;
+    int32_t last = drop_entry(lru);
     uint64_t evicted = lru->entry[last].block;
     erase(lru, find(lru, evicted));
-    unlink_entry(lru, last);
     if (lru->watch.evicted)
         lru->watch.evicted(lru->watch.context, evicted);
     return last;
@@ -141,14 +213,13 @@ void pr_block_lru_insert(pr_block_lru *lru, const uint64_t *block, int32_t block
     for (int32_t i = blocks - 1; i >= 0; i--) {
         int32_t at = lru->slot[find(lru, block[i])];
         if (at) {
-            unlink_entry(lru, at);
-            link_first(lru, at);
+            refresh(lru, at, false);
             continue;
         }
         at = take_entry(lru);
         lru->entry[at].block = block[i];
         lru->slot[find(lru, block[i])] = at;
-        link_first(lru, at);
+        add_entry(lru, at);
         if (lru->watch.stored)
             lru->watch.stored(lru->watch.context, block[i]);
     }

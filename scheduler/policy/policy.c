@@ -265,10 +265,31 @@ double pr_policy_key(const pr_policy *policy, const pr_job *job, double remainin
     case PR_ORDER_SRPT:
         return remaining_s;
     case PR_ORDER_AGED:
-        return remaining_s + job->arrival_s / policy->ageing;
+        return remaining_s + (policy->kind->eases ? job->aged_s : job->arrival_s / policy->ageing);
     default:
         return job->arrival_s;
     }
+}
+
+// Predicted work of the job's band that waits for each lane, as if jobs of all bands were alike.
+static double backlog_s(const pr_dispatch *dispatch, int32_t priority)
+{
+    const pr_job_queue *queue = dispatch->central;
+    int32_t jobs = pr_job_queue_jobs(queue), lanes = dispatch->in_service;
+    if (jobs == 0 || lanes == 0)
+        return 0;
+    double share = (double)pr_job_queue_jobs_of(queue, priority) / jobs;
+    return pr_job_queue_work(queue) * share / lanes;
+}
+
+void pr_policy_arrived(pr_policy *policy, pr_job *job)
+{
+    const pr_dispatch *dispatch = policy->dispatch;
+    pr_policy_clock *clock = &policy->clock[(uint32_t)job->priority % PR_POLICY_CLOCKS];
+    double ageing = policy->ageing * fmax(1, backlog_s(dispatch, job->priority));
+    clock->aged_s += (dispatch->now_s - clock->at_s) / ageing;
+    clock->at_s = dispatch->now_s;
+    job->aged_s = clock->aged_s;
 }
 
 void pr_policy_order_job(pr_policy *policy, pr_job *job)

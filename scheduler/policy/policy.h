@@ -26,7 +26,7 @@ struct pr_dispatch;
 struct pr_verdict;
 typedef struct pr_policy pr_policy;
 
-enum { PR_POLICY_SCORERS = 4, PR_POLICY_OPTIONS = 6 };
+enum { PR_POLICY_SCORERS = 4, PR_POLICY_OPTIONS = 6, PR_POLICY_CLOCKS = 8 };
 
 typedef enum pr_policy_order {
     PR_ORDER_FIFO,
@@ -59,6 +59,7 @@ typedef struct pr_policy_kind {
     const char *name, *alias;  // alias may be NULL
     const char *about;
     pr_policy_order order;
+    bool eases;        // aged: the more waits, the slower (pr_policy_arrived)
     bool late;         // jobs wait in the central queue (else they are bound at arrival)
     bool preempts;     // late: a waiting job may displace a running one at a chunk's end (early, in
                        // any order but fifo, it may)
@@ -94,15 +95,21 @@ typedef struct pr_policy_kind {
     int32_t (*decode)(pr_policy *policy, const pr_job *job, const int64_t *room);
 } pr_policy_kind;
 
+// How far waiting has come, in seconds of prefill that it makes up for.
+typedef struct pr_policy_clock {
+    double aged_s, at_s;  // set then
+} pr_policy_clock;
+
 struct pr_policy {
     const pr_policy_kind *kind;
     struct pr_dispatch *dispatch;
     pr_policy_order order;
-    double ageing;                     // wait that makes up for one second of prefill
-    double weight[PR_POLICY_SCORERS];  // of kind->scorer
-    double option[PR_POLICY_OPTIONS];  // of kind->option
-    double *score, *total;             // [prefill_lanes] each
-    bool *in;                          // [prefill_lanes]
+    double ageing;                            // wait that makes up for one second of prefill
+    double weight[PR_POLICY_SCORERS];         // of kind->scorer
+    double option[PR_POLICY_OPTIONS];         // of kind->option
+    pr_policy_clock clock[PR_POLICY_CLOCKS];  // by priority, modulo
+    double *score, *total;                    // [prefill_lanes] each
+    bool *in;                                 // [prefill_lanes]
     void *state;
 };
 
@@ -119,6 +126,11 @@ const pr_policy_kind *pr_policy_kind_at(int32_t index);
 
 // Early binding: the lane of a job.
 int32_t pr_policy_pick(pr_policy *policy, const pr_job *job);
+// Sets job->aged_s, for its key. Ageing spares the longest prompts at the cost of the others. While lanes
+// keep up that is little; when more comes than they can do, it would make all wait for the few. So a
+// policy that eases takes ageing times the seconds of work of the band that wait for each lane, from one
+// on: the clock that the band ages by goes slower for all of it, and the order does not change.
+void pr_policy_arrived(pr_policy *policy, pr_job *job);
 // Sets job->remaining_s and job->key.
 void pr_policy_order_job(pr_policy *policy, pr_job *job);
 double pr_policy_remaining_s(pr_policy *policy, const pr_job *job);  // as it is now

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // LPS: late binding, pooled prefixes, shortest remaining prefill first with ageing. The default.
 //
-//   arrive   key = prefill(n, what any lane holds) + arrival / ageing; waits in the central queue
+//   arrive   key = prefill(n, what any lane holds) + arrival / ageing, slower under overload; waits in the
+//            central queue
 //   lane     of the lanes that hold most of its prefix and the one least loaded: the soonest done
 //   gather   r = fetch / recompute time per token, at this prompt's length:
 //            r < 0.1 fetched and not kept (one copy in the cluster); r < 0.6 fetched and kept; else not
@@ -103,6 +104,7 @@ const pr_policy_kind pr_policy_lps = {
     .name = "lps",
     .about = "late binding, pooled prefixes, shortest remaining prefill first, aged (default)",
     .order = PR_ORDER_AGED,
+    .eases = true,
     .late = true,
     .keeps_keys = true,
     .option =

@@ -8,13 +8,14 @@
 static pr_status replay_next(pr_scheduler *scheduler, const pr_record_reader *reader, int32_t calls)
 {
     pr_decision decision;
-    for (int32_t i = 0; i < calls; i++)
+    decision.kind = PR_DECISION_PLAN;
+    for (int32_t i = 0; i < calls && decision.kind != PR_DECISION_NONE; i++)
         pr_scheduler_next(scheduler, &decision);
-    for (int32_t g = 0; g < scheduler->groups; g++) {
-        if (scheduler->group[g].ready)
-            return pr_record_reader_fail(reader, "it ends before all plans of the round are out");
-    }
-    return PR_OK;
+    bool out = scheduler->ring.outcomes == 0;
+    for (int32_t g = 0; g < scheduler->groups; g++)
+        out = out && !scheduler->group[g].ready;
+    return out ? PR_OK
+               : pr_record_reader_fail(reader, "it ends before all decisions of the round are out");
 }
 
 // Takes the event's request.

@@ -83,8 +83,19 @@ check_line 8 '"status_code":200'
 [ "$(wc -l < "$work/mixed.out")" -eq 8 ] || { echo "FAILED: not 8 lines"; failures=$((failures + 1)); }
 expect "validation without a run" 3 "2 lines can be run, 6 would be refused" batch "$model" -i "$work/mixed.jsonl" --validate-only
 
+# ---- What the queue does not take, or a target that cannot be met, is answered 429 ----
+cat > "$work/queue.jsonl" <<LINES
+{"custom_id":"first","url":"/v1/completions","body":{"prompt":"abcd","max_tokens":2}}
+{"custom_id":"second","url":"/v1/completions","body":{"prompt":"efgh","max_tokens":2}}
+LINES
+batch "$model" -i "$work/queue.jsonl" -o "$work/mixed.out" --max-num-seqs 1 --queue-tokens 1 2> "$work/err"
+check_line 1 '"status_code":200'
+check_line 2 '"status_code":429'
+check_line 2 'the queue holds as many prompt tokens as it may'
+
 # ---- Many ranks say it once ----
 many_ranks_or_end "$failures"
 expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8
+expect "a policy that is not there" 2 "policy 'nosuch' is unknown" mpirun -n 2 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --policy nosuch
 expect "one line from many ranks" 4 "no-such-model" mpirun -n 3 "$polyreme" batch "$work/no-such-model" -i "$work/good.jsonl" -o "$work/o"
 exit "$((failures > 0))"

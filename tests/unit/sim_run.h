@@ -15,7 +15,10 @@ typedef struct sim_config {
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
     bool prefix_caching;
-    const char *policy;  // NULL: lps
+    int32_t tenants, most_jobs;  // 0: one; no bound
+    int32_t target_ms;           // of some requests, at most; 0: no targets
+    int64_t tick_ns;             // at most so much time between two events; 0: no clock
+    const char *policy;          // NULL: lps
     pr_balance_params balance;
     bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
@@ -23,7 +26,7 @@ typedef struct sim_config {
 
 typedef struct sim_result {
     uint64_t hash;
-    int64_t steps, stalls, rows, cancelled, stopped, rejected;
+    int64_t events, steps, stalls, rows, cancelled, stopped, rejected;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -40,6 +43,7 @@ typedef struct sim_run {
     sim_world *world;
     sim_client *client;  // [requests + 1], by id
     int32_t submitted;
+    int64_t now_ns;
     sim_result result;
 } sim_run;
 
@@ -73,6 +77,9 @@ static inline pr_request *sim_make_request(sim_run *run, uint64_t id)
     request->sibling_of = id;
     request->salt = sim_random(world, 8) == 0;
     request->priority = config->priorities ? (int32_t)sim_random(world, config->priorities) : 0;
+    request->tenant = config->tenants ? sim_random(world, config->tenants) : 0;
+    if (config->target_ms && sim_random(world, 2))
+        request->ttft_target_ms = 1 + (int32_t)sim_random(world, (uint32_t)config->target_ms);
     request->sampling.max_tokens = 1 + (int32_t)sim_random(world, config->max_tokens);
     request->sampling.top_logprobs = -1;
     request->prompt_tokens = 1 + (int32_t)sim_random(world, config->max_prompt);
@@ -136,12 +143,13 @@ static inline void sim_drain(sim_run *run)
     for (;;) {
         pr_scheduler_next(run->scheduler, &decision);
         if (decision.kind == PR_DECISION_NONE)
-            return;
+            break;
         if (decision.kind == PR_DECISION_TOKEN) {
             sim_take_token(run, decision.token);
         } else if (decision.kind == PR_DECISION_REJECTED) {
-            SIM_ASSERT(decision.reason);
-            run->client[decision.id].done = true;
+            sim_client *client = &run->client[decision.id];
+            SIM_ASSERT(decision.reason && !client->done && !client->cancelled);
+            client->done = true;
             run->result.rejected++;
         } else {
             for (int32_t g = 0; g < run->layout.groups; g++)
@@ -152,6 +160,9 @@ static inline void sim_drain(sim_run *run)
             group->wire[group->wires++] = sim_plan_copy(decision.plan);
         }
     }
+    // Nothing more until the next event.
+    pr_scheduler_next(run->scheduler, &decision);
+    SIM_ASSERT(decision.kind == PR_DECISION_NONE);
 }
 
 // Actions. A number each: 0 submit, 1 cancel, then per group wire and step, per rank its report,
@@ -243,6 +254,14 @@ static inline void sim_act(sim_run *run, const sim_action *action)
     }
 }
 
+static inline void sim_pass_time(sim_run *run)
+{
+    if (run->config->tick_ns == 0)
+        return;
+    run->now_ns += 1 + sim_random(run->world, (uint32_t)run->config->tick_ns);
+    pr_scheduler_advance(run->scheduler, run->now_ns);
+}
+
 static inline void sim_loop(sim_run *run)
 {
     sim_action action[4096];
@@ -257,6 +276,8 @@ static inline void sim_loop(sim_run *run)
                 return;
             continue;
         }
+        run->result.events++;
+        sim_pass_time(run);
         if (run->config->balance.period_s > 0)
             pr_scheduler_advance(run->scheduler, 1 + turn * 1000000);
         sim_act(run, &action[sim_random(run->world, (uint32_t)n)]);
@@ -286,6 +307,8 @@ static inline sim_result sim_run_all(const sim_config *config)
         .cost = sim_cost,
         .balance = config->balance,
     };
+    if (config->most_jobs)
+        run.params.queue.most_jobs = config->most_jobs;
     SIM_ASSERT(pr_scheduler_create(&run.params, &run.scheduler) == PR_OK);
     if (config->record)
         pr_scheduler_record(run.scheduler, config->record);

@@ -115,6 +115,54 @@ static void it_agrees_with_a_list_over_many_random_uses(void **state)
     pr_block_lru_destroy(lru);
 }
 
+static void warm(pr_block_lru *lru, double use, double cost)
+{
+    assert_int_equal(pr_block_lru_heat(lru, &(pr_block_heat){use, cost}), PR_OK);
+}
+
+static void what_is_used_often_or_dear_stays_longer(void **state)
+{
+    (void)state;
+    pr_block_lru *lru = make(4, NULL);
+    warm(lru, 1, 0.5);
+    pr_block_lru_insert(lru, (uint64_t[]){1}, 1);
+    pr_block_lru_touch(lru, (uint64_t[]){1}, 1);  // twice: four uses of blocks longer
+    pr_block_lru_value(lru, 3);
+    pr_block_lru_insert(lru, (uint64_t[]){2}, 1);  // six longer
+    pr_block_lru_value(lru, 0);
+    for (uint64_t other = 10; other < 14; other++)
+        pr_block_lru_insert(lru, &other, 1);
+    assert_true(pr_block_lru_holds(lru, 1) && pr_block_lru_holds(lru, 2));
+    for (uint64_t other = 20; other < 23; other++)
+        pr_block_lru_insert(lru, &other, 1);
+    assert_false(pr_block_lru_holds(lru, 1));
+    assert_true(pr_block_lru_holds(lru, 2));
+    for (uint64_t other = 30; other < 33; other++)
+        pr_block_lru_insert(lru, &other, 1);
+    assert_false(pr_block_lru_holds(lru, 2));
+    pr_block_lru_destroy(lru);
+}
+
+// Prompts of a tree in which block b hangs under b / 2: whatever is held, so is all above it.
+static void with_heat_tails_go_before_their_heads(void **state)
+{
+    (void)state;
+    pr_block_lru *lru = make(MOST, NULL);
+    warm(lru, 0.3, 0.5);
+    uint64_t random = 7;
+    for (int step = 0; step < 20000; step++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        uint64_t prompt[8], leaf = 128 + (random >> 57);
+        for (int i = 7; i >= 0; i--, leaf /= 2)
+            prompt[i] = leaf;
+        pr_block_lru_touch(lru, prompt, pr_block_lru_depth(lru, prompt, 8));
+        pr_block_lru_insert(lru, prompt, 8);
+        for (uint64_t block = 2; block < 256; block++)
+            assert_true(!pr_block_lru_holds(lru, block) || pr_block_lru_holds(lru, block / 2));
+    }
+    pr_block_lru_destroy(lru);
+}
+
 static void a_cache_of_no_blocks_is_refused(void **state)
 {
     (void)state;
@@ -128,6 +176,8 @@ int main(void)
         cmocka_unit_test(the_tail_of_the_prompt_used_least_recently_goes_first),
         cmocka_unit_test(touching_what_is_not_held_changes_nothing),
         cmocka_unit_test(it_agrees_with_a_list_over_many_random_uses),
+        cmocka_unit_test(what_is_used_often_or_dear_stays_longer),
+        cmocka_unit_test(with_heat_tails_go_before_their_heads),
         cmocka_unit_test(a_cache_of_no_blocks_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -510,6 +510,12 @@ static void reports_that_cannot_be_right_are_ignored(void **state)
     pr_error_capture_begin();
     pr_log_set_level(PR_LOG_ERROR);
     pr_scheduler_report(at.scheduler, &report);
+    pr_chunk_report done = {1, 1, 8};
+    pr_token_report early = {.id = 1, .generation = 1, .index = 0};
+    pr_report tells = {.plan = 1, .tokens = 1, .token = &early};
+    pr_scheduler_report(at.scheduler, &tells);  // before the prompt is computed
+    tells = (pr_report){.plan = 1, .chunks = 1, .chunk = &done};
+    pr_scheduler_report(at.scheduler, &tells);
     // More tokens than it has room for, and then more than its plan allows.
     for (int32_t i = 0; i < 8; i++) {
         pr_token_report next = {.id = 1, .generation = 1, .index = i};
