@@ -102,7 +102,7 @@ void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *coun
 // What the group does now: the layout's role until it changes (balance/role_change.h).
 pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 
-// What the reports so far say about how long a step of such a group takes. No decision reads it.
+// What the reports so far say about how long a step of such a group takes. Only role balance goes by it.
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);
 
 // Asserts every invariant (queues, lanes, pools).

@@ -65,6 +65,21 @@ static const recording recordings[] = {
       .cancel_percent = 10,
       .damage_percent = 10,
       .prefix_caching = true}},
+    {"roles",
+     {.seed = 4,
+      .layout = "prefill 2x1:1 decode 1x2:1 decode 1x2:2",
+      .kv_blocks = 24,
+      .block_tokens = 4,
+      .max_model_len = 64,
+      .budget = 16,
+      .max_seqs = 6,
+      .lease = 4,
+      .requests = 30,
+      .max_prompt = 30,
+      .max_tokens = 30,
+      .cancel_percent = 10,
+      .balance = {.period_s = 0.02, .tpot_target_s = 0.1, .rotate = true},
+      .prefix_caching = true}},
 };
 
 enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
@@ -72,7 +87,7 @@ enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
 static void a_recorded_run_replays_to_the_same_hash(void **state)
 {
     (void)state;
-    int64_t gathers = 0;
+    int64_t gathers = 0, role_changes = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
         for (int32_t i = 0; i < RECORDINGS; i++) {
             sim_config config = recordings[i].config;
@@ -89,10 +104,12 @@ static void a_recorded_run_replays_to_the_same_hash(void **state)
             assert_true(replayed.recorded_hash == run.hash);
             assert_int_equal(replayed.counts.plans, run.counts.plans);
             assert_int_equal(replayed.counts.gathered_tokens, run.counts.gathered_tokens);
+            assert_int_equal(replayed.counts.role_changes, run.counts.role_changes);
             gathers += run.counts.gathers;
+            role_changes += run.counts.role_changes;
         }
     }
-    assert_true(gathers > 0);
+    assert_true(gathers > 0 && role_changes > 20);
 }
 
 static FILE *open_recording(const char *directory, const char *name, const char *mode)

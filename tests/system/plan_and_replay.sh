@@ -79,4 +79,15 @@ else
     echo "FAILED the forecast as JSON: $forecast"
     failures=$((failures + 1))
 fi
+trace=$POLYREME_SOURCE/tests/data/traces/azure2023_conv.csv.gz
+split=("$polyreme" plan "$POLYREME_SOURCE/models/demo" --log-level error --split 4 --trace "$trace" --requests 1000)
+best=$("${split[@]}" --cost h100-llama3-70b --json | jq -r '"\(.prefill_groups):\(.decode_groups) of \(.splits | length)"')
+if [ "$best" = "3:1 of 3" ]; then
+    echo "ok     the best split of four groups: $best"
+else
+    echo "FAILED the best split of four groups: $best"
+    failures=$((failures + 1))
+fi
+expect "a split needs step times" "--machine" "${split[@]}"
+expect "a split needs a workload" "--trace" "$polyreme" plan "$POLYREME_SOURCE/models/demo" --split 4 --machine cpu
 exit "$((failures > 0))"
