@@ -280,6 +280,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                 .most_jobs = INT32_MAX,
                 .most_tenants = MOST_TENANTS,
             },
+        .balance = pr_options_balance(options),
         .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .short_suffix = options->short_suffix,
         .cost =

@@ -10,7 +10,7 @@
 #include "launcher/options.h"
 #include "runtime/base/log.h"
 
-enum { MAX_GROUPS = 8 };
+enum { MAX_GROUPS = 10 };
 
 typedef struct command {
     const char *name;
@@ -58,15 +58,16 @@ static const command commands[] = {
      "--trace FILE | --replay FILE | --calibrate FILE [options]",
      "polyreme simulate --trace tests/data/traces/mooncake_conversation.jsonl.gz --speed 1,1.5",
      pr_simulate_command,
-     {&pr_options_workload, &pr_options_simulate, &pr_options_scheduling, &pr_options_engine,
-      &pr_options_report, &pr_options_general}},
+     {&pr_options_workload, &pr_options_simulate, &pr_options_fleet, &pr_options_scheduling,
+      &pr_options_engine, &pr_options_report, &pr_options_general}},
     {"plan",
      "show which ranks would do what with a model, and why; never starts MPI",
      "MODEL [--ranks N] [options]",
      "polyreme plan models/demo --ranks 4 --machine cpu",
      pr_plan_command,
      {&pr_options_model, &pr_options_plan, &pr_options_layout, &pr_options_engine,
-      &pr_options_report, &pr_options_general}},
+      &pr_options_workload, &pr_options_fleet, &pr_options_scheduling, &pr_options_report,
+      &pr_options_general}},
     {"doctor",
      "check this machine and environment, and say what to do",
      "[options]",

@@ -188,23 +188,35 @@ static const pr_option scheduling[] = {
     {.name = "queue-tokens", .value_name = "N", .kind = PR_OPTION_INT64,
      .offset = FIELD(queue_tokens), .standard = "0", .least = 0, .most = 1e15,
      .help = "reject what comes while so many prompt tokens wait; 0 = no bound"},
+    {.name = "balance", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(balance),
+     .standard = "auto", .choices = "auto|off|rotate",
+     .help = "auto = of three or more prefill and decode groups one changes its role when that helps; rotate = each period one does (tests)"},
+    {.name = "balance-period", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(balance_period), .standard = "20", .least = 1e-3, .most = 1e9,
+     .help = "how often the loads of prefill and decode are compared"},
+    {.name = "tpot-target", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(tpot_target),
+     .standard = "0.1", .least = 1e-6, .most = 1e6,
+     .help = "time between tokens that balance holds decode groups to"},
 };
 
-static const pr_option simulate[] = {
-    {.name = "groups", .value_name = "GROUPS", .kind = PR_OPTION_STRING, .offset = FIELD(groups),
-     .standard = "prefill=8,decode=8", .common = true, .help = "how many groups of each role"},
+static const pr_option fleet[] = {
     {.name = "cost", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cost),
      .standard = "a100-llama3-70b", .common = true,
      .help = "step times: a100-llama3-70b or h100-llama3-70b, with constants replaced: NAME,a=0.02"},
     {.name = "cache-blocks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(cache_blocks),
      .standard = "4096", .least = 1, .most = 134217728,
      .help = "blocks of the trace that one prefill group's cache holds"},
-    {.name = "capacity", .value_name = "SLO", .kind = PR_OPTION_STRING, .offset = FIELD(capacity),
-     .choices = "slo-a|slo-b", .common = true,
-     .help = "find the highest speed at which nine in ten requests meet the target"},
     {.name = "ttft-limit", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(ttft_limit),
      .standard = "60", .least = 0, .most = 1e9,
      .help = "capacity also asks for this 99th percentile of TTFT, against starvation; 0 = does not"},
+};
+
+static const pr_option simulate[] = {
+    {.name = "groups", .value_name = "GROUPS", .kind = PR_OPTION_STRING, .offset = FIELD(groups),
+     .standard = "prefill=8,decode=8", .common = true, .help = "how many groups of each role"},
+    {.name = "capacity", .value_name = "SLO", .kind = PR_OPTION_STRING, .offset = FIELD(capacity),
+     .choices = "slo-a|slo-b", .common = true,
+     .help = "find the highest speed at which nine in ten requests meet the target"},
     {.name = "spans", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(spans),
      .standard = "0", .least = 0, .most = 1e9,
      .help = "keep the first N spans of the groups' work for the chart, with --hdf5 or --dump"},
@@ -239,6 +251,12 @@ static const pr_option plan[] = {
     {.name = "output-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(output_tokens),
      .standard = "256", .least = 1, .most = 16777216, .common = true,
      .help = "length of the outputs in the forecast"},
+    {.name = "split", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(split),
+     .standard = "0", .least = 0, .most = 1048576, .common = true,
+     .help = "find how many of N groups should prefill and how many decode, for --trace"},
+    {.name = "slo", .value_name = "SLO", .kind = PR_OPTION_STRING, .offset = FIELD(slo),
+     .standard = "slo-b", .choices = "slo-a|slo-b",
+     .help = "the target that nine in ten requests must meet, for --split"},
 };
 
 static const pr_option report[] = {
@@ -256,6 +274,7 @@ const pr_option_group pr_options_generate = {"Generation", generate, COUNT(gener
 const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
 const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
 const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
+const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
@@ -264,6 +283,7 @@ const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_general,  &pr_options_model,    &pr_options_layout,     &pr_options_engine,
     &pr_options_batch,    &pr_options_generate, &pr_options_plan,       &pr_options_report,
     &pr_options_simulate, &pr_options_workload, &pr_options_scheduling, &pr_options_bench,
+    &pr_options_fleet,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -321,4 +341,13 @@ bool pr_options_given(const pr_options *options, const char *name)
 pr_dtype pr_options_kv_dtype(const pr_options *options)
 {
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}
+
+pr_balance_params pr_options_balance(const pr_options *options)
+{
+    return (pr_balance_params){
+        .period_s = strcmp(options->balance, "off") == 0 ? 0 : options->balance_period,
+        .tpot_target_s = options->tpot_target,
+        .rotate = strcmp(options->balance, "rotate") == 0,
+    };
 }

@@ -10,6 +10,7 @@
 
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
+#include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
     // general
@@ -76,8 +77,11 @@ typedef struct pr_options {
     const char *fairness;
     double starvation_guard;  // s; 0 = none
     int32_t short_suffix;
-    double queue_ttl;      // s; 0 = none
-    int64_t queue_tokens;  // 0 = no bound
+    double queue_ttl;       // s; 0 = none
+    int64_t queue_tokens;   // 0 = no bound
+    const char *balance;    // "auto", "off" or, for tests, "rotate"
+    double balance_period;  // s
+    double tpot_target;     // s
 
     // simulate
     const char *groups;    // "prefill=8,decode=8"
@@ -97,6 +101,8 @@ typedef struct pr_options {
     int32_t ranks;
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
+    int32_t split;    // groups to divide; 0 = none
+    const char *slo;  // "slo-a" or "slo-b"
 
     // plan, doctor, simulate, bench
     bool json;
@@ -114,10 +120,11 @@ extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
 extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
+extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 12 };
+enum { PR_OPTION_GROUPS = 13 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
@@ -135,5 +142,6 @@ bool pr_options_given(const pr_options *options, const char *name);
 
 pr_dtype
 pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

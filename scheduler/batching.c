@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "scheduler/batching.h"
 
+#include "scheduler/balance/role_change.h"
 #include "scheduler/gather.h"
 #include "scheduler/placement.h"
 #include "scheduler/seating.h"
@@ -102,6 +103,8 @@ static void plan_chunk(pr_scheduler *scheduler, pr_lane *lane, pr_sequence *sequ
     }
     pr_plan_draft_chunk(&scheduler->group[lane->group].draft, sequence, count);
     sequence->planned += count;
+    if (count == left)
+        pr_balance_start(&scheduler->balance, sequence->target, sequence->cached);
     if (pr_lane_may_decode(lane, sequence))
         grant_ahead(scheduler, lane, sequence);
     lane->rows -= count;
@@ -193,6 +196,7 @@ static void open_group(pr_scheduler *scheduler, pr_group_state *group)
 
 void pr_batching_round(pr_scheduler *scheduler)
 {
+    pr_role_change_round(scheduler);
     for (int32_t g = 0; g < scheduler->groups; g++)
         open_group(scheduler, &scheduler->group[g]);
     for (int32_t g = 0; g < scheduler->groups; g++) {

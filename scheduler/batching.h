@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One round: the next plan of every group that may have one.
 //
+//   0 roles        a group that is empty and leaves its role takes the other (balance/role_change.h)
 //   1 grants       a sequence that has used up its blocks gets the next, if need be from the last in
 //                  order, which is preempted
 //   2 starts       sequences whose KV arrived begin to decode; all get room for some steps ahead

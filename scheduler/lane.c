@@ -44,6 +44,14 @@ void pr_lane_destroy(pr_lane *lane)
         pr_kv_cache_destroy(lane->cache);
 }
 
+void pr_lane_list(pr_lane *lane) { pr_kv_cache_visit(lane->cache, tell_stored, lane); }
+
+void pr_lane_unlist(pr_lane *lane)
+{
+    pr_kv_cache_visit(lane->cache, tell_evicted, lane);
+    lane->map = NULL;
+}
+
 static void insert(pr_lane *lane, pr_sequence *sequence)
 {
     int32_t at = lane->sequences++;

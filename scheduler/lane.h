@@ -10,7 +10,7 @@
 
 typedef struct pr_lane {
     int32_t group, lane, tp;
-    int32_t number, decode_number;  // in dispatch; -1: does not prefill, does not decode
+    int32_t number, decode_number;  // in dispatch; -1: never prefills, never decodes
     pr_role role;
     int32_t seats;  // maximum of sequences
     int32_t block_tokens;
@@ -42,6 +42,10 @@ void pr_lane_unseat(pr_sequence *sequence, int32_t seat);  // no seat: no effect
 
 // KV of the first `tokens` tokens is written.
 void pr_lane_publish(pr_sequence *sequence, int32_t seat, int32_t tokens);
+
+// The map is told of all that the pool holds; it forgets all of that, and is told no more.
+void pr_lane_list(pr_lane *lane);
+void pr_lane_unlist(pr_lane *lane);
 
 // Blocks for so many tokens, and how many tokens the sequence's blocks hold.
 int32_t pr_lane_blocks(const pr_lane *lane, int32_t tokens);

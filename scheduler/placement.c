@@ -36,7 +36,8 @@ static pr_lane *decode_lane(pr_scheduler *scheduler, const pr_sequence *sequence
 {
     for (int32_t i = 0; i < scheduler->decode_lanes; i++) {
         const pr_lane *lane = scheduler->decode_lane[i];
-        bool takes = lane->role == PR_ROLE_DECODE && scheduler->group[lane->group].open &&
+        const pr_group_state *group = &scheduler->group[lane->group];
+        bool takes = lane->role == PR_ROLE_DECODE && group->open && !group->leaving &&
                      pr_placement_fits(lane, sequence);
         int32_t free_blocks = pr_kv_cache_free_blocks(lane->cache);
         scheduler->decode_room[i] = takes ? (int64_t)free_blocks * lane->block_tokens : -1;

@@ -10,6 +10,7 @@
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
+#include "scheduler/balance/role_change.h"
 #include "scheduler/batching.h"
 #include "scheduler/gather.h"
 #include "scheduler/intake.h"
@@ -135,6 +136,8 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
     }
     made->groups = params->layout->groups;
     made->cost = params->cost;
+    made->changes_roles = pr_role_change_is_possible(params);
+    pr_balance_begin(&made->balance, &params->balance);
     made->outputs_expected = FIRST_EXPECTED_OUTPUTS;
     PR_TRY_GOTO(pr_seating_create(made), destroy);
     for (int32_t g = 0; g < made->groups; g++)
@@ -436,6 +439,11 @@ uint64_t pr_scheduler_hash(const pr_scheduler *scheduler) { return scheduler->ha
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts)
 {
     *counts = scheduler->counts;
+}
+
+pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group)
+{
+    return scheduler->group[group].role;
 }
 
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role)

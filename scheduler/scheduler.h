@@ -22,6 +22,7 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "scheduler/balance/balance.h"
 #include "scheduler/cost_model.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
@@ -44,6 +45,8 @@ typedef struct pr_scheduler_params {
     int32_t
         short_suffix;    // a decode lane that lacks no more tokens of a prompt computes them itself
     pr_cost_model cost;  // what is believed before the first step is measured
+    // All zero: roles stay. Else it takes a layout of prefill and decode groups only, three or more.
+    pr_balance_params balance;
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {
@@ -72,8 +75,8 @@ void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 
 // Events. After one or more of them call next until it returns NONE, before the next event.
 // submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
-// one token fits, if the pool could never hold the request, or if the id is taken; PR_ERR_RESOURCE if
-// flow control refuses it. The request stays the caller's then.
+// one token fits, if the pool could never hold the request, or if the id is taken;
+// the request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
@@ -92,8 +95,12 @@ typedef struct pr_scheduler_counts {
     int64_t plans, prefill_tokens, cached_tokens, output_tokens;
     int64_t preemptions, handovers, handovers_lost, rejected, short_cuts;
     int64_t gathers, gathered_tokens, gathers_lost;
+    int64_t role_changes;
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+// What the group does now: the layout's role until it changes (balance/role_change.h).
+pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 
 // What the reports so far say about how long a step of such a group takes. No decision reads it.
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);

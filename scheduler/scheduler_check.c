@@ -66,18 +66,41 @@ static void check_pins(const pr_scheduler *scheduler)
     (void)gathering;
 }
 
+// A lane does what its group does; in dispatch it is in service, and the map knows it, only while it
+// prefills and stays.
+static void check_role(const pr_scheduler *scheduler, const pr_group_state *group)
+{
+    for (int32_t l = 0; l < group->lanes; l++) {
+        const pr_lane *lane = &group->lane[l];
+        bool serves = lane->role != PR_ROLE_DECODE && !group->leaving;
+        assert(lane->role == group->role);
+        assert(!group->leaving || !lane->map);
+        assert((lane->map == pr_dispatch_cache_map(scheduler->dispatch)) == serves);
+        if (lane->number < 0)
+            continue;
+        assert(pr_dispatch_lane(scheduler->dispatch, lane->number)->retired == !serves);
+        if (!serves)
+            assert(
+                pr_cache_map_copies_of(pr_dispatch_cache_map(scheduler->dispatch), lane->number) ==
+                0);
+        (void)serves;
+    }
+}
+
 void pr_scheduler_check(const pr_scheduler *scheduler)
 {
-    int32_t sequences = pr_scheduler_waiting(scheduler);
+    int32_t sequences = pr_scheduler_waiting(scheduler), leavers = 0;
     pr_dispatch_check(scheduler->dispatch);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
         assert(group->done <= group->planned);
         assert(group->planned - group->done <= PR_PLANS_AHEAD);
+        check_role(scheduler, group);
+        leavers += group->leaving;
         for (int32_t l = 0; l < group->lanes; l++)
             sequences += check_lane(&group->lane[l]);
     }
     check_pins(scheduler);
-    assert(sequences == scheduler->table.sequences);
-    (void)sequences;
+    assert(sequences == scheduler->table.sequences && leavers == scheduler->leavers);
+    (void)sequences, (void)leavers;
 }

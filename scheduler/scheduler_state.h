@@ -28,6 +28,7 @@ typedef struct pr_group_state {
     uint64_t planned;  // number of the last plan
     uint64_t done;     // number of the last plan that is known to have ended
     bool open;         // takes part in this round
+    bool leaving;      // its role: nobody new is seated there until it is empty
     bool ready;        // the draft is a finished plan, to be returned by next
     pr_plan_draft draft;
 } pr_group_state;
@@ -58,9 +59,12 @@ struct pr_scheduler {
     pr_dispatch *dispatch;
     int32_t map_blocks;  // fine blocks that are one block of dispatch's cache map
     int32_t compute_lanes, decode_lanes;
-    pr_lane **compute_lane;    // [compute_lanes] by number in dispatch
-    pr_lane **decode_lane;     // [decode_lanes]
-    int64_t *decode_room;      // [decode_lanes] scratch of placement
+    pr_lane **compute_lane;  // [compute_lanes] by number in dispatch
+    pr_lane **decode_lane;   // [decode_lanes]
+    int64_t *decode_room;    // [decode_lanes] scratch of placement
+    pr_balance balance;
+    bool changes_roles;        // some group may: every lane is numbered in both roles
+    int32_t leavers;           // groups that leave their role
     int32_t outputs_expected;  // of a request of unknown length: a running mean
     pr_cache_map *decode_map;  // prefixes that decode lanes hold, by decode number
     pr_sequence_list fresh;    // new: enter dispatch in the next round
@@ -82,6 +86,11 @@ struct pr_scheduler {
     FILE *record;
     int64_t record_calls;  // calls of next since the last recorded event
 };
+
+static inline double pr_scheduler_now_s(const pr_scheduler *scheduler)
+{
+    return (double)(scheduler->now_ns - scheduler->begin_ns) * 1e-9;
+}
 
 // Gives back the sequence's seats and memory; its worker has dropped it by itself.
 void pr_scheduler_finish(pr_scheduler *scheduler, pr_sequence *sequence);

@@ -11,18 +11,21 @@
 // Above so many fine blocks in all pools, the map keeps every 2nd, 4th, ... of a chain.
 static const int64_t MAP_BLOCKS_MOST = INT64_C(1) << 25;
 
-static double now_s(const pr_scheduler *scheduler)
+// Where groups may change their role, every lane has a number for both.
+static bool is_numbered(const pr_scheduler *scheduler, pr_role role, pr_role not_for)
 {
-    return (double)(scheduler->now_ns - scheduler->begin_ns) * 1e-9;
+    return role != not_for || scheduler->changes_roles;
 }
 
-static void count_lanes(const pr_layout *layout, int32_t *compute, int32_t *decode)
+static void count_lanes(const pr_scheduler *scheduler, int32_t *compute, int32_t *decode)
 {
+    const pr_layout *layout = scheduler->params.layout;
     *compute = *decode = 0;
     for (int32_t g = 0; g < layout->groups; g++) {
         int32_t lanes = pr_layout_lanes(layout, g);
-        *compute += layout->group[g].role == PR_ROLE_DECODE ? 0 : lanes;
-        *decode += layout->group[g].role == PR_ROLE_PREFILL ? 0 : lanes;
+        pr_role role = layout->group[g].role;
+        *compute += is_numbered(scheduler, role, PR_ROLE_DECODE) ? lanes : 0;
+        *decode += is_numbered(scheduler, role, PR_ROLE_PREFILL) ? lanes : 0;
     }
 }
 
@@ -30,7 +33,7 @@ pr_status pr_seating_create(pr_scheduler *scheduler)
 {
     const pr_scheduler_params *params = &scheduler->params;
     int32_t compute, decode;
-    count_lanes(params->layout, &compute, &decode);
+    count_lanes(scheduler, &compute, &decode);
     scheduler->map_blocks = 1;
     while ((int64_t)compute * params->kv_blocks / scheduler->map_blocks > MAP_BLOCKS_MOST)
         scheduler->map_blocks *= 2;
@@ -55,21 +58,38 @@ pr_status pr_seating_create(pr_scheduler *scheduler)
     return pr_dispatch_create(&dispatch, &scheduler->dispatch);
 }
 
+// Where it is told what the lane's pool holds: as it computes prompts, or only goes on with them.
+static void choose_map(const pr_scheduler *scheduler, pr_lane *lane)
+{
+    bool computes = lane->role != PR_ROLE_DECODE;
+    lane->map = computes ? pr_dispatch_cache_map(scheduler->dispatch) : scheduler->decode_map;
+    lane->map_number = computes ? lane->number : lane->decode_number;
+}
+
 void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane)
 {
     lane->number = lane->decode_number = -1;
-    if (lane->role != PR_ROLE_DECODE) {
+    if (is_numbered(scheduler, lane->role, PR_ROLE_DECODE)) {
         lane->number = scheduler->compute_lanes++;
         scheduler->compute_lane[lane->number] = lane;
     }
-    if (lane->role != PR_ROLE_PREFILL) {
+    if (is_numbered(scheduler, lane->role, PR_ROLE_PREFILL)) {
         lane->decode_number = scheduler->decode_lanes++;
         scheduler->decode_lane[lane->decode_number] = lane;
     }
-    bool computes = lane->number >= 0;
-    lane->map = computes ? pr_dispatch_cache_map(scheduler->dispatch) : scheduler->decode_map;
-    lane->map_number = computes ? lane->number : lane->decode_number;
     lane->map_blocks = scheduler->map_blocks;
+    choose_map(scheduler, lane);
+    if (lane->role == PR_ROLE_DECODE && lane->number >= 0)
+        pr_dispatch_retire(scheduler->dispatch, lane->number, true, 0);
+}
+
+void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role)
+{
+    bool computes = role != PR_ROLE_DECODE;
+    lane->role = role;
+    choose_map(scheduler, lane);
+    pr_lane_list(lane);
+    pr_dispatch_retire(scheduler->dispatch, lane->number, !computes, pr_scheduler_now_s(scheduler));
 }
 
 // ---- Waiting ----
@@ -92,7 +112,7 @@ static pr_status fill_job(const pr_scheduler *scheduler, pr_sequence *sequence)
     sequence->chain = chain;
     sequence->job = (pr_job){
         .id = request->id,
-        .arrival_s = now_s(scheduler),
+        .arrival_s = pr_scheduler_now_s(scheduler),
         .prompt_tokens = sequence->tokens,
         .outputs_expected = scheduler->outputs_expected < request->sampling.max_tokens
                                 ? scheduler->outputs_expected
@@ -123,6 +143,8 @@ static bool waits_for_sibling(const pr_scheduler *scheduler, const pr_sequence *
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     PR_TRY(fill_job(scheduler, sequence));
+    pr_balance_arrive(
+        &scheduler->balance, &scheduler->cost, sequence->tokens, sequence->job.outputs_expected);
     pr_sequence_list_append(
         waits_for_sibling(scheduler, sequence) ? &scheduler->held : &scheduler->fresh, sequence);
     return PR_OK;
@@ -135,18 +157,21 @@ void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
         sequence->job.ttft_target_s = 0;             // its first token is out
     sequence->job.prompt_tokens = sequence->tokens;  // its outputs are computed again like a prompt
     sequence->job.outputs = 0;
-    pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
+    pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
 }
 
 void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     scheduler->siblings_changed = true;
+    int32_t outputs = pr_sequence_outputs(sequence);
+    int32_t missing = sequence->job.outputs_expected - outputs;
+    if (missing > 0)
+        pr_balance_outputs(&scheduler->balance, -missing, sequence->tokens + missing / 2);
     if (sequence->list) {
         pr_sequence_list_remove(sequence);
         return;
     }
     // How long outputs are, slowly forgetting.
-    int32_t outputs = pr_sequence_outputs(sequence);
     if (outputs > 0)
         scheduler->outputs_expected += (outputs - scheduler->outputs_expected) / 16;
     pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
@@ -195,7 +220,7 @@ static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
     pr_lane *holder = holder_of(scheduler, verdict, &prefix_tokens);
     bool seated = pr_batching_admit(scheduler, lane, sequence, holder, prefix_tokens) == PR_OK;
     if (!seated)
-        pr_dispatch_put_back(scheduler->dispatch, &sequence->job, now_s(scheduler));
+        pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
     pr_dispatch_open(scheduler->dispatch, lane->number, seated && takes_more(scheduler, lane));
 }
 
@@ -239,7 +264,8 @@ static void enter(pr_scheduler *scheduler, pr_sequence *sequence)
         scheduler->counts.short_cuts++;
         return;
     }
-    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, now_s(scheduler)) != PR_OK)
+    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler)) !=
+        PR_OK)
         reject(scheduler, sequence);
 }
 
@@ -253,7 +279,7 @@ void pr_seating_round(pr_scheduler *scheduler)
     for (int32_t i = 0; i < scheduler->compute_lanes; i++)
         pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
     while (may_reject(scheduler)) {
-        pr_dispatch_next(scheduler->dispatch, now_s(scheduler), &verdict);
+        pr_dispatch_next(scheduler->dispatch, pr_scheduler_now_s(scheduler), &verdict);
         if (verdict.kind == PR_VERDICT_NONE)
             return;
         if (verdict.kind == PR_VERDICT_START)
@@ -272,9 +298,10 @@ void pr_seating_computed(pr_scheduler *scheduler, pr_sequence *sequence, int32_t
         scheduler->siblings_changed = true;
     }
     if (computed >= sequence->target)
-        pr_dispatch_prefilled(scheduler->dispatch, &sequence->job, now_s(scheduler));
+        pr_dispatch_prefilled(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
     else
-        pr_dispatch_progress(scheduler->dispatch, &sequence->job, computed, now_s(scheduler));
+        pr_dispatch_progress(
+            scheduler->dispatch, &sequence->job, computed, pr_scheduler_now_s(scheduler));
 }
 
 void pr_seating_decodes(pr_scheduler *scheduler, pr_sequence *sequence, const pr_lane *lane)
@@ -284,6 +311,8 @@ void pr_seating_decodes(pr_scheduler *scheduler, pr_sequence *sequence, const pr
 
 void pr_seating_generated(pr_scheduler *scheduler, pr_sequence *sequence)
 {
+    if (pr_sequence_outputs(sequence) > sequence->job.outputs_expected)
+        pr_balance_outputs(&scheduler->balance, 1, sequence->tokens);
     if (sequence->job.decode_lane >= 0)
         pr_dispatch_generated(scheduler->dispatch, &sequence->job, 1);
 }

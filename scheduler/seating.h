@@ -19,6 +19,9 @@ pr_status pr_seating_create(pr_scheduler *scheduler) PR_MUST_CHECK;
 // Gives the lane its numbers. Once for each lane, in a fixed order.
 void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane);
 
+// The lane has another role from now on: nobody sits there, and it has both numbers.
+void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role);
+
 // The sequence waits: for the first time (its job is filled), or again after it had a seat.
 // Error: PR_ERR_RESOURCE.
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence) PR_MUST_CHECK;

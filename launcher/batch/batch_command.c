@@ -78,12 +78,13 @@ static void sum_up(
         PR_LOG_INFO,
         "%lld requests answered, %lld refused in %.2f s: %lld prompt tokens (%lld from the prefix "
         "cache, %lld fetched from other lanes), %lld output tokens, %.0f tokens/s out; "
-        "%lld preemptions, %lld handovers, %lld gathers, %lld short cuts",
+        "%lld preemptions, %lld handovers, %lld role changes, %lld gathers, %lld short cuts",
         (long long)totals->answered, (long long)totals->refused, seconds,
         (long long)totals->prompt_tokens, (long long)counts.cached_tokens,
         (long long)counts.gathered_tokens, (long long)totals->output_tokens,
         (double)totals->output_tokens / seconds, (long long)counts.preemptions,
-        (long long)counts.handovers, (long long)counts.gathers, (long long)counts.short_cuts);
+        (long long)counts.handovers, (long long)counts.role_changes, (long long)counts.gathers,
+        (long long)counts.short_cuts);
     if (counts.handovers_lost + counts.gathers_lost > 0)
         pr_log(
             PR_LOG_WARN, "%lld handovers and %lld gathers arrived damaged and were computed again",

@@ -60,9 +60,9 @@ static json_t *counts_json(const pr_scheduler_counts *counts, uint64_t hash)
         "prefill_tokens", (json_int_t)counts->prefill_tokens, "cached_tokens",
         (json_int_t)counts->cached_tokens, "output_tokens", (json_int_t)counts->output_tokens,
         "preemptions", (json_int_t)counts->preemptions, "handovers", (json_int_t)counts->handovers,
-        "gathers", (json_int_t)counts->gathers, "gathered_tokens",
-        (json_int_t)counts->gathered_tokens, "short_cuts", (json_int_t)counts->short_cuts,
-        "decision_hash", text);
+        "role_changes", (json_int_t)counts->role_changes, "gathers", (json_int_t)counts->gathers,
+        "gathered_tokens", (json_int_t)counts->gathered_tokens, "short_cuts",
+        (json_int_t)counts->short_cuts, "decision_hash", text);
 }
 
 static void print_json(json_t *facts, const pr_run_point *point, json_t *scheduler)
@@ -110,10 +110,10 @@ static pr_status tell(
         PR_LOG_INFO,
         "%lld plans: %lld prompt tokens computed, %lld from the prefix cache, %lld fetched, %lld "
         "output tokens, "
-        "%lld preemptions, %lld handovers; decision hash %016llx",
+        "%lld preemptions, %lld handovers, %lld role changes; decision hash %016llx",
         (long long)counts.plans, (long long)counts.prefill_tokens, (long long)counts.cached_tokens,
         (long long)counts.gathered_tokens, (long long)counts.output_tokens,
-        (long long)counts.preemptions, (long long)counts.handovers,
+        (long long)counts.preemptions, (long long)counts.handovers, (long long)counts.role_changes,
         (unsigned long long)pr_controller_hash(controller));
     pr_status status = pr_workload_write(made->options, record, facts);
     json_decref(scheduler);

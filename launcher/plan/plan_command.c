@@ -10,6 +10,7 @@
 #include "launcher/commands.h"
 #include "launcher/layout_choice.h"
 #include "launcher/plan/prediction.h"
+#include "launcher/plan/split_mode.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel.h"
 
@@ -346,6 +347,8 @@ static pr_status print_view(const plan_view *view, void *context)
 
 int pr_plan_command(const pr_options *options)
 {
+    if (options->split > 0)
+        return pr_split_mode(options);
     pr_options shown = *options;
     return pr_exit_code(with_view(options, print_view, &shown));
 }

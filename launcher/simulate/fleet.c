@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "launcher/simulate/fleet_balance.h"
 #include "launcher/simulate/fleet_decode.h"
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch.h"
@@ -41,6 +42,7 @@ struct pr_fleet {
     pr_run_record *record;
     pr_fleet_counts *counts;
     pr_dispatch *dispatch;
+    pr_fleet_balance balance;
     pr_fleet_prefill *prefill;  // [prefill_groups]
     pr_fleet_decode *decode;    // [decode_groups]
     pr_lane_tree *quiet;        // decode groups by the time until which nobody leaves
@@ -131,10 +133,11 @@ static void left(void *context, pr_fleet_request *request)
 {
     pr_fleet *fleet = context;
     span(
-        fleet, fleet->params->prefill_groups + request->decode_group, 'd', request->row->join_s,
+        fleet, fleet->balance.decode_first + request->decode_group, 'd', request->row->join_s,
         request->row->finish_s, request->row->id);
     pr_dispatch_generated(fleet->dispatch, &request->job, request->row->outputs - 1);
     pr_dispatch_left(fleet->dispatch, &request->job);
+    pr_fleet_balance_finished(&fleet->balance, &request->job, request->row);
     finish_request(fleet, request);
 }
 
@@ -154,7 +157,8 @@ static void advance_decode(pr_fleet *fleet, double now_s)
 
 static void choose_decode(pr_fleet *fleet, pr_fleet_request *request)
 {
-    request->decode_group = pr_dispatch_decode_lane(fleet->dispatch, &request->job, NULL);
+    request->decode_group =
+        pr_dispatch_decode_lane(fleet->dispatch, &request->job, fleet->balance.room);
     request->row->decode_group = request->decode_group;
     pr_dispatch_joined(fleet->dispatch, &request->job, request->decode_group);
 }
@@ -304,6 +308,7 @@ static pr_status start(pr_fleet *fleet, const pr_verdict *verdict)
             request->fetched_first = verdict->local_blocks;
             request->fetched_end = verdict->depth;
         }
+        pr_fleet_balance_started(&fleet->balance, row);
         fleet->counts->hit_tokens += row->hit_tokens;
         fleet->counts->fetch_tokens += row->fetch_tokens;
         fleet->counts->prompt_tokens += row->prompt_tokens;
@@ -458,6 +463,7 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .blocks = from->blocks,
         .block = from->block,
     };
+    pr_fleet_balance_arrived(&fleet->balance, &request->job);
     pr_status status = pr_dispatch_arrive(fleet->dispatch, &request->job, fleet->now_s);
     if (request->job.refused != PR_FLOW_PASS) {
         reject(fleet, request, pr_flow_reason_text((pr_flow_reason)request->job.refused));
@@ -501,14 +507,16 @@ static pr_status run(pr_fleet *fleet)
         advance_decode(fleet, fleet->now_s);
         if (event_s <= wakes_s)
             PR_TRY(end_s <= arrival_s ? on_chunk_end(fleet) : on_arrival(fleet, next++));
+        pr_fleet_balance_round(&fleet->balance, fleet->now_s);
         decide(fleet);
         if (fleet->status != PR_OK)
             return fleet->status;
     }
-    for (int32_t d = 0; d < fleet->params->decode_groups; d++) {
+    for (int32_t d = 0; d < fleet->balance.decode_numbers; d++) {
         pr_fleet_decode_advance(&fleet->decode[d], INFINITY);
-        fleet->record->busy_s[fleet->params->prefill_groups + d] = fleet->decode[d].busy_s;
+        fleet->record->busy_s[fleet->balance.decode_first + d] += fleet->decode[d].busy_s;
     }
+    fleet->counts->role_changes = fleet->balance.role_changes;
     return PR_OK;
 }
 
@@ -528,12 +536,13 @@ static bool came_before(const void *a, const void *b)
 static pr_status open_groups(pr_fleet *fleet)
 {
     const pr_fleet_params *params = fleet->params;
-    fleet->prefill = calloc((size_t)params->prefill_groups, sizeof *fleet->prefill);
-    fleet->decode = calloc((size_t)params->decode_groups, sizeof *fleet->decode);
-    fleet->idle = calloc((size_t)params->prefill_groups, sizeof *fleet->idle);
+    int32_t prefills = fleet->balance.prefill_numbers, decodes = fleet->balance.decode_numbers;
+    fleet->prefill = calloc((size_t)prefills, sizeof *fleet->prefill);
+    fleet->decode = calloc((size_t)decodes, sizeof *fleet->decode);
+    fleet->idle = calloc((size_t)prefills, sizeof *fleet->idle);
     if (!fleet->prefill || !fleet->decode || !fleet->idle)
         return pr_fail(PR_ERR_RESOURCE, "fleet: no memory for its groups");
-    for (int32_t p = 0; p < params->prefill_groups; p++) {
+    for (int32_t p = 0; p < prefills; p++) {
         pr_fleet_prefill *group = &fleet->prefill[p];
         pr_block_lru_watch watch = {group, stored, evicted};
         group->fleet = fleet;
@@ -543,14 +552,15 @@ static pr_status open_groups(pr_fleet *fleet)
             PR_TRY(pr_block_lru_heat(group->cache, &HEAT));
         open_group(fleet, group, true);
     }
+    pr_fleet_balance_begin(&fleet->balance, fleet->dispatch);
     fleet->spreading.index_offset = offsetof(pr_fleet_request, spread_at);
     fleet->spreading.before = came_before;
-    for (int32_t d = 0; d < params->decode_groups; d++)
+    for (int32_t d = 0; d < decodes; d++)
         pr_fleet_decode_open(&fleet->decode[d], params->cost, left, fleet);
     fleet->chunk_ends.index_offset = offsetof(pr_fleet_prefill, at);
     fleet->chunk_ends.before = event_before;
-    PR_TRY(pr_min_heap_reserve(&fleet->chunk_ends, params->prefill_groups));
-    return pr_lane_tree_create(params->decode_groups, &fleet->quiet);
+    PR_TRY(pr_min_heap_reserve(&fleet->chunk_ends, prefills));
+    return pr_lane_tree_create(decodes, &fleet->quiet);
 }
 
 static pr_status open_fleet(pr_fleet *fleet)
@@ -558,9 +568,12 @@ static pr_status open_fleet(pr_fleet *fleet)
     const pr_fleet_params *params = fleet->params;
     if (!(params->speed > 0))
         return pr_fail(PR_ERR_ARGUMENT, "fleet: speed %g, must be more than 0", params->speed);
+    PR_TRY(pr_fleet_balance_create(
+        &params->balance, params->cost, params->prefill_groups, params->decode_groups,
+        &fleet->balance));
     pr_dispatch_params dispatch = {
-        .prefill_lanes = params->prefill_groups,
-        .decode_lanes = params->decode_groups,
+        .prefill_lanes = fleet->balance.prefill_numbers,
+        .decode_lanes = fleet->balance.decode_numbers,
         .block_tokens = fleet->trace->block_tokens > 0 ? fleet->trace->block_tokens : 512,
         .cache_blocks = params->cache_blocks,
         .cost = params->cost,
@@ -575,9 +588,9 @@ static pr_status open_fleet(pr_fleet *fleet)
 
 static void close_fleet(pr_fleet *fleet)
 {
-    for (int32_t p = 0; fleet->prefill && p < fleet->params->prefill_groups; p++)
+    for (int32_t p = 0; fleet->prefill && p < fleet->balance.prefill_numbers; p++)
         pr_block_lru_destroy(fleet->prefill[p].cache);
-    for (int32_t d = 0; fleet->decode && d < fleet->params->decode_groups; d++)
+    for (int32_t d = 0; fleet->decode && d < fleet->balance.decode_numbers; d++)
         pr_fleet_decode_close(&fleet->decode[d]);
     while (fleet->slab) {
         pr_slab *slab = fleet->slab;
@@ -591,6 +604,7 @@ static void close_fleet(pr_fleet *fleet)
     free(fleet->idle);
     pr_lane_tree_destroy(fleet->quiet);
     pr_dispatch_destroy(fleet->dispatch);
+    pr_fleet_balance_free(&fleet->balance);
     free(fleet->prefill);
     free(fleet->decode);
 }
@@ -608,6 +622,11 @@ pr_status pr_fleet_run(
         .counts = counts,
     };
     *counts = (pr_fleet_counts){0};
+    if (params->balance.period_s > 0 && params->engine.spread_tokens > 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "prompts spread over idle groups and groups that change roles do not "
+                             "go together: leave "
+                             "out --balance or the spread");
     pr_status status = open_fleet(&fleet);
     if (status == PR_OK)
         status = run(&fleet);

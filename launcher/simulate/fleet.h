@@ -19,6 +19,7 @@
 #include "launcher/simulate/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
+#include "scheduler/balance/balance.h"
 #include "scheduler/cost_model.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
@@ -32,7 +33,8 @@ typedef struct pr_fleet_params {
     uint64_t seed;
     pr_job_queue_params queue;
     pr_flow_params flow;
-    pr_fleet_engine engine;  // all zero: the reference model
+    pr_balance_params balance;  // all zero: groups keep their roles
+    pr_fleet_engine engine;     // all zero: the reference model
     bool
         expected_is_true;  // the reference's decode placement knows the output length; else an estimate
     void (*progress)(void *context, int64_t done, int64_t requests);  // or NULL
@@ -42,7 +44,7 @@ typedef struct pr_fleet_params {
 typedef struct pr_fleet_counts {
     int64_t events, decisions;
     int64_t hit_tokens, fetch_tokens, prompt_tokens, outputs;
-    int64_t rejected;
+    int64_t rejected, role_changes;
     double last_finish_s;
 } pr_fleet_counts;
 

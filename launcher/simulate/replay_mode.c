@@ -30,10 +30,11 @@ int pr_replay_mode(const pr_options *options)
     const pr_scheduler_counts *counts = &result.counts;
     printf(
         "%lld events: %lld plans, %lld prompt tokens computed, %lld from the prefix cache, %lld "
-        "output tokens, %lld preemptions, %lld handovers, %lld gathers\n",
+        "output tokens, %lld preemptions, %lld handovers, %lld role changes, %lld gathers\n",
         (long long)result.events, (long long)counts->plans, (long long)counts->prefill_tokens,
         (long long)counts->cached_tokens, (long long)counts->output_tokens,
-        (long long)counts->preemptions, (long long)counts->handovers, (long long)counts->gathers);
+        (long long)counts->preemptions, (long long)counts->handovers,
+        (long long)counts->role_changes, (long long)counts->gathers);
     printf("decision hash %016llx\n", (unsigned long long)result.hash);
     if (result.diverged_line > 0) {
         pr_log(

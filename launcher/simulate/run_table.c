@@ -50,15 +50,19 @@ void pr_run_table_row(FILE *out, const pr_run_point *point)
         fprintf(
             out, "%-20s   of %lld requests %lld were rejected, %lld did not finish\n", "",
             (long long)s->requests, (long long)s->rejected, (long long)unfinished);
+    if (point->role_changes > 0)
+        fprintf(
+            out, "%-20s   groups changed their roles %lld times\n", "",
+            (long long)point->role_changes);
     fflush(out);
 }
 
 json_t *pr_run_point_json(const pr_run_point *point)
 {
     json_t *object = json_pack(
-        "{s:s, s:f, s:f, s:I, s:I}", "policy", point->policy, "speed", point->speed, "wall_s",
+        "{s:s, s:f, s:f, s:I, s:I, s:I}", "policy", point->policy, "speed", point->speed, "wall_s",
         point->wall_s, "events", (json_int_t)point->events, "decisions",
-        (json_int_t)point->decisions);
+        (json_int_t)point->decisions, "role_changes", (json_int_t)point->role_changes);
     json_t *statistics = pr_statistics_json(&point->statistics);
     json_object_update(object, statistics);
     json_decref(statistics);

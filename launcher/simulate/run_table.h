@@ -11,7 +11,8 @@
 typedef struct pr_run_point {
     const char *policy;
     double speed;
-    double wall_s;              // the run took so long here
+    double wall_s;  // the run took so long here
+    int64_t role_changes;
     int64_t events, decisions;  // of the scheduler; 0: not counted
     pr_statistics statistics;
 } pr_run_point;

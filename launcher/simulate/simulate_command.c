@@ -109,19 +109,6 @@ static pr_status check_together(const simulate_run *run)
     return PR_OK;
 }
 
-static pr_job_queue_params queue_params(const pr_options *options)
-{
-    enum { MOST_JOBS = 1 << 30, MOST_TENANTS = 1 << 16 };
-    return (pr_job_queue_params){
-        .fair = strcmp(options->fairness, "vtc") == 0,
-        .prompt_weight = 1,
-        .output_weight = 2,
-        .guard_s = options->starvation_guard > 0 ? options->starvation_guard : (double)INFINITY,
-        .most_jobs = MOST_JOBS,
-        .most_tenants = MOST_TENANTS,
-    };
-}
-
 static pr_status prepare(simulate_run *run)
 {
     const pr_options *options = run->options;
@@ -130,10 +117,13 @@ static pr_status prepare(simulate_run *run)
         .cache_blocks = options->cache_blocks,
         .cost = &run->cost,
         .seed = (uint64_t)options->trace_seed,
-        .queue = queue_params(options),
-        .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
+        .queue = pr_workload_queue(options),
+        .flow = pr_workload_flow(options),
         .expected_is_true = options->known_outputs,
     };
+    // Figures are for a fixed split unless something else is asked for.
+    if (pr_options_given(options, "balance"))
+        fleet->balance = pr_options_balance(options);
     run->target = (pr_simulation_target){
         .slo_b = options->capacity && strcmp(options->capacity, "slo-b") == 0,
         .goodput = CAPACITY_GOODPUT,
@@ -162,6 +152,9 @@ static json_t *about(const simulate_run *run)
     json_object_set_new(facts, "prefill_groups", json_integer(fleet->prefill_groups));
     json_object_set_new(facts, "decode_groups", json_integer(fleet->decode_groups));
     json_object_set_new(facts, "cache_blocks", json_integer(fleet->cache_blocks));
+    json_object_set_new(
+        facts, "balance",
+        json_string(pr_options_given(run->options, "balance") ? run->options->balance : "off"));
     json_object_set_new(facts, "known_outputs", json_integer(fleet->expected_is_true));
     json_object_set_new(facts, "engine", json_string(run->options->engine));
     json_object_set_new(facts, "cost", json_string(run->options->cost));

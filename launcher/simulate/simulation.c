@@ -74,6 +74,7 @@ pr_status pr_simulation_run(
         .policy = policy,
         .speed = speed,
         .wall_s = (double)(pr_clock_now_ns() - begin_ns) * 1e-9,
+        .role_changes = counts.role_changes,
         .events = counts.events,
         .decisions = counts.decisions,
     };

@@ -234,6 +234,7 @@ static pr_status build(reading *file, pr_trace *trace)
     const pr_trace_params *params = file->params;
     int64_t lines = params->most > 0 && params->most < file->count ? params->most : file->count;
     int64_t blocks = count_blocks(file, lines) * params->copies;
+    trace->made_arrivals = isnan(line_at(file, 0)->stamp_s);
     PR_TRY(make_stamps(file));
     trace->requests = lines * params->copies;
     trace->request = calloc((size_t)trace->requests, sizeof *trace->request);

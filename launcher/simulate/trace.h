@@ -33,6 +33,7 @@ typedef struct pr_trace {
     pr_trace_request *request;  // [requests]
     int32_t block_tokens;       // of the ids; 0: no ids
     uint64_t *block;            // all blocks, in one allocation
+    bool made_arrivals;         // the file has none: a Poisson process
     char sha256[65];            // of the file as it lies on disk
 } pr_trace;
 

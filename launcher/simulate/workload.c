@@ -2,6 +2,7 @@
 #include "launcher/simulate/workload.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,27 @@ pr_status pr_workload_read(const pr_options *options, pr_trace *trace)
     PR_TRY(check_writable(options->dump));
     PR_TRY(check_writable(options->hdf5));
     return pr_trace_read(&params, trace);
+}
+
+pr_job_queue_params pr_workload_queue(const pr_options *options)
+{
+    enum { MOST_JOBS = 1 << 30, MOST_TENANTS = 1 << 16 };
+    return (pr_job_queue_params){
+        .fair = strcmp(options->fairness, "vtc") == 0,
+        .prompt_weight = 1,
+        .output_weight = 2,
+        .guard_s = options->starvation_guard > 0 ? options->starvation_guard : (double)INFINITY,
+        .most_jobs = MOST_JOBS,
+        .most_tenants = MOST_TENANTS,
+    };
+}
+
+pr_flow_params pr_workload_flow(const pr_options *options)
+{
+    return (pr_flow_params){
+        .ttl_s = options->queue_ttl,
+        .most_prompt_tokens = options->queue_tokens,
+    };
 }
 
 // ---- About the run ----

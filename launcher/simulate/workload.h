@@ -10,9 +10,15 @@
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
 #include "scheduler/cost_model.h"
+#include "scheduler/dispatch/flow_control.h"
+#include "scheduler/dispatch/job_queue.h"
 
 // Also makes sure that --dump and --hdf5 can be written, so that no long run ends in vain.
 pr_status pr_workload_read(const pr_options *options, pr_trace *trace) PR_MUST_CHECK;
+
+// Who waits, and in which order, as the options say.
+pr_job_queue_params pr_workload_queue(const pr_options *options);
+pr_flow_params pr_workload_flow(const pr_options *options);
 
 // Version, command line, trace and how it was read. A new reference.
 json_t *pr_workload_about(const pr_options *options, const pr_trace *trace);

@@ -39,10 +39,7 @@ static int ascending(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static pr_role role_of(const fit_state *fit, int64_t step)
-{
-    return fit->run->layout.group[fit->run->step[step].group].role;
-}
+static pr_role role_of(const fit_state *fit, int64_t step) { return fit->run->step[step].role; }
 
 static bool counts(const pr_recorded_step *step)
 {

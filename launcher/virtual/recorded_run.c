@@ -14,6 +14,7 @@ typedef struct group_state {
     bool idle;                  // when that one was sent
     int64_t last_step;          // index, -1: none
     bool went_on;               // after it there was more to do
+    pr_role role;               // now
 } group_state;
 
 typedef struct reading_state {
@@ -155,6 +156,7 @@ static pr_status read_step(reading_state *reading, const pr_report *report, int6
     group->last_step = run->steps;
     run->step[run->steps++] = (pr_recorded_step){
         .group = report->group,
+        .role = group->role,
         .plan = report->plan,
         .step = report->step,
         .told_ns = now_ns,
@@ -206,6 +208,9 @@ static pr_status read_event(reading_state *reading, const pr_record_event *event
         if (number >= 0)
             run->load.request[number].left = true;
         return PR_OK;
+    case PR_RECORD_ROLE:
+        reading->group[event->group].role = event->role;
+        return PR_OK;
     case PR_RECORD_HASH:
         run->complete = true;
         return PR_OK;
@@ -235,8 +240,10 @@ pr_status pr_recorded_run_read(FILE *events, pr_recorded_run *run)
         status = pr_fail(PR_ERR_RESOURCE, "no memory for %d groups", (int)run->layout.groups);
         goto close;
     }
-    for (int32_t g = 0; g < run->layout.groups; g++)
+    for (int32_t g = 0; g < run->layout.groups; g++) {
         reading.group[g].last_step = -1;
+        reading.group[g].role = run->layout.group[g].role;
+    }
     for (;;) {
         PR_TRY_GOTO(pr_record_reader_next(reader, &event, &more), close);
         if (!more)

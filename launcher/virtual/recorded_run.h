@@ -15,6 +15,7 @@
 // One step of a group: what the longest of its lanes computed.
 typedef struct pr_recorded_step {
     int32_t group;
+    pr_role role;  // of the group at that time
     uint32_t step;
     uint64_t plan;
     int64_t told_ns, step_ns;

@@ -228,7 +228,8 @@ static pr_status at_boundary(virtual_run *run, int32_t number)
         return PR_OK;
     PR_TRY(crowd(run, group->ranks));
     double column[PR_VIRTUAL_COLUMNS];
-    const pr_virtual_step *step = &run->params->model->step[group->role];
+    const pr_virtual_step *step =
+        &run->params->model->step[group->role = pr_scheduler_role(run->scheduler, number)];
     pr_virtual_columns(&work, column);
     group->begin_ns = group->looked_ns = run->now_ns;
     group->in_step = true;

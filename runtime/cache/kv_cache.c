@@ -414,6 +414,19 @@ static void check_table(const pr_kv_cache *cache, const pr_kv_sequence *sequence
     }
 }
 
+void pr_kv_cache_visit(
+    const pr_kv_cache *cache,
+    void (*visit)(void *context, uint64_t chain, int32_t depth),
+    void *context)
+{
+    for (int32_t i = 0; i < cache->blocks; i++) {
+        if (is_published(cache, i))
+            visit(
+                context, pr_prefix_index_chain(cache->index, i),
+                pr_prefix_index_depth(cache->index, i));
+    }
+}
+
 void pr_kv_cache_check(const pr_kv_cache *cache)
 {
     int32_t *count = calloc((size_t)cache->blocks, sizeof *count);

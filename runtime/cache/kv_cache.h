@@ -85,6 +85,12 @@ int32_t pr_kv_cache_free_blocks(const pr_kv_cache *cache);    // free or evictab
 int32_t pr_kv_cache_used_blocks(const pr_kv_cache *cache);    // referenced
 int32_t pr_kv_cache_cached_blocks(const pr_kv_cache *cache);  // published, referenced or not
 
+// Every published block, as the watch is told of it, in no order that means anything.
+void pr_kv_cache_visit(
+    const pr_kv_cache *cache,
+    void (*visit)(void *context, uint64_t chain, int32_t depth),
+    void *context);
+
 // Asserts every invariant: counts, chains, the LRU order, no block lost, none in two places.
 void pr_kv_cache_check(const pr_kv_cache *cache);
 

@@ -292,6 +292,8 @@ static pr_status admit(pr_dispatch *dispatch, pr_job *job, bool again)
     job->refused = again ? PR_FLOW_PASS : pr_dispatch_flow_arrive(dispatch, job);
     pr_status status =
         job->refused == PR_FLOW_PASS ? pr_dispatch_enqueue(dispatch, job) : PR_ERR_RESOURCE;
+    if (status != PR_OK && job->refused == PR_FLOW_PASS)
+        job->refused = PR_FLOW_QUEUE_JOBS;  // no memory for one more
     if (lane < 0)
         return status;
     if (status != PR_OK) {

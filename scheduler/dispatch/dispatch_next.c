@@ -109,14 +109,12 @@ static void start(pr_dispatch *dispatch, pr_job *job, int32_t l, pr_verdict *ver
 // ---- Choice ----
 
 // Of the first one's band and tenant, the waiting job with the smallest key as it is now; ties: the one
-// that arrived first. One that the starvation guard puts first stays: it has no regard for keys.
+// that arrived first.
 static pr_job *first_rekeyed(const pr_dispatch *dispatch, pr_job_queue *queue, pr_job *first)
 {
     pr_policy *policy = dispatch->policy;
     pr_job *best = NULL;
     double best_key = 0;
-    if (dispatch->now_s - first->arrival_s > dispatch->params.queue.guard_s)
-        return first;
     for (pr_job *job = first; job; job = pr_job_queue_after(queue, job)) {
         if (job->queue_tenant != first->queue_tenant)
             continue;
@@ -134,10 +132,18 @@ static bool rekeys(const pr_policy *policy)
     return !policy->kind->keeps_keys && policy->order != PR_ORDER_FIFO;
 }
 
+// Whether the first in order as it was put gives way to one whose key has become smaller. The starvation
+// guard has no regard for keys.
+static bool gives_way(const pr_dispatch *dispatch, const pr_job *first)
+{
+    bool overdue = dispatch->now_s - first->arrival_s > dispatch->params.queue.guard_s;
+    return rekeys(dispatch->policy) && !overdue;
+}
+
 static pr_job *first_of(const pr_dispatch *dispatch, pr_job_queue *queue)
 {
     pr_job *job = pr_job_queue_first(queue, dispatch->now_s);
-    return job && rekeys(dispatch->policy) ? first_rekeyed(dispatch, queue, job) : job;
+    return job && gives_way(dispatch, job) ? first_rekeyed(dispatch, queue, job) : job;
 }
 
 // The next job that is bound to a lane (early binding).
@@ -176,7 +182,7 @@ static pr_job *next_central(pr_dispatch *dispatch, int32_t *lane)
     double saturation = pr_dispatch_flow_saturation(dispatch);
     pr_job *job =
         pr_flow_next(&dispatch->params.flow, dispatch->central, dispatch->now_s, saturation);
-    if (job && rekeys(policy) && pr_lane_tree_best(dispatch->ready) >= 0)
+    if (job && gives_way(dispatch, job) && pr_lane_tree_best(dispatch->ready) >= 0)
         job = first_rekeyed(dispatch, dispatch->central, job);
     if (displaced && (!job || key_now(policy, displaced) <= key_now(policy, job)))
         return displaced;

@@ -16,8 +16,13 @@ static void write_dispatch(FILE *out, const pr_scheduler_params *p)
         c->kv_bytes_per_token);
     fprintf(out, " %d %d %" PRId64, (int)c->chunk_tokens, (int)c->max_batch, c->capacity_tokens);
     fprintf(
-        out, " %" PRId64 " %a %d %d\n", p->flow.most_prompt_tokens, p->flow.ttl_s,
+        out, " %" PRId64 " %a %d %d", p->flow.most_prompt_tokens, p->flow.ttl_s,
         (int)p->flow.sheddable_above, (int)p->short_suffix);
+    if (p->balance.period_s > 0)
+        fprintf(
+            out, " %a %a %d", p->balance.period_s, p->balance.tpot_target_s,
+            (int)p->balance.rotate);
+    fputc('\n', out);
 }
 
 void pr_record_begin(pr_scheduler *scheduler)
@@ -140,6 +145,12 @@ void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan)
             (int)h->blocks);
     }
     fputc('\n', out);
+}
+
+void pr_record_role(pr_scheduler *scheduler, int32_t group, pr_role role)
+{
+    if (scheduler->record)
+        fprintf(scheduler->record, "role %d %d\n", (int)group, (int)role);
 }
 
 void pr_record_end(pr_scheduler *scheduler)

@@ -4,6 +4,7 @@
 //   polyreme-events 2 <parameters> <layout>          the first line
 //   dispatch <policy> <fair> <jobs> <tenants> <3 numbers of the queue and 9 of the cost model> <chunk> <batch>
 //          <capacity> <queued tokens> <ttl> <shed> <suffix>    the second; numbers as C's %a
+//          [<period> <TPOT target> <rotate>]       where groups may change their roles
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
 //          <max_tokens> <n> <n prompt tokens>
@@ -15,6 +16,7 @@
 //   plan <number> <group> <max_steps> <chunks> <admissions> {<id> <lane> <cached> <arrives>}
 //          <handovers> {<id> <from group> <to group> <blocks>}
 //                                                    a decision, for the reader: a replay makes it anew
+//   role <group> <role>                              the same: the group has changed its role
 //   next <calls> <decisions>                         calls of next since the event before; hash, 32 bits
 //   hash <decisions>                                 the last line: what a replay must come to
 //
@@ -32,6 +34,7 @@ void pr_record_cancel(pr_scheduler *scheduler, uint64_t id);
 void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns);
 void pr_record_next(pr_scheduler *scheduler);
 void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan);
+void pr_record_role(pr_scheduler *scheduler, int32_t group, pr_role role);
 void pr_record_end(pr_scheduler *scheduler);
 
 #endif

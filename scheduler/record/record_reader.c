@@ -182,6 +182,14 @@ static void take_cost(pr_record_reader *reader, pr_cost_model *cost)
     cost->capacity_tokens = take_int64(reader);
 }
 
+static void take_balance(pr_record_reader *reader, pr_balance_params *balance)
+{
+    balance->period_s = take_number(reader);
+    balance->tpot_target_s = take_number(reader);
+    balance->rotate = take_int(reader, 0, 1);
+    reader->damaged = reader->damaged || !(balance->period_s > 0) || !(balance->tpot_target_s > 0);
+}
+
 static pr_status read_dispatch(pr_record_reader *reader)
 {
     static const char word[] = "dispatch ";
@@ -207,6 +215,8 @@ static pr_status read_dispatch(pr_record_reader *reader)
     params->flow.ttl_s = take_number(reader);
     params->flow.sheddable_above = take_int(reader, INT32_MIN, INT32_MAX);
     params->short_suffix = take_int(reader, 0, INT32_MAX);
+    if (*reader->at == ' ')
+        take_balance(reader, &params->balance);
     if (reader->damaged)
         return pr_record_reader_fail(reader, "the policy or its numbers are not well formed");
     return PR_OK;
@@ -373,6 +383,10 @@ static pr_status read_event(pr_record_reader *reader, pr_record_event *event)
     } else if (line_is(reader, "advance ")) {
         event->kind = PR_RECORD_ADVANCE;
         reader->now_ns = take_int64(reader);
+    } else if (line_is(reader, "role ")) {
+        event->kind = PR_RECORD_ROLE;
+        event->group = take_int(reader, 0, reader->layout.groups - 1);
+        event->role = (pr_role)take_int(reader, PR_ROLE_PREFILL, PR_ROLE_DECODE);
     } else if (line_is(reader, "hash ")) {
         event->kind = PR_RECORD_HASH;
         event->hash = take_hash(reader);

@@ -16,6 +16,7 @@ typedef enum pr_record_kind {
     PR_RECORD_CANCEL,
     PR_RECORD_ADVANCE,
     PR_RECORD_PLAN,
+    PR_RECORD_ROLE,
     PR_RECORD_NEXT,
     PR_RECORD_HASH,
 } pr_record_kind;
@@ -40,6 +41,7 @@ typedef struct pr_record_event {
     uint64_t id;          // CANCEL
     int32_t calls;        // NEXT
     uint64_t hash;        // NEXT: the lower 32 bits; HASH
+    pr_role role;         // ROLE, of group
     // PLAN
     uint64_t plan;
     int32_t group, max_steps, chunks, admissions;

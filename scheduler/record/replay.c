@@ -42,6 +42,7 @@ static pr_status replay_event(
         pr_scheduler_advance(scheduler, event->now_ns);
         break;
     case PR_RECORD_PLAN:
+    case PR_RECORD_ROLE:
         break;
     case PR_RECORD_NEXT:
         PR_TRY(replay_next(scheduler, reader, event->calls));
@@ -70,7 +71,7 @@ pr_status pr_replay_run(FILE *events, pr_replay_result *result)
         PR_TRY_GOTO(pr_record_reader_next(reader, &event, &more), destroy);
         if (!more)
             break;
-        made.events += event.kind != PR_RECORD_PLAN;
+        made.events += event.kind != PR_RECORD_PLAN && event.kind != PR_RECORD_ROLE;
         PR_TRY_GOTO(replay_event(scheduler, reader, &event, &made), destroy);
     }
     made.hash = pr_scheduler_hash(scheduler);

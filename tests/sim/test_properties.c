@@ -13,7 +13,7 @@
 #include "../unit/sim_run.h"
 #include "runtime/base/log.h"
 
-static int64_t steps_wanted = 400000;  // of each test
+static int64_t steps_wanted = 800000;  // of each test
 
 // Every policy with its own order, and some with another.
 static const char *policy_of(uint64_t seed, char spec[64])
@@ -125,7 +125,7 @@ static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
             .requests = 80,
             .max_prompt = longest * 2 / 3,
             .max_tokens = 40,
-            .cancel_percent = (int32_t)(seed % 4) * 8,
+            .cancel_percent = (int32_t)(seed % 4) * 20,
             .damage_percent = seed % 5 == 0 ? 30 : 0,
             .priorities = 1 + (int32_t)(seed % 3),
             .siblings = seed % 4 == 1 ? 3 : 0,

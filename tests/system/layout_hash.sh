@@ -5,7 +5,7 @@
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
 # before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
 # A second table does the same with prompts that share openings; there prefixes must move between lanes
-# (+ before the ranks), or must not (-).
+# (+ before the ranks), or must not (-). ~: groups must change their roles on the way.
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
@@ -39,6 +39,8 @@ common_rows() {
 5 --prefill 1x1 --decode 1x4:tp=4
 8 --mixed 1x8:tp=4 --shuffle-seed 11
 8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
+~4 --prefill 2x1 --decode 2x1 --max-num-seqs 4 --balance rotate --balance-period 0.005
+~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
 =1 --kv-cache-dtype bfloat16
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype bfloat16
 ROWS
@@ -54,6 +56,7 @@ gather_rows() {
 4 --mixed 4x1 --max-num-seqs 2 --kv-blocks 17
 +3 --prefill 2x1 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
 +5 --prefill 2x2:tp=2 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32
+~4 --prefill 3x1 --decode 1x1 --max-num-seqs 2 --max-num-batched-tokens 32 --balance rotate --balance-period 0.005
 ROWS
 }
 
@@ -78,12 +81,12 @@ many_ranks=false
 have_many_ranks && many_ranks=true
 
 run_table() { # model requests table
-    local model=$1 requests=$2 expected='' ranks flags gathers want hash verdict preempted
+    local model=$1 requests=$2 expected='' ranks flags gathers changes want hash verdict preempted
     printf '%s, %s\n' "$model" "${requests##*/}"
     while read -r ranks flags; do
         [[ $ranks == =* ]] && { ranks=${ranks#=}; expected=; }
         want=${ranks//[0-9]/}
-        ranks=${ranks#[+-]}
+        ranks=${ranks#[+~-]}
         if [ "$ranks" -gt 1 ] && ! $many_ranks; then continue; fi
         # shellcheck disable=SC2086
         hash=$(run_row "$POLYREME_SOURCE/$model" "$requests" "$ranks" $flags)
@@ -98,9 +101,14 @@ run_table() { # model requests table
             verdict=GATHERS
             failures=$((failures + 1))
         fi
+        changes=$(sed -n 's/.* \([0-9]*\) role changes.*/\1/p' "$work/log")
+        if [ "$want" = '~' ] && [ "${changes:-0}" -eq 0 ]; then
+            verdict=ROLES
+            failures=$((failures + 1))
+        fi
         preempted=$(sed -n 's/.* \([0-9]*\) preemptions.*/\1/p' "$work/log")
-        printf '  %-9s %s  ranks %s  %-70s preemptions %s, gathers %s\n' \
-            "$verdict" "$hash" "$ranks" "$flags" "${preempted:-?}" "${gathers:-?}"
+        printf '  %-9s %s  ranks %s  %-70s preemptions %s, gathers %s, role changes %s\n' \
+            "$verdict" "$hash" "$ranks" "$flags" "${preempted:-?}" "${gathers:-?}" "${changes:-?}"
     done < <("$3")
 }
 

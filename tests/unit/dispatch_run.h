@@ -331,14 +331,13 @@ static inline void dr_check_gathers(dr_run *run, const dr_job *job, const pr_ver
 static inline void
 dr_started(dr_run *run, dr_job *job, const pr_verdict *verdict, const pr_job *before)
 {
-    bool resumed = before->bound_lane >= 0;
     DR_ASSERT(run, run->open[verdict->lane] && !run->retired[verdict->lane]);
     DR_ASSERT(run, before->bound_lane < 0 || before->bound_lane == verdict->lane);
     DR_ASSERT(run, job->job.state == PR_JOB_RUNNING && job->job.lane == verdict->lane);
     run->started++;
     if (before->bound_lane < 0)
         dr_exits(run, job);
-    if (resumed && before->computed_tokens > 0) {
+    if (before->computed_tokens > 0) {  // it made way
         DR_ASSERT(run, job->job.computed_tokens == before->computed_tokens);
         DR_ASSERT(run, verdict->gathers == 0);
     } else {

@@ -19,7 +19,8 @@ typedef struct sim_config {
     int32_t target_ms;           // of some requests, at most; 0: no targets
     int64_t tick_ns;             // at most so much time between two events; 0: no clock
     const char *policy;          // NULL: lps
-    bool prompt_delivery;        // messages are always faster than steps
+    pr_balance_params balance;
+    bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
 } sim_config;
 
@@ -151,6 +152,8 @@ static inline void sim_drain(sim_run *run)
             client->done = true;
             run->result.rejected++;
         } else {
+            for (int32_t g = 0; g < run->layout.groups; g++)
+                run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
             sim_group *group = &run->world->group[decision.plan->group];
             int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
             SIM_ASSERT(unfinished < SIM_PLANS);
@@ -275,6 +278,8 @@ static inline void sim_loop(sim_run *run)
         }
         run->result.events++;
         sim_pass_time(run);
+        if (run->config->balance.period_s > 0)
+            pr_scheduler_advance(run->scheduler, 1 + turn * 1000000);
         sim_act(run, &action[sim_random(run->world, (uint32_t)n)]);
         pr_scheduler_check(run->scheduler);
         if (run->config->prompt_delivery || sim_random(run->world, 3) > 0)
@@ -300,6 +305,7 @@ static inline sim_result sim_run_all(const sim_config *config)
         .queue = sim_queue,
         .short_suffix = config->max_prompt / 4,
         .cost = sim_cost,
+        .balance = config->balance,
     };
     if (config->most_jobs)
         run.params.queue.most_jobs = config->most_jobs;

@@ -80,6 +80,7 @@ typedef struct sim_handover {
 } sim_handover;
 
 typedef struct sim_group {
+    pr_role role;
     pr_plan *wire[SIM_PLANS], *inbox[SIM_PLANS], *running;
     int32_t wires, inboxes;
     uint64_t last_plan;
@@ -195,6 +196,7 @@ static inline sim_world *sim_world_create(const pr_scheduler_params *params, uin
     world->fifo = calloc((size_t)params->layout->ranks, sizeof *world->fifo);
     for (int32_t g = 0; g < params->layout->groups; g++) {
         int32_t lanes = pr_layout_lanes(params->layout, g);
+        world->group[g].role = params->layout->group[g].role;
         world->group[g].kv = calloc((size_t)lanes, sizeof(uint64_t *));
         for (int32_t l = 0; l < lanes; l++)
             world->group[g].kv[l] =
@@ -312,8 +314,8 @@ static inline void sim_admit(sim_world *world, int32_t g, const pr_admission *ad
     made->computed = admission->computed;
     made->arrives = admission->arrives;
     made->hands_over = admission->hands_over;
-    SIM_ASSERT(!made->arrives || world->layout->group[g].role == PR_ROLE_DECODE);
-    SIM_ASSERT(made->hands_over == (world->layout->group[g].role == PR_ROLE_PREFILL));
+    SIM_ASSERT(!made->arrives || group->role == PR_ROLE_DECODE);
+    SIM_ASSERT(made->hands_over == (group->role == PR_ROLE_PREFILL));
     SIM_ASSERT(sim_capacity(world, made) >= made->tokens);
     made->next = group->sequences;
     group->sequences = made;
@@ -351,7 +353,7 @@ static inline void sim_send_gather(sim_world *world, sim_handover *noted)
     const pr_handover *h = &noted->handover;
     int32_t B = world->params->block_tokens;
     const uint64_t *kv = world->group[h->from_group].kv[h->from_lane];
-    SIM_ASSERT(!noted->sent && world->layout->group[h->from_group].role != PR_ROLE_DECODE);
+    SIM_ASSERT(!noted->sent && world->group[h->from_group].role != PR_ROLE_DECODE);
     noted->sent = true;
     noted->tokens = h->blocks * B;
     SIM_ASSERT(h->blocks > 0 && noted->tokens <= SIM_MAX_TOKENS);
@@ -388,7 +390,7 @@ static inline void sim_begin_plan(sim_world *world, int32_t g, const pr_plan *pl
         SIM_ASSERT(!memcmp(noted->to_block, handover->to_block, (size_t)handover->blocks * 4));
         SIM_ASSERT(!memcmp(noted->from_block, handover->from_block, (size_t)handover->blocks * 4));
         SIM_ASSERT(handover->to_group == g || handover->from_group == g);
-        bool to_decode = world->layout->group[handover->to_group].role == PR_ROLE_DECODE;
+        bool to_decode = world->group[handover->to_group].role == PR_ROLE_DECODE;
         SIM_ASSERT(handover->gather != to_decode);
         if (handover->to_group == g)
             noted->expected = true;

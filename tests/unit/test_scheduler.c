@@ -196,6 +196,38 @@ static void the_same_seed_gives_the_same_decisions(void **state)
     }
 }
 
+// Every 30 ms of virtual time, about as many actions, one group changes its role.
+static void groups_change_roles_and_tokens_stay_the_same(void **state)
+{
+    (void)state;
+    static const char *const splits[] = {
+        "prefill 2x1:1 decode 2x1:1",
+        "prefill 1x2:2 decode 1x4:1 decode 1x2:2",
+        "prefill 2x2:2 prefill 2x1:1 decode 2x2:2",
+        "prefill 1x1:1 decode 2x4:2",
+    };
+    sim_config config = base;
+    config.balance = (pr_balance_params){.period_s = 0.03, .tpot_target_s = 0.1, .rotate = true};
+    sim_result sum = {0};
+    for (int32_t i = 0; i < 4 * 32; i++) {
+        config.layout = splits[i % 4];
+        config.seed = (uint64_t)i;
+        config.kv_blocks = i & 4 ? 64 : 26;
+        config.cancel_percent = i & 8 ? 20 : 0;
+        config.damage_percent = i & 16 ? 10 : 0;
+        config.priorities = config.siblings = i & 32 ? 2 : 0;
+        config.policy = i & 64 ? "least-tokens" : "lps";
+        sim_result result = sim_run_all(&config);
+        sum.counts.role_changes += result.counts.role_changes;
+        sum.counts.gathers += result.counts.gathers;
+        sum.counts.preemptions += result.counts.preemptions;
+    }
+    assert_true(sum.counts.role_changes > 4 * 32 * 5);
+    assert_true(sum.counts.gathers > 50 && sum.counts.preemptions > 50);
+    config.layout = "prefill 1x1:1 decode 1x1:1";  // each role keeps one
+    assert_int_equal(sim_run_all(&config).counts.role_changes, 0);
+}
+
 // With messages faster than steps and blocks for everyone, grants are always there in time.
 static void a_decoding_sequence_never_stalls_while_blocks_are_free(void **state)
 {
@@ -541,6 +573,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(priorities_and_siblings_finish_under_pressure),
     cmocka_unit_test(damaged_handovers_and_gathers_are_computed_again),
     cmocka_unit_test(gathers_survive_cancels_damage_and_scarce_blocks),
+    cmocka_unit_test(groups_change_roles_and_tokens_stay_the_same),
     cmocka_unit_test(the_same_seed_gives_the_same_decisions),
     cmocka_unit_test(a_decoding_sequence_never_stalls_while_blocks_are_free),
     cmocka_unit_test(an_idle_scheduler_makes_no_plan),
