@@ -121,6 +121,48 @@ static void a_long_wait_makes_up_for_a_long_prompt(void **state)
     pr_dispatch_destroy(dispatch);
 }
 
+static void a_long_wait_weighs_less_when_much_waits(void **state)
+{
+    (void)state;
+    enum { CROWD = 300 };
+    static pr_job crowd[CROWD];
+    pr_dispatch *dispatch = make("lps:ageing=8");
+    for (uint64_t i = 0; i < CROWD; i++) {
+        crowd[i] = job_of(10 + i, 4096, A);
+        arrive(dispatch, &crowd[i], 0);
+    }
+    pr_job small = job_of(2, 512, B);
+    arrive(dispatch, &small, 10);
+    pr_dispatch_open(dispatch, 0, true);
+    assert_ptr_equal(next(dispatch, 10).job, &small);
+    assert_ptr_equal(next(dispatch, 10).job, &crowd[0]);
+    // Another band has few that wait: there a wait counts in full.
+    pr_job big = job_of(3, 4096, A), late = job_of(4, 512, B);
+    big.priority = late.priority = -1;
+    arrive(dispatch, &big, 20);
+    arrive(dispatch, &late, 30);
+    assert_ptr_equal(next(dispatch, 30).job, &big);
+    pr_dispatch_destroy(dispatch);
+}
+
+static void a_lane_helps_where_least_is_left_unless_something_shorter_waits(void **state)
+{
+    (void)state;
+    pr_dispatch *dispatch = make("lps/srpt");
+    pr_job big = job_of(1, 4096, A), small = job_of(2, 1024, B);
+    arrive(dispatch, &big, 0);
+    pr_dispatch_open(dispatch, 0, true);
+    assert_ptr_equal(next(dispatch, 0).job, &big);
+    pr_dispatch_open(dispatch, 0, false);
+    pr_dispatch_open(dispatch, 1, true);
+    assert_true(pr_dispatch_helps(dispatch, &big, 1, 0));
+    arrive(dispatch, &small, 0);
+    assert_false(pr_dispatch_helps(dispatch, &big, 1, 0));
+    pr_dispatch_progress(dispatch, &big, 3584, 1);
+    assert_true(pr_dispatch_helps(dispatch, &big, 1, 1));
+    pr_dispatch_destroy(dispatch);
+}
+
 static void missing_blocks_come_from_whoever_holds_them(void **state)
 {
     (void)state;
@@ -481,6 +523,8 @@ int main(void)
         cmocka_unit_test(nothing_starts_before_a_lane_opens),
         cmocka_unit_test(lps_starts_the_job_with_least_left_to_compute),
         cmocka_unit_test(a_long_wait_makes_up_for_a_long_prompt),
+        cmocka_unit_test(a_long_wait_weighs_less_when_much_waits),
+        cmocka_unit_test(a_lane_helps_where_least_is_left_unless_something_shorter_waits),
         cmocka_unit_test(missing_blocks_come_from_whoever_holds_them),
         cmocka_unit_test(on_a_slow_fabric_nothing_is_fetched),
         cmocka_unit_test(an_arrival_goes_to_the_open_lane_with_its_prefix),
