@@ -7,7 +7,7 @@
 
 #include "launcher/options.h"
 #include "runtime/model/model.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 // tp: of a lane that computes. kv_blocks: of a lane.
 pr_cost_model

@@ -243,7 +243,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     char why[PR_LAYOUT_TEXT_BYTES] = "";
     int32_t neighbours = 1;
     int64_t begin_ns = pr_clock_now_ns();
-    STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy) : PR_OK);
+    STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
     STAGE(engine, open_model(engine));
     PR_TRY(count_neighbours(engine, &neighbours));

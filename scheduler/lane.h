@@ -5,7 +5,7 @@
 #define PR_SCHEDULER_LANE_H
 
 #include "runtime/batch/layout.h"
-#include "scheduler/cache_map.h"
+#include "scheduler/dispatch/cache_map.h"
 #include "scheduler/sequence.h"
 
 typedef struct pr_lane {

@@ -23,10 +23,10 @@
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
 #include "scheduler/balance/balance.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
+#include "scheduler/cost/step_fit.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
-#include "scheduler/step_fit.h"
 
 typedef struct pr_scheduler pr_scheduler;
 

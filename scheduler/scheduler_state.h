@@ -5,11 +5,11 @@
 
 #include <stdio.h>
 
+#include "scheduler/cost/step_fit.h"
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/lane.h"
 #include "scheduler/plan_draft.h"
 #include "scheduler/scheduler.h"
-#include "scheduler/step_fit.h"
 
 enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker

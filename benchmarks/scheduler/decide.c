@@ -23,7 +23,7 @@
 
 #include "launcher/simulate/trace.h"
 #include "runtime/base/hash.h"
-#include "scheduler/cache_map.h"
+#include "scheduler/dispatch/cache_map.h"
 #include "scheduler/dispatch/dispatch.h"
 
 enum {

@@ -56,13 +56,14 @@ static json_t *counts_json(const pr_scheduler_counts *counts, uint64_t hash)
     char text[17];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "plans", (json_int_t)counts->plans,
-        "prefill_tokens", (json_int_t)counts->prefill_tokens, "cached_tokens",
-        (json_int_t)counts->cached_tokens, "output_tokens", (json_int_t)counts->output_tokens,
-        "preemptions", (json_int_t)counts->preemptions, "handovers", (json_int_t)counts->handovers,
-        "role_changes", (json_int_t)counts->role_changes, "gathers", (json_int_t)counts->gathers,
-        "gathered_tokens", (json_int_t)counts->gathered_tokens, "short_cuts",
-        (json_int_t)counts->short_cuts, "decision_hash", text);
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "plans",
+        (json_int_t)counts->plans, "prefill_tokens", (json_int_t)counts->prefill_tokens,
+        "cached_tokens", (json_int_t)counts->cached_tokens, "output_tokens",
+        (json_int_t)counts->output_tokens, "preemptions", (json_int_t)counts->preemptions,
+        "handovers", (json_int_t)counts->handovers, "role_changes",
+        (json_int_t)counts->role_changes, "gathers", (json_int_t)counts->gathers, "gathered_tokens",
+        (json_int_t)counts->gathered_tokens, "short_cuts", (json_int_t)counts->short_cuts,
+        "decision_hash", text);
 }
 
 static void print_json(json_t *facts, const pr_run_point *point, json_t *scheduler)

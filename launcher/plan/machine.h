@@ -24,7 +24,7 @@
 
 #include "launcher/memory_budget.h"
 #include "runtime/batch/layout.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 // As the table of options wants it.
 #define PR_MACHINE_NAMES "a100|h100|h200|b200|gh200|mi250x|mi300a|mi300x|cpu"

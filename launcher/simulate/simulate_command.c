@@ -136,7 +136,7 @@ static pr_status prepare(simulate_run *run)
     PR_TRY(pr_cost_model_parse(options->cost, &run->cost));
     PR_TRY(split("--policy", options->policy, &run->policy));
     for (int32_t i = 0; i < run->policy.items; i++)
-        PR_TRY(pr_policy_check_spec(run->policy.item[i]));
+        PR_TRY(pr_policy_check_spec(run->policy.item[i], false));
     PR_TRY(read_speeds(options->speed, run));
     PR_TRY(check_together(run));
     return pr_workload_read(options, &run->trace);

@@ -4,7 +4,7 @@
 #ifndef PR_LAUNCHER_SIMULATE_SIMULATION_H
 #define PR_LAUNCHER_SIMULATE_SIMULATION_H
 
-#include "launcher/simulate/fleet.h"
+#include "launcher/fleet/fleet.h"
 #include "launcher/simulate/run_table.h"
 
 typedef struct pr_simulation {

@@ -16,7 +16,7 @@
 #include <jansson.h>
 
 #include "launcher/simulate/run_record.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 typedef struct pr_summary {
     int64_t count;

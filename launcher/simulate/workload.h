@@ -9,7 +9,7 @@
 #include "launcher/options.h"
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
 

@@ -8,7 +8,7 @@
 //   slowness    of each window of time: other work on the machine is nobody's decision here
 //   transfer    the constants for which the mean wait is right and single ones are least off
 //   gap, message    means of the record's own waits
-// The online fit of a running scheduler (scheduler/step_fit.h) leaves out outliers and knows nothing of
+// The online fit of a running scheduler (scheduler/cost/step_fit.h) leaves out outliers and knows nothing of
 // other groups; a mean time to first token needs both.
 // Source: the iteration is Richardson's (1972) and Lucy's (1974).
 // Cost: bounded; a second or so for a long record. Threads: one.

@@ -145,7 +145,7 @@ typedef struct pr_arrival_report {
     bool intact;
 } pr_arrival_report;
 
-// What one step computed in one lane: what its time depends on (scheduler/cost_model.h, step_fit.h).
+// What one step computed in one lane: what its time depends on (scheduler/cost/cost_model.h, step_fit.h).
 typedef struct pr_step_work {
     int32_t prefill_rows;      // tokens of chunks
     int32_t decode_sequences;  // with one row each

@@ -20,7 +20,7 @@
 #ifndef PR_SCHEDULER_BALANCE_BALANCE_H
 #define PR_SCHEDULER_BALANCE_BALANCE_H
 
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 typedef struct pr_balance_params {
     double period_s;       // 0: roles stay as they are

@@ -20,8 +20,8 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "scheduler/cache_map.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
+#include "scheduler/dispatch/cache_map.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job.h"
 #include "scheduler/dispatch/job_queue.h"

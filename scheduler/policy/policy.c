@@ -142,10 +142,15 @@ static pr_status parse(const char *spec, pr_policy *policy)
     return PR_OK;
 }
 
-pr_status pr_policy_check_spec(const char *spec)
+pr_status pr_policy_check_spec(const char *spec, bool live)
 {
     pr_policy policy = {0};
-    return parse(spec, &policy);
+    PR_TRY(parse(spec, &policy));
+    if (live && policy.kind->imagined)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "policy %s is a bound for `polyreme simulate`: no machine can do it",
+            policy.kind->name);
+    return PR_OK;
 }
 
 // ---- life ----

@@ -118,8 +118,9 @@ pr_status
 pr_policy_create(const char *spec, struct pr_dispatch *dispatch, pr_policy **policy) PR_MUST_CHECK;
 void pr_policy_destroy(pr_policy *policy);
 
-// Whether a spec is well formed, without a dispatch: for the command line.
-pr_status pr_policy_check_spec(const char *spec) PR_MUST_CHECK;
+// Whether a spec is well formed, without a dispatch: for the command line. live: and whether machines can
+// do it; some policies are bounds for the simulator.
+pr_status pr_policy_check_spec(const char *spec, bool live) PR_MUST_CHECK;
 
 // The kinds there are, in order of the table; NULL: no more.
 const pr_policy_kind *pr_policy_kind_at(int32_t index);

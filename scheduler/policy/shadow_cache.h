@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "scheduler/cache_map.h"
+#include "scheduler/dispatch/cache_map.h"
 
 typedef struct pr_shadow_cache pr_shadow_cache;
 

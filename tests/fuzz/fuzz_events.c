@@ -22,7 +22,7 @@ static bool is_small(FILE *events)
     int32_t lanes = 0;
     for (int32_t g = 0; g < params->layout->groups; g++)
         lanes += params->layout->group[g].ranks / params->layout->group[g].tp;
-    bool small = lanes <= 16 && params->kv_blocks <= 512 && params->block_tokens <= 512 &&
+    bool small = lanes <= 16 && params->kv_blocks <= 8192 && params->block_tokens <= 512 &&
                  params->max_model_len <= 4096 && params->max_num_seqs <= 64 &&
                  params->max_num_batched_tokens <= 4096 && params->lease_steps <= 64 &&
                  params->queue.most_tenants <= 1 << 20;

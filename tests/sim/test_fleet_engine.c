@@ -10,7 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "launcher/simulate/fleet.h"
+#include "launcher/fleet/fleet.h"
 #include "runtime/base/log.h"
 
 enum { GROUPS = 4, MOST_REQUESTS = 3000 };

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/simulate/fleet.h"
+#include "launcher/fleet/fleet.h"
 #include "runtime/base/hash.h"
 
 enum { GROUPS = 8, MOST_REQUESTS = 40000 };

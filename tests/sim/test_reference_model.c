@@ -11,7 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "launcher/simulate/fleet.h"
+#include "launcher/fleet/fleet.h"
 
 #define TRACE PR_SOURCE_DIR "/tests/data/traces/mooncake_conversation.jsonl.gz"
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "runtime/base/hash.h"
-#include "scheduler/cache_map.h"
+#include "scheduler/dispatch/cache_map.h"
 
 typedef struct plain_map {
     int32_t lanes, blocks;

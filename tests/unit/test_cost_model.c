@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "runtime/base/log.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 static bool near(double value, double right, double within)
 {

@@ -350,11 +350,12 @@ static void a_spec_says_name_order_and_options(void **state)
         "llmd:queue=nan",
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-        assert_int_equal(pr_policy_check_spec(good[i]), PR_OK);
+        assert_int_equal(pr_policy_check_spec(good[i], false), PR_OK);
     pr_error_capture_begin();
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_int_equal(pr_policy_check_spec(bad[i]), PR_ERR_ARGUMENT);
-    assert_int_equal(pr_policy_check_spec("lps:prefix=1"), PR_ERR_ARGUMENT);
+        assert_int_equal(pr_policy_check_spec(bad[i], false), PR_ERR_ARGUMENT);
+    assert_int_equal(pr_policy_check_spec("lps:prefix=1", false), PR_ERR_ARGUMENT);
+    assert_int_equal(pr_policy_check_spec("pooled", true), PR_ERR_ARGUMENT);
     assert_non_null(strstr(pr_error_text(), "prefix"));
     pr_error_capture_end();
 }

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "scheduler/step_fit.h"
+#include "scheduler/cost/step_fit.h"
 
 static uint64_t seed;
 

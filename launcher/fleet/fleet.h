@@ -11,16 +11,16 @@
 // arrival, end of a time to live; then order of making. Nobody but the decode model reads a request's true output length.
 // Source: DistServe's and Splitwise's simulators use the same granularity; the exact rules are in
 // docs/scheduling.md. Threads: one. Cost: O(log) per event.
-#ifndef PR_LAUNCHER_SIMULATE_FLEET_H
-#define PR_LAUNCHER_SIMULATE_FLEET_H
+#ifndef PR_LAUNCHER_FLEET_FLEET_H
+#define PR_LAUNCHER_FLEET_FLEET_H
 
 #include <stdbool.h>
 
-#include "launcher/simulate/fleet_engine.h"
+#include "launcher/fleet/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
 #include "scheduler/balance/balance.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 #include "scheduler/dispatch/flow_control.h"
 #include "scheduler/dispatch/job_queue.h"
 

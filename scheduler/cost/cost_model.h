@@ -11,8 +11,8 @@
 // linear in batch and context); the constants of the named machines are least-squares fits of
 // published operator profiles (vidur, data/profiling), see docs/scheduling.md.
 // Threads: any; plain records.
-#ifndef PR_SCHEDULER_COST_MODEL_H
-#define PR_SCHEDULER_COST_MODEL_H
+#ifndef PR_SCHEDULER_COST_COST_MODEL_H
+#define PR_SCHEDULER_COST_COST_MODEL_H
 
 #include <stdbool.h>
 #include <stdint.h>

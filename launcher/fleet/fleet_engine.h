@@ -11,14 +11,14 @@
 // All assume that a chunk's time and bytes are the same in each layer: a pipeline of two stages over L
 // layers takes  max(first + second / L, first / L + second).
 // Threads: any; plain records.
-#ifndef PR_LAUNCHER_SIMULATE_FLEET_ENGINE_H
-#define PR_LAUNCHER_SIMULATE_FLEET_ENGINE_H
+#ifndef PR_LAUNCHER_FLEET_FLEET_ENGINE_H
+#define PR_LAUNCHER_FLEET_FLEET_ENGINE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 enum { PR_FLEET_LAYERS = 80 };  // of the model whose times cost_model.h has (Llama-3-70B)
 

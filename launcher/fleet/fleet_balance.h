@@ -4,8 +4,8 @@
 // leaves takes nobody new, finishes what it has, and changes. What its prefix cache holds stays in the
 // host's memory: others may fetch it, and it is there when the group comes back.
 // Off (period 0): prefill groups and decode groups have numbers of their own, and nothing here decides.
-#ifndef PR_LAUNCHER_SIMULATE_FLEET_BALANCE_H
-#define PR_LAUNCHER_SIMULATE_FLEET_BALANCE_H
+#ifndef PR_LAUNCHER_FLEET_FLEET_BALANCE_H
+#define PR_LAUNCHER_FLEET_FLEET_BALANCE_H
 
 #include "launcher/simulate/run_record.h"
 #include "scheduler/balance/balance.h"

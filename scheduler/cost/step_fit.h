@@ -15,13 +15,13 @@
 // exact over any number of observations; Huber, Robust estimation of a location parameter (1964).
 // Cost: 25 additions per observation, a 5 x 5 solve for every 16th. Memory: about 1 KiB, plain record.
 // Threads: none of its own. The same observations in the same order give the same bits.
-#ifndef PR_SCHEDULER_STEP_FIT_H
-#define PR_SCHEDULER_STEP_FIT_H
+#ifndef PR_SCHEDULER_COST_STEP_FIT_H
+#define PR_SCHEDULER_COST_STEP_FIT_H
 
 #include <stdint.h>
 
 #include "runtime/batch/plan.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 enum { PR_FIT_COLUMNS = 5, PR_FIT_BUCKETS = 192 };
 

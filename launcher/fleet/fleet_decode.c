@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/simulate/fleet_decode.h"
+#include "launcher/fleet/fleet_decode.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/cache_map.h"
+#include "scheduler/dispatch/cache_map.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
-#include "scheduler/block_table.h"
+#include "scheduler/dispatch/block_table.h"
 
 enum {
     AHEAD = 32,         // blocks of a prompt whose entries are fetched at once

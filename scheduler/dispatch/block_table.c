@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/block_table.h"
+#include "scheduler/dispatch/block_table.h"
 
 #include <assert.h>
 #include <sys/mman.h>

@@ -13,8 +13,8 @@
 // Memory: grows with the number of blocks, which the lanes' caches bound; a few slots move with each
 // add, so no add waits for all. Bitmaps come from a pool. Threads: one. Source: ours; figures to beat in
 // docs/scheduling.md.
-#ifndef PR_SCHEDULER_CACHE_MAP_H
-#define PR_SCHEDULER_CACHE_MAP_H
+#ifndef PR_SCHEDULER_DISPATCH_CACHE_MAP_H
+#define PR_SCHEDULER_DISPATCH_CACHE_MAP_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/simulate/fleet.h"
+#include "launcher/fleet/fleet.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "launcher/simulate/fleet_balance.h"
-#include "launcher/simulate/fleet_decode.h"
+#include "launcher/fleet/fleet_balance.h"
+#include "launcher/fleet/fleet_decode.h"
 #include "runtime/base/log.h"
 #include "scheduler/dispatch/dispatch.h"
 #include "scheduler/dispatch/lane_tree.h"

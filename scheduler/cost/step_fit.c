@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/step_fit.h"
+#include "scheduler/cost/step_fit.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -9,12 +9,12 @@
 // nothing else is done between two changes of the batch.
 // Source: the decode model of docs/scheduling.md. Memory: sequences, and a time per step of the longest
 // sequence. Cost: one addition per step, O(log batch) per sequence. Threads: one.
-#ifndef PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
-#define PR_LAUNCHER_SIMULATE_FLEET_DECODE_H
+#ifndef PR_LAUNCHER_FLEET_FLEET_DECODE_H
+#define PR_LAUNCHER_FLEET_FLEET_DECODE_H
 
-#include "launcher/simulate/fleet_engine.h"
+#include "launcher/fleet/fleet_engine.h"
 #include "launcher/simulate/run_record.h"
-#include "scheduler/cost_model.h"
+#include "scheduler/cost/cost_model.h"
 #include "scheduler/dispatch/job.h"
 #include "scheduler/dispatch/min_heap.h"
 

@@ -12,8 +12,8 @@
 // displaced across it, and every insert takes it a few entries further.
 // Keys must be spread evenly over 64 bits and not be for others to choose. What searches is inline: each
 // is a few loads. Threads: one. Source: ours; order by hash as in Amble and Knuth, 1974.
-#ifndef PR_SCHEDULER_BLOCK_TABLE_H
-#define PR_SCHEDULER_BLOCK_TABLE_H
+#ifndef PR_SCHEDULER_DISPATCH_BLOCK_TABLE_H
+#define PR_SCHEDULER_DISPATCH_BLOCK_TABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/simulate/fleet_engine.h"
+#include "launcher/fleet/fleet_engine.h"
 
 #include <math.h>
 #include <stdlib.h>

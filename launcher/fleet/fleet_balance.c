@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/simulate/fleet_balance.h"
+#include "launcher/fleet/fleet_balance.h"
 
 #include <stdlib.h>
 
