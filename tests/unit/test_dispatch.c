@@ -355,8 +355,8 @@ static void a_spec_says_name_order_and_options(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(pr_policy_check_spec(bad[i], false), PR_ERR_ARGUMENT);
     assert_int_equal(pr_policy_check_spec("lps:prefix=1", false), PR_ERR_ARGUMENT);
-    assert_int_equal(pr_policy_check_spec("pooled", true), PR_ERR_ARGUMENT);
     assert_non_null(strstr(pr_error_text(), "prefix"));
+    assert_int_equal(pr_policy_check_spec("pooled", true), PR_ERR_ARGUMENT);
     pr_error_capture_end();
 }
 
