@@ -54,6 +54,7 @@ bool pr_gather_begin(pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *fr
     sequence->tag = pr_transfer_take_tag(scheduler);
     sequence->arrivals = 0;
     sequence->damaged = false;
+    sequence->gather_begin_ns = scheduler->now_ns;
     scheduler->gathers++;
     scheduler->counts.gathers++;
     // The source's entry goes out with its next plan, which may be a later one than the target's: the
@@ -62,6 +63,19 @@ bool pr_gather_begin(pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *fr
     if (from->group != to->group)
         pr_plan_draft_gather(&scheduler->group[from->group].draft, sequence);
     return true;
+}
+
+// From the decision to the arrival of all ranks: what a fetch costs here, with its waits.
+static void learn_transfer_time(pr_scheduler *scheduler, const pr_sequence *sequence)
+{
+    enum { FEW = 16 };
+    pr_step_fit *fit = &scheduler->transfer_fit;
+    int64_t tokens = sequence->fetched - sequence->planned;
+    double seconds = (double)(scheduler->now_ns - sequence->gather_begin_ns) * 1e-9;
+    pr_step_fit_transfer_add(
+        fit, (int64_t)((double)tokens * scheduler->cost.kv_bytes_per_token), seconds);
+    if (fit->observations >= FEW)
+        pr_step_fit_transfer_apply(fit, &scheduler->cost);
 }
 
 static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
@@ -81,6 +95,7 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
         scheduler->counts.gathers_lost++;
         return;
     }
+    learn_transfer_time(scheduler, sequence);
     scheduler->counts.gathered_tokens += sequence->fetched - sequence->planned;
     sequence->cached = sequence->planned = sequence->fetched;
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, sequence->fetched);

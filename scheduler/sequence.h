@@ -54,7 +54,8 @@ typedef struct pr_sequence {
     struct pr_lane *source;  // GATHER: the lane whose blocks it fetches,
     pr_kv_sequence *pinned;  // held there
     int32_t fetched;         // and the leading tokens that there are then
-    int32_t gathers_lost;    // damaged in all
+    int64_t gather_begin_ns;
+    int32_t gathers_lost;  // damaged in all
 
     int32_t tag;             // of the handover or gather in flight
     int32_t unsent;          // plans that name it and are not made yet
