@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# The ground floor needs jansson, PCRE2 and utf8proc, traces need zlib. Everything else is optional, detected here and
-# reported at the end of configuration.
+# The ground floor needs jansson, PCRE2 and utf8proc, traces need zlib, serving needs libevent. Everything else is
+# optional, detected here and reported at the end of configuration.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
+pkg_check_modules(LIBEVENT REQUIRED IMPORTED_TARGET libevent>=2.1)
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 pkg_check_modules(HWLOC IMPORTED_TARGET hwloc)
+pkg_check_modules(TLS IMPORTED_TARGET libevent_openssl openssl)
+pkg_check_modules(CURL IMPORTED_TARGET libcurl)
+pkg_check_modules(ZMQ IMPORTED_TARGET libzmq)
+pkg_search_module(MSGPACK IMPORTED_TARGET msgpack-c msgpack)
 
 if(POLYREME_MPI)
     find_package(MPI 3.1 COMPONENTS C)
@@ -37,6 +42,12 @@ function(polyreme_report_dependencies)
     polyreme_report_one("hwloc  " "${HWLOC_FOUND}" "(topology in doctor and plan)")
     polyreme_report_one("cmocka " "${CMOCKA_FOUND}" "(unit tests)")
     polyreme_report_one("HDF5   " "${HDF5_FOUND}" "(records of simulate and bench; without it: CSV only)")
+    polyreme_report_one("OpenSSL" "${TLS_FOUND}" "(serve over TLS; without it: plain HTTP)")
+    polyreme_report_one("curl   " "${CURL_FOUND}" "(the clients chat and top)")
+    if(ZMQ_FOUND AND MSGPACK_FOUND)
+        set(kv_events ON)
+    endif()
+    polyreme_report_one("ZMQ    " "${kv_events}" "(with msgpack: KV events for llm-d's scheduler)")
     polyreme_report_one("Slurm  " "${SLURM_INCLUDE_DIR}" "(not used yet)")
     polyreme_report_one("nvcc   " "${POLYREME_NVCC}" "(not used yet)")
     polyreme_report_one("hipcc  " "${POLYREME_HIPCC}" "(not used yet)")

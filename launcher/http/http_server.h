@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// HTTP/1.1 for the endpoint: connections, requests, replies and event streams, on one thread of its own.
+// libevent moves the bytes (bufferevents: sockets, TLS, timeouts), http_message.h reads requests strictly.
+//
+//   bytes in -> head -> body (length or chunks) -> params.request(exchange) -> reply | stream, write, write, end
+//
+// One request at a time per connection; pipelined bytes wait. Writes to a stream go to its connection's
+// output buffer and leave in one send per pass of the loop, however many there were: a wake that brings
+// tokens for a thousand streams costs a thousand sends, not one per token.
+//
+// Limits, all in pr_http_params: head (431), body (413), time for head and body (408), idle keep-alive,
+// number of connections (503 at once), bytes waiting in a stream's output (the exchange is aborted: a reader
+// that stops reading is cancelled). Ambiguous framing is refused with 400 and the connection closed: both
+// Content-Length and Transfer-Encoding, differing Content-Lengths, obs-fold, bare LF, a NUL, a body on GET
+// is read and ignored. Source: RFC 9110, RFC 9112.
+// Threads: create, run and destroy from one thread each; everything about exchanges from the server's thread
+// (inside callbacks). pr_http_server_wake and pr_http_server_stop may come from anywhere.
+#ifndef PR_LAUNCHER_HTTP_HTTP_SERVER_H
+#define PR_LAUNCHER_HTTP_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/status.h"
+
+typedef struct pr_http_server pr_http_server;
+typedef struct pr_http_exchange pr_http_exchange;  // one request and its reply
+
+typedef struct pr_http_params {
+    const char *host;         // address to listen on
+    int32_t port;             // 0: any free one
+    const char *uds;          // listen on this Unix socket instead, or NULL
+    const char *certificate;  // PEM files for TLS, or NULL both
+    const char *key;
+    const char *cors_origin;  // "*", one origin, or NULL: no CORS headers
+    size_t most_head_bytes, most_body_bytes, most_output_bytes;
+    int32_t most_connections;
+    int32_t read_timeout_ms;  // for a whole head, and between two pieces of a body
+    int32_t idle_timeout_ms;  // keep-alive
+    int32_t tick_ms;          // how often `tick` is called
+    void *context;            // of the callbacks below, all on the server's thread
+    // The request is complete. Reply now or later, but exactly once. Not called for OPTIONS with CORS.
+    void (*request)(void *context, pr_http_exchange *exchange);
+    // The client is gone (or stopped reading) before the reply was complete: the exchange is invalid after
+    // this. Not called after a reply that was completed.
+    void (*aborted)(void *context, pr_http_exchange *exchange);
+    void (*woken)(void *context);  // after pr_http_server_wake, several wakes may be one call
+    void (*tick)(void *context);
+} pr_http_params;
+
+// Listens at once (so the port is known); serves when run.
+pr_status
+pr_http_server_create(const pr_http_params *params, pr_http_server **server) PR_MUST_CHECK;
+void pr_http_server_destroy(pr_http_server *server);
+
+int32_t pr_http_server_port(const pr_http_server *server);  // 0 for a Unix socket
+int32_t pr_http_server_connections(const pr_http_server *server);
+
+// Serves until stopped and all replies begun are out, or the grace time after the stop is over.
+pr_status pr_http_server_run(pr_http_server *server) PR_MUST_CHECK;
+// Wakes the loop: `woken` is called on its thread. Async-signal-safe.
+void pr_http_server_wake(pr_http_server *server);
+// Stops accepting, closes idle connections, lets replies finish for at most grace_ms. Async-signal-safe.
+void pr_http_server_stop(pr_http_server *server, int32_t grace_ms);
+
+// ---- The request: all text is NUL-terminated and valid until the exchange ends ----
+
+const char *pr_http_method(const pr_http_exchange *exchange);
+const char *pr_http_path(const pr_http_exchange *exchange);   // percent-decoded, without the query
+const char *pr_http_query(const pr_http_exchange *exchange);  // raw, "" if none
+// The field's value, or NULL. The name in any case. Of several, the first.
+const char *pr_http_header(const pr_http_exchange *exchange, const char *name);
+const char *pr_http_body(const pr_http_exchange *exchange, size_t *size_bytes);  // may hold NULs
+// Frees the body early; pr_http_body gives "" afterwards.
+void pr_http_drop_body(pr_http_exchange *exchange);
+void *pr_http_user(const pr_http_exchange *exchange);  // NULL until set
+void pr_http_set_user(pr_http_exchange *exchange, void *user);
+
+// ---- The reply ----
+
+// A header field of the reply to come; names and values are copied, CR and LF in a value are refused by
+// dropping the field. Content-Length, Transfer-Encoding, Connection and Date are the server's own.
+void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value);
+
+// The whole reply. The exchange is over (invalid) after it.
+void pr_http_reply(
+    pr_http_exchange *exchange,
+    int32_t status,
+    const char *content_type,  // NULL: none
+    const void *body,
+    size_t size_bytes);
+
+// A reply in pieces: chunked for HTTP/1.1, until the close for HTTP/1.0.
+void pr_http_stream_begin(pr_http_exchange *exchange, int32_t status, const char *content_type);
+// Appends; one call is one chunk. If the reader is too slow, `aborted` is called from the loop later and
+// further writes have no effect.
+void pr_http_stream_write(pr_http_exchange *exchange, const void *data, size_t size_bytes);
+void pr_http_stream_end(pr_http_exchange *exchange);  // the exchange is over (invalid) after it
+
+#endif
