@@ -103,12 +103,10 @@ int32_t pr_controller_waiting(const pr_controller *controller)
     return pr_scheduler_waiting(controller->scheduler);
 }
 
-void pr_controller_wake(pr_controller *controller) { pr_control_wake(controller->params.control); }
-
 void pr_controller_interrupt(pr_controller *controller)
 {
     atomic_store(&controller->interrupted, true);
-    pr_controller_wake(controller);
+    pr_control_wake(controller->params.control);
 }
 
 bool pr_controller_interrupted(const pr_controller *controller)

@@ -30,6 +30,13 @@ static int run_version(const pr_options *options)
 }
 
 static const command commands[] = {
+    {"serve",
+     "answer OpenAI's API over HTTP, on all ranks of the job",
+     "MODEL [options]",
+     "mpirun -n 4 polyreme serve models/demo --port 8000",
+     pr_serve_command,
+     {&pr_options_model, &pr_options_serve, &pr_options_chat, &pr_options_layout,
+      &pr_options_engine, &pr_options_scheduling, &pr_options_general}},
     {"batch",
      "answer a JSONL file of requests, on all ranks of the job",
      "MODEL -i FILE -o FILE [options]",

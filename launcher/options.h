@@ -49,6 +49,19 @@ typedef struct pr_options {
     bool validate_only;
     int32_t max_waiting;  // requests read ahead of the scheduler
 
+    // serve
+    const char *host;
+    int32_t port;     // 0 = any free one
+    const char *uds;  // path of a Unix socket, or NULL
+    const char *ssl_certfile, *ssl_keyfile;
+    const char *cors_origin;
+    int64_t max_body, stream_buffer;  // bytes
+    int32_t max_connections, max_queue;
+    double read_timeout, idle_timeout, drain_timeout;  // s
+    const char *chat_template;                         // FILE or NULL
+    const char *tool_call_parser, *reasoning_parser;
+    bool allow_special_in_content;
+
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)
     const char *prompt;
@@ -115,6 +128,8 @@ extern const pr_option_group pr_options_model;
 extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
+extern const pr_option_group pr_options_chat;
+extern const pr_option_group pr_options_serve;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
@@ -124,7 +139,7 @@ extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
 
-enum { PR_OPTION_GROUPS = 13 };
+enum { PR_OPTION_GROUPS = 15 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

@@ -225,7 +225,7 @@ static pr_status parse_body(
         .tokenizer = engine->tokenizer,
         .served_name = engine->model_name,
         .max_model_len = engine->max_model_len,
-        .default_seed = pr_batch_line_seed(parsed->custom_id),
+        .default_seed = pr_completion_request_seed(parsed->custom_id),
     };
     return pr_completion_request_parse(&context, parsed->body, request, refusal);
 }

@@ -196,13 +196,14 @@ static json_t *top_logprobs(const pr_answer_token *token, const pr_tokenizer *to
     return map;
 }
 
-static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
+json_t *
+pr_answer_logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t from, int32_t to)
 {
     if (answer->request->sampling.top_logprobs < 0)
         return json_null();
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array();
     json_t *offsets = json_array();
-    for (int32_t i = 0; i < answer->tokens; i++) {
+    for (int32_t i = from; i < to; i++) {
         const pr_answer_token *token = &answer->token[i];
         size_t offset = token->text_offset;
         json_array_append_new(tokens, token_text(tokenizer, token->token));
@@ -217,6 +218,20 @@ static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
         "text_offset", offsets);
 }
 
+json_t *pr_answer_finish_reason(const pr_answer *answer)
+{
+    if (!answer->done)
+        return json_null();
+    return json_string(answer->finish == PR_FINISH_STOP ? "stop" : "length");
+}
+
+json_t *pr_answer_stop_reason(const pr_answer *answer)
+{
+    if (answer->stop_string)
+        return json_string(answer->stop_string);
+    return answer->stop_token >= 0 ? json_integer(answer->stop_token) : json_null();
+}
+
 json_t *pr_answer_choice(
     const pr_answer *answer,
     const pr_tokenizer *tokenizer,
@@ -224,11 +239,6 @@ json_t *pr_answer_choice(
     const char *prefix,
     size_t prefix_bytes)
 {
-    json_t *stop_reason = json_null();
-    if (answer->stop_string)
-        stop_reason = json_string(answer->stop_string);
-    else if (answer->stop_token >= 0)
-        stop_reason = json_integer(answer->stop_token);
     char *text = malloc(prefix_bytes + answer->text_bytes + 1);
     if (!text)
         return NULL;
@@ -236,10 +246,10 @@ json_t *pr_answer_choice(
         memcpy(text, prefix, prefix_bytes);
     memcpy(text + prefix_bytes, answer->text, answer->text_bytes);
     json_t *choice = json_pack(
-        "{s:i, s:o, s:o, s:s, s:o}", "index", index, "text",
+        "{s:i, s:o, s:o, s:o, s:o}", "index", index, "text",
         json_stringn(text, prefix_bytes + answer->text_bytes), "logprobs",
-        logprobs(answer, tokenizer), "finish_reason",
-        answer->finish == PR_FINISH_STOP ? "stop" : "length", "stop_reason", stop_reason);
+        pr_answer_logprobs(answer, tokenizer, 0, answer->tokens), "finish_reason",
+        pr_answer_finish_reason(answer), "stop_reason", pr_answer_stop_reason(answer));
     free(text);
     return choice;
 }

@@ -43,6 +43,13 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
 // Bytes of the text that no later token can take back: all but what may become a stop string.
 size_t pr_answer_settled(const pr_answer *answer);
 
+// Parts of a choice, new values; NULL without memory. logprobs: of tokens [from, to), null if not asked for. The
+// reasons are null until the answer is done.
+json_t *pr_answer_logprobs(
+    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t from, int32_t to);
+json_t *pr_answer_finish_reason(const pr_answer *answer);
+json_t *pr_answer_stop_reason(const pr_answer *answer);
+
 // One choice of /v1/completions. prefix[prefix_bytes] is put before the text (echo).
 json_t *pr_answer_choice(
     const pr_answer *answer,

@@ -248,6 +248,11 @@ pr_status pr_completion_request_set_target(
     return PR_OK;
 }
 
+uint64_t pr_completion_request_seed(const char *name)
+{
+    return pr_hash_bytes(0x706f6c7972656d65u, name, strlen(name));
+}
+
 uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes)
 {
     if (size_bytes == 0)
