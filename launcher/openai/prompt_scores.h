@@ -5,7 +5,7 @@
 //   prompt   t0    t1       t2       t3       index 0..3
 //   score    none  t1|t0    t2|t0t1  ...      from pr_prompt_logprob
 //
-// Threads: one at a time. Memory: tokens * (16 + 8 * tops) bytes, at begin.
+// Threads: one at a time. Memory: tokens * (24 + 8 * tops) bytes, at begin.
 #ifndef PR_LAUNCHER_OPENAI_PROMPT_SCORES_H
 #define PR_LAUNCHER_OPENAI_PROMPT_SCORES_H
 
@@ -15,18 +15,23 @@
 typedef struct pr_prompt_score {
     bool known;
     int32_t tops;
-    pr_logprob own;  // of the prompt's token
+    pr_logprob own;      // of the prompt's token
+    size_t text_offset;  // in what `echo` puts before the answer
 } pr_prompt_score;
 
 typedef struct pr_prompt_scores {
     const pr_prompt *prompt;  // borrowed
     int32_t most_tops;
+    size_t text_bytes;       // of the echo
     pr_prompt_score *score;  // [tokens]
     pr_logprob *top;         // [tokens][most_tops]
 } pr_prompt_scores;
 
 pr_status pr_prompt_scores_begin(
-    const pr_prompt *prompt, int32_t most_tops, pr_prompt_scores *scores) PR_MUST_CHECK;
+    const pr_prompt *prompt,
+    const pr_tokenizer *tokenizer,
+    int32_t most_tops,
+    pr_prompt_scores *scores) PR_MUST_CHECK;
 void pr_prompt_scores_end(pr_prompt_scores *scores);
 
 // What a request that asks for prompt logprobs needs besides, once its ids and salt are set: a salt of its
@@ -36,10 +41,8 @@ void pr_prompt_scores_prepare(pr_request *request);
 // A second report of a token (after a preemption) says the same. One that does not fit is ignored.
 void pr_prompt_scores_add(pr_prompt_scores *scores, const pr_prompt_logprob *entry);
 
-// Appends the prompt's tokens, with their offsets in the text that `echo` gives.
-pr_status pr_prompt_scores_list(
-    const pr_prompt_scores *scores,
-    const pr_tokenizer *tokenizer,
-    pr_logprob_lists *lists) PR_MUST_CHECK;
+// Appends the prompt's tokens, those that nothing was reported of without a logprob.
+void pr_prompt_scores_list(
+    const pr_prompt_scores *scores, const pr_tokenizer *tokenizer, pr_logprob_lists *lists);
 
 #endif
