@@ -190,17 +190,29 @@ static void note_report(pr_controller *controller, const pr_report *report)
         watch->done = report->plan;
 }
 
-static pr_status take_message(pr_controller *controller, const pr_message *message)
+// Prompt logprobs are no event of the scheduler's: nothing is decided by them.
+static pr_status take_report(pr_controller *controller, const pr_message *message)
 {
+    const pr_face *face = &controller->params.face;
+    pr_status status = PR_OK;
     pr_report *report;
-    switch (message->kind) {
-    case PR_MESSAGE_REPORT:
-        PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
-        note_report(controller, report);
+    PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
+    note_report(controller, report);
+    if (report->prompt_logprobs == 0) {
         pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
         pr_scheduler_report(controller->scheduler, report);
-        pr_report_free(report);
-        return PR_OK;
+    } else if (face->prompt_logprobs) {
+        status = face->prompt_logprobs(face->context, report);
+    }
+    pr_report_free(report);
+    return status;
+}
+
+static pr_status take_message(pr_controller *controller, const pr_message *message)
+{
+    switch (message->kind) {
+    case PR_MESSAGE_REPORT:
+        return take_report(controller, message);
     case PR_MESSAGE_COUNTS:
         if (message->size_bytes != sizeof(pr_worker_counts) || controller->counted[message->from])
             return pr_fail(PR_ERR_PEER, "rank %d sent malformed counts", message->from);

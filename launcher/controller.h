@@ -21,6 +21,9 @@ typedef struct pr_face {
     pr_status (*feed)(void *context, pr_controller *controller, bool *more);
     // One final token of a sequence, in order; finish is set on the last.
     pr_status (*token)(void *context, pr_controller *controller, const pr_token_report *token);
+    // Tokens of prompts whose logprobs were asked for; before the sequence's first token. Some may come
+    // again, with the same values, after a preemption. NULL: the face asks for none.
+    pr_status (*prompt_logprobs)(void *context, const pr_report *report);
     // No further token of the sequence will come.
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.

@@ -26,6 +26,7 @@ typedef struct pr_completion_request {
     int32_t stops;
     char *stop[PR_MAX_STOP_STRINGS];
     bool include_stop, skip_special, echo;
+    bool no_output;  // max_tokens was 0: the one token that is generated all the same is dropped
     bool stream, stream_usage, continuous_usage;
     bool chat;
     pr_message_format format;  // of a chat's answer

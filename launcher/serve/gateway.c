@@ -34,6 +34,8 @@ static void free_event(const pr_serve_event *event)
 {
     if (event->kind == PR_SERVE_TOKEN)
         free((void *)(uintptr_t)event->token.top);
+    else if (event->kind == PR_SERVE_PROMPT)
+        free((void *)(uintptr_t)event->prompt.top);
     else if (event->kind == PR_SERVE_REJECTED || event->kind == PR_SERVE_FAILED)
         free(event->text);
 }

@@ -294,6 +294,8 @@ void pr_serve_calls_event(pr_gateway *gateway, pr_serve_event *event)
     pr_error_capture_begin();
     if (call && event->kind == PR_SERVE_TOKEN)
         take_token(gateway, call, event);
+    else if (call && event->kind == PR_SERVE_PROMPT)
+        pr_reply_prompt_logprob(&call->reply, &event->prompt);
     else if (call && event->kind == PR_SERVE_REJECTED)
         take_rejection(gateway, call, event);
     else if (call && event->kind == PR_SERVE_SCHEDULED)

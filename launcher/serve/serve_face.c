@@ -102,21 +102,39 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
 
 // ---- To the gateway ----
 
+static pr_status copy_tops(const pr_logprob *top, int32_t tops, const pr_logprob **copy)
+{
+    size_t size_bytes = (size_t)tops * sizeof *top;
+    *copy = NULL;
+    if (tops == 0)
+        return PR_OK;
+    pr_logprob *made = malloc(size_bytes);
+    if (!made)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for logprobs");
+    memcpy(made, top, size_bytes);
+    *copy = made;
+    return PR_OK;
+}
+
 static pr_status token(void *context, pr_controller *controller, const pr_token_report *token)
 {
     (void)controller;
     pr_serve_event event = {.kind = PR_SERVE_TOKEN, .id = token->id};
     event.token = *token;
-    event.token.top = NULL;
-    if (token->tops > 0) {
-        size_t size_bytes = (size_t)token->tops * sizeof *token->top;
-        pr_logprob *top = malloc(size_bytes);
-        if (!top)
-            return pr_fail(PR_ERR_RESOURCE, "no memory for logprobs");
-        memcpy(top, token->top, size_bytes);
-        event.token.top = top;
-    }
+    PR_TRY(copy_tops(token->top, token->tops, &event.token.top));
     return send_event(context, &event);
+}
+
+static pr_status prompt_logprobs(void *context, const pr_report *report)
+{
+    for (int32_t i = 0; i < report->prompt_logprobs; i++) {
+        const pr_prompt_logprob *each = &report->prompt_logprob[i];
+        pr_serve_event event = {.kind = PR_SERVE_PROMPT, .id = each->id};
+        event.prompt = *each;
+        PR_TRY(copy_tops(each->top, each->tops, &event.prompt.top));
+        PR_TRY(send_event(context, &event));
+    }
+    return PR_OK;
 }
 
 static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
@@ -163,6 +181,7 @@ pr_face pr_serve_face_face(pr_serve_face *face)
         .context = face,
         .feed = feed,
         .token = token,
+        .prompt_logprobs = prompt_logprobs,
         .rejected = rejected,
         .planned = planned,
         .progress = progress,

@@ -24,10 +24,11 @@ typedef struct pr_serve_command {
 typedef enum pr_serve_event_kind {
     PR_SERVE_SCHEDULED,  // its first chunk is planned; tokens: of its prompt were cached
     PR_SERVE_TOKEN,      // token.top is malloc'ed if there is any: given
-    PR_SERVE_REJECTED,   // text, http_status
-    PR_SERVE_SNAPSHOT,   // snapshot: given
-    PR_SERVE_DRAIN,      // a signal asks for the end
-    PR_SERVE_FAILED,     // the run is lost: text
+    PR_SERVE_PROMPT,  // logprob of a prompt's token, before the first PR_SERVE_TOKEN; top as above
+    PR_SERVE_REJECTED,  // text, http_status
+    PR_SERVE_SNAPSHOT,  // snapshot: given
+    PR_SERVE_DRAIN,     // a signal asks for the end
+    PR_SERVE_FAILED,    // the run is lost: text
 } pr_serve_event_kind;
 
 typedef struct pr_serve_event {
@@ -37,6 +38,7 @@ typedef struct pr_serve_event {
     union {
         int32_t tokens;
         pr_token_report token;
+        pr_prompt_logprob prompt;
         pr_snapshot *snapshot;
         struct {
             char *text;  // malloc'ed: given. NULL: there was no memory for it
