@@ -103,10 +103,12 @@ int32_t pr_controller_waiting(const pr_controller *controller)
     return pr_scheduler_waiting(controller->scheduler);
 }
 
+void pr_controller_wake(pr_controller *controller) { pr_control_wake(controller->params.control); }
+
 void pr_controller_interrupt(pr_controller *controller)
 {
     atomic_store(&controller->interrupted, true);
-    pr_control_wake(controller->params.control);
+    pr_controller_wake(controller);
 }
 
 bool pr_controller_interrupted(const pr_controller *controller)
@@ -350,7 +352,7 @@ static pr_status answer_everything(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
     bool more = true;
-    while (!pr_controller_interrupted(controller)) {
+    while (face->drains || !pr_controller_interrupted(controller)) {
         pr_scheduler_counts counts;
         pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
         controller->wake_ns = INT64_MAX;

@@ -29,6 +29,8 @@ typedef struct pr_face {
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
     void (*salvage)(void *context);
+    // An interrupt does not end the run: the face sees it in feed, and ends by bringing no more.
+    bool drains;
 } pr_face;
 
 typedef struct pr_controller_params {
@@ -56,6 +58,8 @@ pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_C
 // From feed: call it again at this time (pr_clock), even if nothing happens until then.
 void pr_controller_wake_at(pr_controller *controller, int64_t time_ns);
 int32_t pr_controller_waiting(const pr_controller *controller);
+// From any thread: the face has something to feed.
+void pr_controller_wake(pr_controller *controller);
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);

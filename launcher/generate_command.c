@@ -16,8 +16,7 @@ typedef struct generate_run {
     const pr_engine *engine;
     pr_completion_request *request;
     pr_answer answer;
-    size_t printed;     // bytes of the answer on standard output
-    size_t held_bytes;  // text that may still turn out to be a stop string
+    size_t printed;  // bytes of the answer on standard output
     bool submitted;
     int64_t begin_ns, first_ns;
 } generate_run;
@@ -78,11 +77,6 @@ static pr_status parse_flags(generate_run *run)
     json_decref(body);
     if (status != PR_OK)
         return pr_fail(PR_ERR_ARGUMENT, "%s", refusal.message);
-    for (int32_t i = 0; i < run->request->stops; i++) {
-        size_t length = strlen(run->request->stop[i]);
-        if (length - 1 > run->held_bytes)
-            run->held_bytes = length - 1;
-    }
     return pr_answer_begin(run->request, engine->tokenizer, &run->answer);
 }
 
@@ -109,16 +103,9 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
     return status;
 }
 
-static void print_new_text(generate_run *run, bool all)
+static void print_text(generate_run *run, size_t end)
 {
-    const pr_answer *answer = &run->answer;
-    size_t held = all ? 0 : run->held_bytes;
-    if (answer->text_bytes <= run->printed + held)
-        return;
-    size_t end = answer->text_bytes - held;
-    while (end > run->printed && (answer->text[end] & 0xc0) == 0x80)
-        end--;  // never half a character
-    fwrite(answer->text + run->printed, 1, end - run->printed, stdout);
+    fwrite(run->answer.text + run->printed, 1, end - run->printed, stdout);
     fflush(stdout);
     run->printed = end;
 }
@@ -132,7 +119,7 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
     PR_TRY(pr_answer_add(&run->answer, run->engine->model, report, &cancel));
     if (cancel)
         PR_TRY(pr_controller_cancel(controller, report->id));
-    print_new_text(run, run->answer.done);
+    print_text(run, pr_answer_settled(&run->answer));
     return PR_OK;
 }
 
@@ -151,7 +138,8 @@ static void progress(void *context, const pr_scheduler_counts *counts)
 
 static void salvage(void *context)
 {
-    print_new_text(context, true);
+    generate_run *run = context;
+    print_text(run, run->answer.text_bytes);
     putchar('\n');
     fflush(stdout);
 }
@@ -169,7 +157,7 @@ static void print_logprobs(const generate_run *run)
 static void sum_up(generate_run *run)
 {
     int32_t tokens = run->answer.tokens, prompt = run->request->prompt[0].tokens;
-    print_new_text(run, true);
+    print_text(run, run->answer.text_bytes);
     putchar('\n');
     if (run->request->sampling.top_logprobs >= 0)
         print_logprobs(run);

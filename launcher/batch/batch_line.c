@@ -110,11 +110,7 @@ char *pr_batch_line_refusal(
     const char *custom_id, int64_t number, const pr_refusal *refusal, bool readable)
 {
     if (readable) {
-        json_t *body = json_pack(
-            "{s:{s:s, s:s, s:s?, s:s?}}", "error", "message", refusal->message, "type",
-            refusal->type, "param", refusal->parameter[0] ? refusal->parameter : NULL, "code",
-            refusal->code);
-        return result_line(custom_id, number, refusal->http_status, body);
+        return result_line(custom_id, number, refusal->http_status, pr_refusal_body(refusal));
     }
     char id[64];
     snprintf(id, sizeof id, "batch_req_%016llx", (unsigned long long)line_hash(custom_id, number));

@@ -9,17 +9,14 @@
 #include "launcher/batch/batch_line.h"
 #include "launcher/batch/id_set.h"
 #include "launcher/batch/progress.h"
-#include "launcher/openai/answer.h"
+#include "launcher/openai/reply.h"
 #include "runtime/base/log.h"
 
 // One line of the input that became sequences: prompts x n of them.
 typedef struct batch_item {
     int64_t number, position;
     char *custom_id;
-    pr_completion_request *request;
-    int32_t answers, unfinished;
-    pr_answer *answer;  // [answers]
-    uint64_t first_id;  // of its sequences; consecutive
+    pr_reply reply;
 } batch_item;
 
 struct pr_batch_run {
@@ -28,10 +25,8 @@ struct pr_batch_run {
     pr_batch_input *input;
     pr_result_file *output;
     bool input_ended;
-    pr_id_set seen;  // custom_ids so far
-    // Sequence id -> item; ids are 1, 2, 3, ... From first_id to before next_id; NULL when answered.
-    batch_item **owner;
-    uint64_t first_id, next_id, owner_capacity;
+    pr_id_set seen;             // custom_ids so far
+    pr_sequence_owners owners;  // batch_items, until they are answered
     pr_batch_totals totals;
     int64_t taken;
     pr_progress progress;
@@ -69,7 +64,7 @@ pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the batch");
     made->options = options;
-    made->first_id = made->next_id = 1;
+    pr_sequence_owners_begin(&made->owners);
     PR_TRY_GOTO(
         pr_batch_input_open(options->input, (uint64_t)options->shuffle_seed, &made->input), failed);
     if (!options->validate_only)
@@ -85,29 +80,21 @@ static void destroy_item(batch_item *item)
 {
     if (!item)
         return;
-    for (int32_t i = 0; item->answer && i < item->answers; i++)
-        pr_answer_end(&item->answer[i]);
-    free(item->answer);
-    pr_completion_request_destroy(item->request);
+    pr_reply_end(&item->reply);
     free(item->custom_id);
     free(item);
-}
-
-static batch_item **owner_of(const pr_batch_run *run, uint64_t id)
-{
-    return &run->owner[id - run->first_id];
 }
 
 void pr_batch_run_destroy(pr_batch_run *run)
 {
     if (!run)
         return;
-    for (uint64_t id = run->first_id; id < run->next_id; id++) {
-        batch_item *item = *owner_of(run, id);
-        if (item && item->first_id + (uint64_t)item->answers == id + 1)  // its last place
+    for (uint64_t id = run->owners.first_id; id < run->owners.next_id; id++) {
+        batch_item *item = pr_sequence_owners_find(&run->owners, id);
+        if (item && item->reply.first_id + (uint64_t)item->reply.answers == id + 1)  // its last
             destroy_item(item);
     }
-    free(run->owner);
+    pr_sequence_owners_end(&run->owners);
     pr_id_set_clear(&run->seen);
     pr_batch_input_close(run->input);
     pr_status closed = pr_result_file_close(run->output);
@@ -146,72 +133,22 @@ static pr_status put_refusal(
 
 // ---- Lines that become sequences ----
 
-// Forgets the answered ids at the front, so that the table is as long as the oldest open request is
-// old, not as long as the input.
-static void forget_answered(pr_batch_run *run)
-{
-    uint64_t ids = run->next_id - run->first_id, answered = 0;
-    while (answered < ids && !run->owner[answered])
-        answered++;
-    if (answered == 0)
-        return;
-    memmove(run->owner, run->owner + answered, (ids - answered) * sizeof *run->owner);
-    run->first_id += answered;
-}
-
-static pr_status own_ids(pr_batch_run *run, batch_item *item)
-{
-    uint64_t needed = run->next_id - run->first_id + (uint64_t)item->answers;
-    if (needed > run->owner_capacity) {
-        forget_answered(run);
-        needed = run->next_id - run->first_id + (uint64_t)item->answers;
-    }
-    if (needed > run->owner_capacity / 2) {  // half free: forgetting again is a while off
-        uint64_t capacity = needed * 4;
-        batch_item **grown = realloc(run->owner, capacity * sizeof *grown);
-        if (!grown)
-            return pr_fail(
-                PR_ERR_RESOURCE, "no memory for %llu sequences", (unsigned long long)capacity);
-        run->owner = grown;
-        run->owner_capacity = capacity;
-    }
-    item->first_id = run->next_id;
-    for (int32_t i = 0; i < item->answers; i++)
-        *owner_of(run, run->next_id++) = item;
-    return PR_OK;
-}
-
 static void disown_ids(pr_batch_run *run, const batch_item *item)
 {
-    for (int32_t i = 0; i < item->answers; i++)
-        *owner_of(run, item->first_id + (uint64_t)i) = NULL;
+    pr_sequence_owners_remove(&run->owners, item->reply.first_id, item->reply.answers);
 }
 
 static pr_status cancel_answers(pr_controller *controller, const batch_item *item, int32_t answers)
 {
     for (int32_t i = 0; i < answers; i++)
-        PR_TRY(pr_controller_cancel(controller, item->first_id + (uint64_t)i));
+        PR_TRY(pr_controller_cancel(controller, item->reply.first_id + (uint64_t)i));
     return PR_OK;
 }
 
 static pr_status submit_answer(pr_controller *controller, const batch_item *item, int32_t index)
 {
-    const pr_completion_request *from = item->request;
-    const pr_prompt *prompt = &from->prompt[index / from->n];
-    pr_request plain = {
-        .id = item->first_id + (uint64_t)index,
-        .prompt_tokens = prompt->tokens,
-        .prompt = prompt->token,
-        .sampling = from->sampling,
-        .priority = from->priority,
-        .tenant = from->tenant,
-        .ttft_target_ms = from->ttft_target_ms,
-        .tpot_target_ms = from->tpot_target_ms,
-        .sibling_of = item->first_id + (uint64_t)(index - index % from->n),
-    };
-    plain.sampling.choice = index % from->n;
     pr_request *request;
-    PR_TRY(pr_request_copy(&plain, &request));
+    PR_TRY(pr_reply_sequence(&item->reply, index, 0, &request));
     pr_status status = pr_controller_submit(controller, request);
     if (status != PR_OK)
         pr_request_destroy(request);
@@ -220,25 +157,13 @@ static pr_status submit_answer(pr_controller *controller, const batch_item *item
 
 static pr_status submit_item(pr_controller *controller, const batch_item *item)
 {
-    for (int32_t i = 0; i < item->answers; i++) {
+    for (int32_t i = 0; i < item->reply.answers; i++) {
         pr_status status = submit_answer(controller, item, i);
         if (status == PR_OK)
             continue;
         PR_TRY(cancel_answers(controller, item, i));
         return status;
     }
-    return PR_OK;
-}
-
-static pr_status begin_answers(pr_batch_run *run, batch_item *item)
-{
-    item->answers = item->request->prompts * item->request->n;
-    item->unfinished = item->answers;
-    item->answer = calloc((size_t)item->answers, sizeof *item->answer);
-    if (!item->answer)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for %d answers", item->answers);
-    for (int32_t i = 0; i < item->answers; i++)
-        PR_TRY(pr_answer_begin(item->request, run->engine->tokenizer, &item->answer[i]));
     return PR_OK;
 }
 
@@ -255,9 +180,7 @@ static pr_status refuse_item(
 static pr_status start_item(
     pr_batch_run *run, pr_controller *controller, const pr_input_line *line, batch_item *item)
 {
-    pr_status status = begin_answers(run, item);
-    if (status == PR_OK)
-        status = own_ids(run, item);
+    pr_status status = pr_reply_number(&item->reply, &run->owners, item);
     if (status != PR_OK) {
         destroy_item(item);
         return status;
@@ -357,7 +280,11 @@ static pr_status take_line(pr_batch_run *run, pr_controller *controller, const p
     item->number = line->number;
     item->position = line->position;
     item->custom_id = custom_id;
-    item->request = request;
+    status = pr_reply_begin(request, run->engine->tokenizer, &item->reply);
+    if (status != PR_OK) {
+        destroy_item(item);
+        return status;
+    }
     return start_item(run, controller, line, item);
 }
 
@@ -404,65 +331,17 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
 
 // ---- Answers ----
 
-static json_t *usage(const batch_item *item)
-{
-    int64_t prompt = 0, output = 0;
-    for (int32_t i = 0; i < item->request->prompts; i++)
-        prompt += item->request->prompt[i].tokens;
-    for (int32_t i = 0; i < item->answers; i++)
-        output += item->answer[i].tokens;
-    return json_pack(
-        "{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
-        (json_int_t)output, "total_tokens", (json_int_t)(prompt + output));
-}
-
-// malloc'ed; NULL if the answer does not repeat the prompt.
-static char *
-prompt_text(const pr_batch_run *run, const batch_item *item, int32_t index, size_t *size)
-{
-    const pr_prompt *prompt = &item->request->prompt[index / item->request->n];
-    char *text = NULL;
-    *size = 0;
-    if (!item->request->echo ||
-        pr_tokenizer_decode(
-            run->engine->tokenizer, prompt->token, prompt->tokens, true, &text, size) != PR_OK)
-        return NULL;
-    return text;
-}
-
-static json_t *answer_body(const pr_batch_run *run, const batch_item *item)
-{
-    json_t *choices = json_array();
-    for (int32_t i = 0; i < item->answers; i++) {
-        size_t prefix_bytes;
-        char *prefix = prompt_text(run, item, i, &prefix_bytes);
-        json_array_append_new(
-            choices,
-            pr_answer_choice(&item->answer[i], run->engine->tokenizer, i, prefix, prefix_bytes));
-        free(prefix);
-    }
-    return json_pack(
-        "{s:s, s:s, s:i, s:s, s:o, s:o}", "id", "", "object", "text_completion", "created", 0,
-        "model", run->engine->model_name, "choices", choices, "usage", usage(item));
-}
-
 static void count_tokens(pr_batch_run *run, const batch_item *item)
 {
-    for (int32_t i = 0; i < item->request->prompts; i++)
-        run->totals.prompt_tokens += item->request->prompt[i].tokens;
-    for (int32_t i = 0; i < item->answers; i++)
-        run->totals.output_tokens += item->answer[i].tokens;
-}
-
-// NULL: it has its answer already, and this is about a sequence that was cancelled.
-static batch_item *find_item(const pr_batch_run *run, uint64_t id)
-{
-    return id >= run->first_id && id < run->next_id ? *owner_of(run, id) : NULL;
+    run->totals.prompt_tokens += pr_reply_prompt_tokens(&item->reply);
+    run->totals.output_tokens += pr_reply_output_tokens(&item->reply);
 }
 
 static pr_status finish_item(pr_batch_run *run, batch_item *item)
 {
-    char *line = pr_batch_line_answer(item->custom_id, item->number, answer_body(run, item));
+    pr_reply_names names = {.id = "", .model = run->engine->model_name};
+    json_t *body = pr_reply_body(&item->reply, run->engine->tokenizer, &names);
+    char *line = pr_batch_line_answer(item->custom_id, item->number, body);
     pr_status status = pr_result_file_put(run->output, item->position, line);
     run->totals.answered++;
     count_tokens(run, item);
@@ -474,15 +353,15 @@ static pr_status finish_item(pr_batch_run *run, batch_item *item)
 static pr_status token(void *context, pr_controller *controller, const pr_token_report *report)
 {
     pr_batch_run *run = context;
-    batch_item *item = find_item(run, report->id);
-    if (!item)
+    batch_item *item = pr_sequence_owners_find(&run->owners, report->id);
+    if (!item)  // it has its answer already, and this is about a sequence that was cancelled
         return PR_OK;
-    pr_answer *answer = &item->answer[report->id - item->first_id];
+    pr_answer *answer = pr_reply_answer(&item->reply, report->id);
     bool was_done = answer->done, cancel = false;
     PR_TRY(pr_answer_add(answer, run->engine->model, report, &cancel));
     if (cancel)
         PR_TRY(pr_controller_cancel(controller, report->id));
-    if (answer->done && !was_done && --item->unfinished == 0)
+    if (answer->done && !was_done && --item->reply.unfinished == 0)
         return finish_item(run, item);
     return PR_OK;
 }
@@ -491,7 +370,7 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
 static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
 {
     pr_batch_run *run = context;
-    batch_item *item = find_item(run, decision->id);
+    batch_item *item = pr_sequence_owners_find(&run->owners, decision->id);
     if (!item)
         return PR_OK;
     pr_refusal refusal;
@@ -499,7 +378,7 @@ static pr_status rejected(void *context, pr_controller *controller, const pr_dec
     (void)pr_refuse(&refusal, NULL, "%s", decision->reason);
     refusal.http_status = decision->http_status;
     refusal.type = pr_refusal_type(decision->http_status);
-    PR_TRY(cancel_answers(controller, item, item->answers));
+    PR_TRY(cancel_answers(controller, item, item->reply.answers));
     return refuse_item(run, &line, item, &refusal);
 }
 

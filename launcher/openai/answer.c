@@ -139,6 +139,27 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
     return PR_OK;
 }
 
+// The longest proper prefix of `stop` that ends the text.
+static size_t begun_stop(const pr_answer *answer, const char *stop)
+{
+    size_t length = strlen(stop) - 1;
+    if (length > answer->text_bytes)
+        length = answer->text_bytes;
+    while (length > 0 && memcmp(answer->text + answer->text_bytes - length, stop, length) != 0)
+        length--;
+    return length;
+}
+
+size_t pr_answer_settled(const pr_answer *answer)
+{
+    size_t held = 0;
+    for (int32_t i = 0; !answer->done && i < answer->request->stops; i++) {
+        size_t begun = begun_stop(answer, answer->request->stop[i]);
+        held = begun > held ? begun : held;
+    }
+    return answer->text_bytes - held;
+}
+
 // ---- The reply ----
 
 // JSON has no infinity; vLLM's floor stands for "impossible".

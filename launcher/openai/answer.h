@@ -40,6 +40,9 @@ pr_status
 pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *report, bool *cancel)
     PR_MUST_CHECK;
 
+// Bytes of the text that no later token can take back: all but what may become a stop string.
+size_t pr_answer_settled(const pr_answer *answer);
+
 // One choice of /v1/completions. prefix[prefix_bytes] is put before the text (echo).
 json_t *pr_answer_choice(
     const pr_answer *answer,

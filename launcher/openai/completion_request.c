@@ -1,188 +1,60 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/openai/completion_request.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/openai/request_field.h"
+#include "launcher/openai/sampling_field.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
-#include "runtime/text/utf8.h"
-
-// A message quotes what the client sent, cut to a length: its end may be half a character, and then it
-// could not be put into JSON.
-static void repair_text(char *text, size_t capacity)
-{
-    pr_byte_buffer repaired = {0};
-    pr_utf8_repair(text, strlen(text), true, &repaired);
-    const char *from = repaired.failed ? "" : repaired.data;
-    size_t size_bytes = repaired.failed ? 0 : repaired.size_bytes;
-    if (size_bytes >= capacity) {
-        size_bytes = capacity - 1;
-        while (size_bytes > 0 && (from[size_bytes] & 0xc0) == 0x80)
-            size_bytes--;
-    }
-    if (size_bytes > 0)
-        memcpy(text, from, size_bytes);
-    text[size_bytes] = '\0';
-    pr_byte_buffer_free(&repaired);
-}
-
-pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
-{
-    va_list arguments;
-    *refusal = (pr_refusal){.http_status = 400, .type = "invalid_request_error"};
-    snprintf(refusal->parameter, sizeof refusal->parameter, "%s", parameter ? parameter : "");
-    va_start(arguments, format);
-    vsnprintf(refusal->message, sizeof refusal->message, format, arguments);
-    va_end(arguments);
-    repair_text(refusal->message, sizeof refusal->message);
-    return PR_ERR_REQUEST;
-}
-
-const char *pr_refusal_type(int32_t http_status)
-{
-    switch (http_status) {
-    case 429:
-        return "rate_limit_error";
-    case 503:
-        return "overloaded_error";
-    default:
-        return "server_error";
-    }
-}
-
-// ---- Typed access: absent and null are the same, a wrong type is refused ----
-
-static json_t *field(const json_t *body, const char *name)
-{
-    json_t *value = json_object_get(body, name);
-    return json_is_null(value) ? NULL : value;
-}
-
-static pr_status take_number(
-    const json_t *body,
-    const char *name,
-    double low,
-    double high,
-    double *value,
-    pr_refusal *refusal)
-{
-    const json_t *found = field(body, name);
-    if (!found)
-        return PR_OK;
-    if (!json_is_number(found))
-        return pr_refuse(refusal, name, "'%s' must be a number", name);
-    double number = json_number_value(found);
-    if (!(number >= low && number <= high))
-        return pr_refuse(
-            refusal, name, "'%s' is %g: it must lie between %g and %g", name, number, low, high);
-    *value = number;
-    return PR_OK;
-}
-
-static pr_status take_float(
-    const json_t *body,
-    const char *name,
-    double low,
-    double high,
-    float *value,
-    pr_refusal *refusal)
-{
-    double number = (double)*value;
-    PR_TRY(take_number(body, name, low, high, &number, refusal));
-    *value = (float)number;
-    return PR_OK;
-}
-
-static pr_status take_integer(
-    const json_t *body,
-    const char *name,
-    int32_t low,
-    int32_t high,
-    int32_t *value,
-    pr_refusal *refusal)
-{
-    const json_t *found = field(body, name);
-    if (!found)
-        return PR_OK;
-    if (!json_is_integer(found))
-        return pr_refuse(refusal, name, "'%s' must be an integer", name);
-    json_int_t number = json_integer_value(found);
-    if (number < low || number > high)
-        return pr_refuse(
-            refusal, name, "'%s' is %lld: it must lie between %d and %d", name, (long long)number,
-            low, high);
-    *value = (int32_t)number;
-    return PR_OK;
-}
-
-static pr_status take_bool(const json_t *body, const char *name, bool *value, pr_refusal *refusal)
-{
-    const json_t *found = field(body, name);
-    if (!found)
-        return PR_OK;
-    if (!json_is_boolean(found))
-        return pr_refuse(refusal, name, "'%s' must be true or false", name);
-    *value = json_is_true(found);
-    return PR_OK;
-}
-
-static bool read_token_id(const pr_completion_context *context, const json_t *value, int32_t *token)
-{
-    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (id < 0 || id >= context->model->vocabulary)
-        return false;
-    *token = (int32_t)id;
-    return true;
-}
-
-// A string that C can hold: JSON allows a NUL inside.
-static bool is_plain_string(const json_t *value)
-{
-    return json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value);
-}
 
 // ---- Fields that are not offered: refusing beats a silently different answer ----
 
 static pr_status refuse_unsupported(const json_t *body, pr_refusal *refusal)
 {
     static const char *const names[] = {
-        "suffix",
-        "response_format",
-        "structured_outputs",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "prompt_logprobs",
-        "use_beam_search",
-        "length_penalty",
-        "prompt_embeds",
-        "truncate_prompt_tokens",
-        "logits_processors",
+        "suffix",          "response_format", "structured_outputs", "guided_json",
+        "guided_regex",    "guided_choice",   "guided_grammar",     "prompt_logprobs",
+        "use_beam_search", "length_penalty",  "prompt_embeds",      "logits_processors",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *value = field(body, names[i]);
+        const json_t *value = pr_request_field(body, names[i]);
         if (value && !json_is_false(value))
             return pr_refuse(refusal, names[i], "'%s' is not supported: leave it out", names[i]);
     }
-    bool stream = false;
-    PR_TRY(take_bool(body, "stream", &stream, refusal));
-    if (stream)
+    return PR_OK;
+}
+
+static pr_status take_stream(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request *request,
+    pr_refusal *refusal)
+{
+    const json_t *options = pr_request_field(body, "stream_options");
+    PR_TRY(pr_request_field_bool(body, "stream", &request->stream, refusal));
+    if (request->stream && !context->streams)
         return pr_refuse(
             refusal, "stream", "a batch answers whole requests: set 'stream' to false");
-    return PR_OK;
+    if (!options)
+        return PR_OK;
+    if (!json_is_object(options))
+        return pr_refuse(refusal, "stream_options", "'stream_options' must be an object");
+    if (!request->stream)
+        return pr_refuse(refusal, "stream_options", "'stream_options' needs 'stream': true");
+    PR_TRY(pr_request_field_bool(options, "include_usage", &request->stream_usage, refusal));
+    return pr_request_field_bool(
+        options, "continuous_usage_stats", &request->continuous_usage, refusal);
 }
 
 static pr_status
 check_model_name(const pr_completion_context *context, const json_t *body, pr_refusal *refusal)
 {
-    const json_t *model = field(body, "model");
+    const json_t *model = pr_request_field(body, "model");
     if (!model)
         return PR_OK;
-    if (!is_plain_string(model))
+    if (!pr_request_field_plain(model))
         return pr_refuse(refusal, "model", "'model' must be a string");
     if (strcmp(json_string_value(model), context->served_name) == 0)
         return PR_OK;
@@ -199,15 +71,18 @@ check_model_name(const pr_completion_context *context, const json_t *body, pr_re
 
 // ---- Prompts ----
 
-static pr_status check_prompt_length(
-    const pr_completion_context *context, const pr_prompt *prompt, pr_refusal *refusal)
+pr_status pr_completion_request_check_prompt(
+    const pr_completion_context *context,
+    const char *parameter,
+    const pr_prompt *prompt,
+    pr_refusal *refusal)
 {
     if (prompt->tokens == 0)
-        return pr_refuse(refusal, "prompt", "the prompt is empty: give at least one token");
+        return pr_refuse(refusal, parameter, "the prompt is empty: give at least one token");
     if (prompt->tokens < context->max_model_len)
         return PR_OK;
     pr_status status = pr_refuse(
-        refusal, "prompt",
+        refusal, parameter,
         "the prompt has %d tokens, the context holds %d with at least one to generate: shorten the "
         "prompt or raise --max-model-len",
         prompt->tokens, context->max_model_len);
@@ -227,7 +102,7 @@ static pr_status take_text_prompt(
         &prompt->token, &prompt->tokens);
     if (status != PR_OK)
         return pr_refuse(refusal, "prompt", "the prompt cannot be tokenised: %s", pr_error_text());
-    return check_prompt_length(context, prompt, refusal);
+    return PR_OK;
 }
 
 static pr_status take_token_prompt(
@@ -237,19 +112,20 @@ static pr_status take_token_prompt(
     pr_refusal *refusal)
 {
     size_t count = json_array_size(list);
-    if (count > (size_t)context->max_model_len)
-        count = (size_t)context->max_model_len;  // refused below, without taking the memory
+    if (count > PR_MAX_PROMPT_TOKENS)
+        return pr_refuse(refusal, "prompt", "at most %d tokens a prompt", PR_MAX_PROMPT_TOKENS);
     prompt->token = malloc((count + 1) * sizeof *prompt->token);
     if (!prompt->token)
         return pr_refuse(refusal, "prompt", "no memory for the prompt");
     for (size_t i = 0; i < count; i++) {
-        if (!read_token_id(context, json_array_get(list, i), &prompt->token[i]))
+        const json_t *id = json_array_get(list, i);
+        if (!pr_request_field_token(id, context->model->vocabulary, &prompt->token[i]))
             return pr_refuse(
                 refusal, "prompt", "prompt token %zu is not an id between 0 and %d", i,
                 context->model->vocabulary - 1);
     }
     prompt->tokens = (int32_t)count;
-    return check_prompt_length(context, prompt, refusal);
+    return PR_OK;
 }
 
 static pr_status take_one_prompt(
@@ -269,15 +145,43 @@ static pr_status take_one_prompt(
         "lists");
 }
 
+// truncate_prompt_tokens: only the last so many tokens of each prompt; -1: what leaves room for the output.
+static pr_status
+take_truncation(const json_t *body, int32_t most, int32_t *tokens, pr_refusal *refusal)
+{
+    PR_TRY(
+        pr_request_field_integer(body, "truncate_prompt_tokens", -1, INT32_MAX, tokens, refusal));
+    if (pr_request_field(body, "truncate_prompt_tokens") && *tokens == 0)
+        return pr_refuse(
+            refusal, "truncate_prompt_tokens",
+            "'truncate_prompt_tokens' is 0: give 1 or more, or -1 for what fits");
+    if (*tokens < 0)
+        *tokens = most > 0 ? most : 1;
+    return PR_OK;
+}
+
+static void truncate_prompt(pr_prompt *prompt, int32_t tokens)
+{
+    if (tokens == 0 || prompt->tokens <= tokens)
+        return;
+    memmove(
+        prompt->token, prompt->token + prompt->tokens - tokens,
+        (size_t)tokens * sizeof *prompt->token);
+    prompt->tokens = tokens;
+}
+
 static pr_status take_prompts(
     const pr_completion_context *context,
     const json_t *body,
     pr_completion_request *request,
     pr_refusal *refusal)
 {
-    const json_t *value = field(body, "prompt");
+    const json_t *value = pr_request_field(body, "prompt");
     bool add_special = true;
-    PR_TRY(take_bool(body, "add_special_tokens", &add_special, refusal));
+    int32_t last_tokens = 0;
+    PR_TRY(pr_request_field_bool(body, "add_special_tokens", &add_special, refusal));
+    PR_TRY(take_truncation(
+        body, context->max_model_len - request->sampling.max_tokens, &last_tokens, refusal));
     if (!value)
         return pr_refuse(refusal, "prompt", "'prompt' is missing");
     const json_t *first = json_array_get(value, 0);
@@ -291,7 +195,10 @@ static pr_status take_prompts(
     request->prompts = (int32_t)count;
     for (size_t i = 0; i < count; i++) {
         const json_t *item = many ? json_array_get(value, i) : value;
-        PR_TRY(take_one_prompt(context, item, add_special, &request->prompt[i], refusal));
+        pr_prompt *prompt = &request->prompt[i];
+        PR_TRY(take_one_prompt(context, item, add_special, prompt, refusal));
+        truncate_prompt(prompt, last_tokens);
+        PR_TRY(pr_completion_request_check_prompt(context, "prompt", prompt, refusal));
     }
     return PR_OK;
 }
@@ -301,7 +208,7 @@ static pr_status take_prompts(
 static pr_status
 take_stop_strings(const json_t *body, pr_completion_request *request, pr_refusal *refusal)
 {
-    const json_t *value = field(body, "stop");
+    const json_t *value = pr_request_field(body, "stop");
     if (!value)
         return PR_OK;
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
@@ -309,7 +216,7 @@ take_stop_strings(const json_t *body, pr_completion_request *request, pr_refusal
         return pr_refuse(refusal, "stop", "at most %d stop strings", PR_MAX_STOP_STRINGS);
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!is_plain_string(item) || json_string_length(item) == 0)
+        if (!pr_request_field_plain(item) || json_string_length(item) == 0)
             return pr_refuse(
                 refusal, "stop",
                 "'stop' must be a non-empty string without NUL, or a list of such");
@@ -319,132 +226,6 @@ take_stop_strings(const json_t *body, pr_completion_request *request, pr_refusal
         request->stops++;
     }
     return PR_OK;
-}
-
-static pr_status take_stop_tokens(
-    const pr_completion_context *context,
-    const json_t *body,
-    pr_sampling *sampling,
-    pr_refusal *refusal)
-{
-    const json_t *list = field(body, "stop_token_ids");
-    for (int32_t i = 0; !sampling->ignore_eos && i < context->model->eos_count; i++)
-        sampling->stop_token[sampling->stop_tokens++] = context->model->eos[i];
-    if (!list)
-        return PR_OK;
-    if (!json_is_array(list) ||
-        json_array_size(list) + (size_t)sampling->stop_tokens > PR_MAX_STOP_TOKENS)
-        return pr_refuse(
-            refusal, "stop_token_ids", "'stop_token_ids' must be a list of at most %d token ids",
-            PR_MAX_STOP_TOKENS - sampling->stop_tokens);
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        int32_t *token = &sampling->stop_token[sampling->stop_tokens++];
-        if (!read_token_id(context, json_array_get(list, i), token))
-            return pr_refuse(
-                refusal, "stop_token_ids", "'stop_token_ids' holds no token id at %zu", i);
-    }
-    return PR_OK;
-}
-
-// ---- Sampling ----
-
-static int compare_bias(const void *a, const void *b)
-{
-    int32_t left = ((const pr_logit_bias *)a)->token, right = ((const pr_logit_bias *)b)->token;
-    return (left > right) - (left < right);
-}
-
-static bool read_bias(
-    const pr_completion_context *context, const char *key, const json_t *value, pr_logit_bias *bias)
-{
-    char *end;
-    long token = strtol(key, &end, 10);
-    double number = json_is_number(value) ? json_number_value(value) : 1000;
-    if (*end || end == key || token < 0 || token >= context->model->vocabulary ||
-        !(number >= -100 && number <= 100))
-        return false;
-    *bias = (pr_logit_bias){.token = (int32_t)token, .bias = (float)number};
-    return true;
-}
-
-static pr_status take_logit_bias(
-    const pr_completion_context *context,
-    const json_t *body,
-    pr_sampling *sampling,
-    pr_refusal *refusal)
-{
-    json_t *map = field(body, "logit_bias");
-    if (!map)
-        return PR_OK;
-    if (!json_is_object(map) || json_object_size(map) > PR_MAX_LOGIT_BIAS)
-        return pr_refuse(
-            refusal, "logit_bias", "'logit_bias' must map at most %d token ids to numbers",
-            PR_MAX_LOGIT_BIAS);
-    sampling->bias = calloc(json_object_size(map) + 1, sizeof *sampling->bias);
-    if (!sampling->bias)
-        return pr_refuse(refusal, "logit_bias", "no memory for 'logit_bias'");
-    const char *key;
-    json_t *value;
-    json_object_foreach(map, key, value)
-    {
-        if (!read_bias(context, key, value, &sampling->bias[sampling->biases++]))
-            return pr_refuse(
-                refusal, "logit_bias",
-                "'logit_bias' entry '%.40s' must be a token id with -100..100", key);
-    }
-    qsort(sampling->bias, (size_t)sampling->biases, sizeof *sampling->bias, compare_bias);
-    for (int32_t i = 1; i < sampling->biases; i++) {
-        if (sampling->bias[i].token == sampling->bias[i - 1].token)  // "7" and "07"
-            return pr_refuse(
-                refusal, "logit_bias", "'logit_bias' names token %d twice",
-                sampling->bias[i].token);
-    }
-    return PR_OK;
-}
-
-static pr_status take_seed(const json_t *body, uint64_t *seed, pr_refusal *refusal)
-{
-    const json_t *value = field(body, "seed");
-    if (!value)
-        return PR_OK;
-    if (!json_is_integer(value))
-        return pr_refuse(refusal, "seed", "'seed' must be an integer");
-    *seed = (uint64_t)json_integer_value(value);
-    return PR_OK;
-}
-
-static pr_status take_sampling(
-    const pr_completion_context *context, const json_t *body, pr_sampling *s, pr_refusal *refusal)
-{
-    const pr_model *model = context->model;
-    pr_sampling_defaults(s);
-    s->seed = context->default_seed;
-    s->temperature = (float)model->default_temperature;
-    s->top_p = (float)model->default_top_p;
-    s->top_k = model->default_top_k;
-    s->repetition_penalty = (float)model->default_repetition_penalty;
-    s->max_tokens = 16;  // OpenAI's default for completions
-    s->top_logprobs = -1;
-    PR_TRY(take_float(body, "temperature", 0, 100, &s->temperature, refusal));
-    PR_TRY(take_float(body, "top_p", 0, 1, &s->top_p, refusal));
-    PR_TRY(take_float(body, "min_p", 0, 1, &s->min_p, refusal));
-    PR_TRY(take_integer(body, "top_k", -1, INT32_MAX, &s->top_k, refusal));
-    PR_TRY(take_float(body, "presence_penalty", -2, 2, &s->presence_penalty, refusal));
-    PR_TRY(take_float(body, "frequency_penalty", -2, 2, &s->frequency_penalty, refusal));
-    PR_TRY(take_float(body, "repetition_penalty", 0, 100, &s->repetition_penalty, refusal));
-    PR_TRY(take_integer(body, "max_tokens", 1, INT32_MAX, &s->max_tokens, refusal));
-    PR_TRY(take_integer(body, "min_tokens", 0, s->max_tokens, &s->min_tokens, refusal));
-    PR_TRY(take_bool(body, "ignore_eos", &s->ignore_eos, refusal));
-    PR_TRY(take_integer(body, "logprobs", 0, PR_MAX_TOP_LOGPROBS, &s->top_logprobs, refusal));
-    PR_TRY(take_seed(body, &s->seed, refusal));
-    if (s->top_p <= 0)
-        return pr_refuse(refusal, "top_p", "'top_p' must be above 0: 1 switches it off");
-    if (s->repetition_penalty <= 0)
-        return pr_refuse(
-            refusal, "repetition_penalty",
-            "'repetition_penalty' must be above 0: 1 switches it off");
-    PR_TRY(take_stop_tokens(context, body, s, refusal));
-    return take_logit_bias(context, body, s, refusal);
 }
 
 // ---- Whose it is and how soon it is wanted ----
@@ -482,7 +263,7 @@ static pr_status take_target(
     pr_completion_request *request,
     pr_refusal *refusal)
 {
-    const json_t *found = field(body, name);
+    const json_t *found = pr_request_field(body, name);
     if (!found)
         return PR_OK;
     if (!json_is_integer(found))
@@ -494,7 +275,7 @@ static pr_status take_target(
 static pr_status
 take_service(const json_t *body, pr_completion_request *request, pr_refusal *refusal)
 {
-    const json_t *user = field(body, "user");
+    const json_t *user = pr_request_field(body, "user");
     if (user && !json_is_string(user))
         return pr_refuse(refusal, "user", "'user' must be a string");
     if (user)
@@ -502,13 +283,16 @@ take_service(const json_t *body, pr_completion_request *request, pr_refusal *ref
             pr_completion_request_tenant(json_string_value(user), json_string_length(user));
     PR_TRY(take_target(body, "slo_ttft_ms", PR_TARGET_TTFT, request, refusal));
     PR_TRY(take_target(body, "slo_tpot_ms", PR_TARGET_TPOT, request, refusal));
-    return take_integer(body, "priority", INT32_MIN, INT32_MAX, &request->priority, refusal);
+    return pr_request_field_integer(
+        body, "priority", INT32_MIN, INT32_MAX, &request->priority, refusal);
 }
 
-// max_tokens beyond the context is refused, as OpenAI's servers do.
-static pr_status check_context(
-    const pr_completion_context *context, const pr_completion_request *request, pr_refusal *refusal)
+// max_tokens beyond the context is refused, as OpenAI's servers do; one that nobody has set is the rest of it.
+pr_status pr_completion_request_check_context(
+    const pr_completion_context *context, pr_completion_request *request, pr_refusal *refusal)
 {
+    if (request->sampling.max_tokens == PR_MAX_TOKENS_OPEN)
+        request->sampling.max_tokens = context->max_model_len - request->prompt[0].tokens;
     for (int32_t i = 0; i < request->prompts; i++) {
         int64_t total = (int64_t)request->prompt[i].tokens + request->sampling.max_tokens;
         if (total <= context->max_model_len)
@@ -525,6 +309,26 @@ static pr_status check_context(
     return PR_OK;
 }
 
+pr_status pr_completion_request_take_common(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request *request,
+    pr_refusal *refusal)
+{
+    if (!json_is_object(body))
+        return pr_refuse(refusal, "body", "the body must be a JSON object");
+    PR_TRY(check_model_name(context, body, refusal));
+    PR_TRY(refuse_unsupported(body, refusal));
+    PR_TRY(pr_sampling_field_take(context, body, request->chat, &request->sampling, refusal));
+    PR_TRY(take_stop_strings(body, request, refusal));
+    PR_TRY(pr_request_field_integer(body, "n", 1, PR_MAX_CHOICES, &request->n, refusal));
+    PR_TRY(
+        pr_request_field_bool(body, "include_stop_str_in_output", &request->include_stop, refusal));
+    PR_TRY(pr_request_field_bool(body, "skip_special_tokens", &request->skip_special, refusal));
+    PR_TRY(take_stream(context, body, request, refusal));
+    return take_service(body, request, refusal);
+}
+
 static pr_status parse(
     const pr_completion_context *context,
     const json_t *body,
@@ -532,30 +336,22 @@ static pr_status parse(
     pr_refusal *refusal)
 {
     int32_t best_of = 0;
-    if (!json_is_object(body))
-        return pr_refuse(refusal, "body", "'body' must be an object");
-    PR_TRY(check_model_name(context, body, refusal));
-    PR_TRY(refuse_unsupported(body, refusal));
-    PR_TRY(take_sampling(context, body, &request->sampling, refusal));
-    PR_TRY(take_stop_strings(body, request, refusal));
-    PR_TRY(take_integer(body, "n", 1, PR_MAX_CHOICES, &request->n, refusal));
-    PR_TRY(take_integer(body, "best_of", 1, PR_MAX_CHOICES, &best_of, refusal));
+    PR_TRY(pr_completion_request_take_common(context, body, request, refusal));
+    PR_TRY(pr_request_field_integer(body, "best_of", 1, PR_MAX_CHOICES, &best_of, refusal));
     if (best_of > request->n)
         return pr_refuse(refusal, "best_of", "'best_of' above 'n' is not supported: use 'n'");
-    PR_TRY(take_bool(body, "echo", &request->echo, refusal));
+    PR_TRY(pr_request_field_bool(body, "echo", &request->echo, refusal));
     if (request->echo && request->sampling.top_logprobs >= 0)
         return pr_refuse(
             refusal, "echo", "'echo' together with 'logprobs' is not supported: drop one of them");
-    PR_TRY(take_bool(body, "include_stop_str_in_output", &request->include_stop, refusal));
-    PR_TRY(take_bool(body, "skip_special_tokens", &request->skip_special, refusal));
-    PR_TRY(take_service(body, request, refusal));
     PR_TRY(take_prompts(context, body, request, refusal));
-    return check_context(context, request, refusal);
+    return pr_completion_request_check_context(context, request, refusal);
 }
 
-pr_status pr_completion_request_parse(
+pr_status pr_completion_request_make(
     const pr_completion_context *context,
     const json_t *body,
+    pr_completion_request_reader *read,
     pr_completion_request **request,
     pr_refusal *refusal)
 {
@@ -565,7 +361,7 @@ pr_status pr_completion_request_parse(
     made->n = 1;
     made->skip_special = true;
     pr_error_capture_begin();
-    pr_status status = parse(context, body, made, refusal);
+    pr_status status = read(context, body, made, refusal);
     pr_error_capture_end();
     if (status != PR_OK) {
         pr_completion_request_destroy(made);
@@ -573,6 +369,15 @@ pr_status pr_completion_request_parse(
     }
     *request = made;
     return PR_OK;
+}
+
+pr_status pr_completion_request_parse(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request **request,
+    pr_refusal *refusal)
+{
+    return pr_completion_request_make(context, body, parse, request, refusal);
 }
 
 void pr_completion_request_destroy(pr_completion_request *request)
@@ -584,6 +389,7 @@ void pr_completion_request_destroy(pr_completion_request *request)
     for (int32_t i = 0; i < request->stops; i++)
         free(request->stop[i]);
     free(request->prompt);
+    free(request->named_tool);
     free(request->sampling.bias);
     free(request);
 }

@@ -5,13 +5,12 @@
 #ifndef PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
 #define PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
 
-#include <jansson.h>
-
+#include "launcher/openai/completion_context.h"
+#include "launcher/openai/refusal.h"
 #include "runtime/batch/request.h"
-#include "runtime/model/model.h"
-#include "runtime/text/tokenizer.h"
 
 enum { PR_MAX_STOP_STRINGS = 16, PR_MAX_CHOICES = 128, PR_MAX_PROMPTS = 2048 };
+enum { PR_MAX_PROMPT_TOKENS = 1 << 24 };
 enum { PR_MAX_TARGET_MS = 24 * 60 * 60 * 1000 };
 
 typedef struct pr_prompt {
@@ -27,6 +26,10 @@ typedef struct pr_completion_request {
     int32_t stops;
     char *stop[PR_MAX_STOP_STRINGS];
     bool include_stop, skip_special, echo;
+    bool stream, stream_usage, continuous_usage;
+    bool chat;
+    pr_message_format format;  // of a chat's answer
+    char *named_tool;          // whose arguments the whole answer is, or NULL; owned
     int32_t priority;
     uint64_t tenant;                         // 0: none named
     int32_t ttft_target_ms, tpot_target_ms;  // 0: none
@@ -34,22 +37,6 @@ typedef struct pr_completion_request {
 
 // What a target is for: the time to the first token, or that per token after it.
 typedef enum pr_target { PR_TARGET_TTFT, PR_TARGET_TPOT } pr_target;
-
-typedef struct pr_completion_context {
-    const pr_model *model;
-    const pr_tokenizer *tokenizer;
-    const char *served_name;  // what `model` in the body must be, if it is given
-    int32_t max_model_len;
-    uint64_t default_seed;  // when the body has none
-} pr_completion_context;
-
-typedef struct pr_refusal {
-    int32_t http_status;  // 400, 404
-    const char *type;     // "invalid_request_error", "not_found_error"
-    const char *code;     // may be NULL
-    char parameter[64];   // "" if none
-    char message[512];
-} pr_refusal;
 
 // PR_OK, or PR_ERR_REQUEST with *refusal filled (nothing is logged: one bad request is its sender's).
 pr_status pr_completion_request_parse(
@@ -71,11 +58,37 @@ pr_status pr_completion_request_set_target(
 // The tenant that a user's name stands for: a hash, the same in every run. 0 for the empty name.
 uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes);
 
-// OpenAI's error type for an HTTP status that the scheduler gives.
-const char *pr_refusal_type(int32_t http_status);
+// ---- For the readers of a body's kind (chat_request.h) ----
 
-// Fills a refusal; returns PR_ERR_REQUEST.
-pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+typedef pr_status pr_completion_request_reader(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request *request,
+    pr_refusal *refusal);
+
+// A new request with its defaults, filled by `read`; errors are captured on the way.
+pr_status pr_completion_request_make(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request_reader *read,
+    pr_completion_request **request,
+    pr_refusal *refusal) PR_MUST_CHECK;
+// The fields that all kinds have; request->chat is set.
+pr_status pr_completion_request_take_common(
+    const pr_completion_context *context,
+    const json_t *body,
+    pr_completion_request *request,
+    pr_refusal *refusal) PR_MUST_CHECK;
+// Whether a prompt has tokens and leaves room for one; `parameter` is where it came from.
+pr_status pr_completion_request_check_prompt(
+    const pr_completion_context *context,
+    const char *parameter,
+    const pr_prompt *prompt,
+    pr_refusal *refusal) PR_MUST_CHECK;
+// Whether prompts and max_tokens fit the context together; sets a max_tokens that was left open.
+pr_status pr_completion_request_check_context(
+    const pr_completion_context *context,
+    pr_completion_request *request,
+    pr_refusal *refusal) PR_MUST_CHECK;
 
 #endif

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "launcher/openai/reply.h"
+
+#include <stdlib.h>
+
+#include "runtime/base/log.h"
+
+pr_status
+pr_reply_begin(pr_completion_request *request, const pr_tokenizer *tokenizer, pr_reply *reply)
+{
+    pr_status status = PR_OK;
+    int32_t answers = request->prompts * request->n;
+    *reply = (pr_reply){.request = request, .answers = answers, .unfinished = answers};
+    reply->answer = calloc((size_t)answers, sizeof *reply->answer);
+    if (!reply->answer)
+        status = pr_fail(PR_ERR_RESOURCE, "no memory for %d answers", answers);
+    for (int32_t i = 0; status == PR_OK && i < answers; i++)
+        status = pr_answer_begin(request, tokenizer, &reply->answer[i]);
+    if (status != PR_OK)
+        pr_reply_end(reply);
+    return status;
+}
+
+void pr_reply_end(pr_reply *reply)
+{
+    for (int32_t i = 0; reply->answer && i < reply->answers; i++)
+        pr_answer_end(&reply->answer[i]);
+    free(reply->answer);
+    pr_completion_request_destroy(reply->request);
+    *reply = (pr_reply){0};
+}
+
+pr_status pr_reply_number(pr_reply *reply, pr_sequence_owners *owners, void *owner)
+{
+    return pr_sequence_owners_add(owners, owner, reply->answers, &reply->first_id);
+}
+
+pr_status
+pr_reply_sequence(const pr_reply *reply, int32_t index, uint64_t salt, pr_request **request)
+{
+    const pr_completion_request *from = reply->request;
+    const pr_prompt *prompt = &from->prompt[index / from->n];
+    pr_request plain = {
+        .id = reply->first_id + (uint64_t)index,
+        .prompt_tokens = prompt->tokens,
+        .prompt = prompt->token,
+        .sampling = from->sampling,
+        .priority = from->priority,
+        .salt = salt,
+        .tenant = from->tenant,
+        .ttft_target_ms = from->ttft_target_ms,
+        .tpot_target_ms = from->tpot_target_ms,
+        .sibling_of = reply->first_id + (uint64_t)(index - index % from->n),
+    };
+    plain.sampling.choice = index % from->n;
+    return pr_request_copy(&plain, request);
+}
+
+int64_t pr_reply_prompt_tokens(const pr_reply *reply)
+{
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < reply->request->prompts; i++)
+        tokens += reply->request->prompt[i].tokens;
+    return tokens;
+}
+
+int64_t pr_reply_output_tokens(const pr_reply *reply)
+{
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < reply->answers; i++)
+        tokens += reply->answer[i].tokens;
+    return tokens;
+}
+
+json_t *pr_reply_usage(const pr_reply *reply, bool tells_cached)
+{
+    int64_t prompt = pr_reply_prompt_tokens(reply), output = pr_reply_output_tokens(reply);
+    json_t *usage = json_pack(
+        "{s:I, s:I, s:I}", "prompt_tokens", (json_int_t)prompt, "completion_tokens",
+        (json_int_t)output, "total_tokens", (json_int_t)(prompt + output));
+    if (tells_cached)
+        json_object_set_new(
+            usage, "prompt_tokens_details",
+            json_pack("{s:i}", "cached_tokens", (int)reply->cached_tokens));
+    return usage;
+}
+
+char *pr_reply_echo(
+    const pr_reply *reply, const pr_tokenizer *tokenizer, int32_t index, size_t *size_bytes)
+{
+    const pr_prompt *prompt = &reply->request->prompt[index / reply->request->n];
+    char *text = NULL;
+    *size_bytes = 0;
+    if (!reply->request->echo ||
+        pr_tokenizer_decode(tokenizer, prompt->token, prompt->tokens, true, &text, size_bytes) !=
+            PR_OK)
+        return NULL;
+    return text;
+}
+
+json_t *
+pr_reply_body(const pr_reply *reply, const pr_tokenizer *tokenizer, const pr_reply_names *names)
+{
+    json_t *choices = json_array();
+    for (int32_t i = 0; i < reply->answers; i++) {
+        size_t prefix_bytes;
+        char *prefix = pr_reply_echo(reply, tokenizer, i, &prefix_bytes);
+        json_array_append_new(
+            choices, pr_answer_choice(&reply->answer[i], tokenizer, i, prefix, prefix_bytes));
+        free(prefix);
+    }
+    return json_pack(
+        "{s:s, s:s, s:I, s:s, s:o, s:o}", "id", names->id, "object", "text_completion", "created",
+        (json_int_t)names->created, "model", names->model, "choices", choices, "usage",
+        pr_reply_usage(reply, names->tells_cached));
+}
