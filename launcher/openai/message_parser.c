@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/delta_list.h"
-#include "launcher/openai/tool_scan.h"
+#include "launcher/parse/delta_list.h"
+#include "launcher/parse/tool_scan.h"
 #include "runtime/base/log.h"
 #include "runtime/text/utf8.h"
 
@@ -101,7 +101,7 @@ static void feed_thinking(pr_message_parser *parser, char byte)
     parser->matched = byte == think_close[0];
     if (parser->matched)
         return;
-    if (!pr_json_is_space(byte)) {
+    if (!pr_json_scan_is_space(byte)) {
         put_reasoning(parser, &byte, 1);
         return;
     }
@@ -127,14 +127,14 @@ static void leave_start(pr_message_parser *parser)
 // False when the byte is not part of the start and is to be fed again.
 static bool feed_start(pr_message_parser *parser, char byte)
 {
-    bool fits =
-        byte == think_open[parser->matched] || (parser->matched == 0 && pr_json_is_space(byte));
+    bool fits = byte == think_open[parser->matched] ||
+                (parser->matched == 0 && pr_json_scan_is_space(byte));
     if (!fits || parser->held.size_bytes == PR_MAX_SPACE_BYTES) {
         leave_start(parser);
         return false;
     }
     pr_byte_buffer_append(&parser->held, &byte, 1);
-    parser->matched += !pr_json_is_space(byte);
+    parser->matched += !pr_json_scan_is_space(byte);
     if (!think_open[parser->matched]) {
         parser->thinking = IN_THINKING;
         parser->matched = 0;

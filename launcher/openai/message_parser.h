@@ -5,7 +5,7 @@
 //   <think>hm</think>Sure.<tool_call>{"name":"f","arguments":{"x":1}}</tool_call>
 //   REASONING "hm"    CONTENT "Sure."   TOOL_BEGIN f   TOOL_ARGUMENTS "{\"x\":1}"
 //
-// Text that may still become a mark or a call is held until it is known, and no longer than a bound (tool_scan.h). A
+// Text that may still become a mark or a call is held until it is known, and no longer than a bound (launcher/parse/tool_scan.h). A
 // call begins when its name and the { of its arguments are there; what was not a call by then is content. Dropped are
 // only the marks, the JSON around name and arguments, and space beside marks.
 // Formats: docs/chat.md. Threads: none of its own. Cost: O(1) a byte.

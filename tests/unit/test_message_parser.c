@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "launcher/openai/message_parser.h"
-#include "launcher/openai/tool_scan.h"
+#include "launcher/parse/tool_scan.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "runtime/text/byte_buffer.h"

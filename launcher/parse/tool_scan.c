@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/tool_scan.h"
+#include "launcher/parse/tool_scan.h"
 
 #include <string.h>
 
@@ -226,7 +226,7 @@ static bool feed_head(pr_tool_scan *scan, char byte)
     const char *held = scan->held.data;
     const char *head = held + strlen(scan->syntax->open);
     size_t size_bytes = scan->held.size_bytes - (size_t)(head - held);
-    while (size_bytes > 0 && pr_json_is_space(*head)) {
+    while (size_bytes > 0 && pr_json_scan_is_space(*head)) {
         head++;
         size_bytes--;
     }
@@ -246,7 +246,7 @@ static bool feed_head(pr_tool_scan *scan, char byte)
 static bool feed_seeking(pr_tool_scan *scan, char byte)
 {
     const pr_call_syntax *syntax = scan->syntax;
-    if (pr_json_is_space(byte)) {
+    if (pr_json_scan_is_space(byte)) {
         hold_space(scan, byte);
         return true;
     }
@@ -276,7 +276,7 @@ static bool feed_after_mark(pr_tool_scan *scan, char byte)
         scan->state = IN_HEAD;
         return false;
     }
-    if ((!opens && !pr_json_is_space(byte)) || scan->held.size_bytes >= PR_MAX_SPACE_BYTES) {
+    if ((!opens && !pr_json_scan_is_space(byte)) || scan->held.size_bytes >= PR_MAX_SPACE_BYTES) {
         give_up(scan);
         return false;
     }
@@ -290,7 +290,8 @@ static bool feed_after_mark(pr_tool_scan *scan, char byte)
 
 static bool feed_item(pr_tool_scan *scan, char byte)
 {
-    if ((byte != '{' && !pr_json_is_space(byte)) || scan->held.size_bytes >= PR_MAX_SPACE_BYTES) {
+    if ((byte != '{' && !pr_json_scan_is_space(byte)) ||
+        scan->held.size_bytes >= PR_MAX_SPACE_BYTES) {
         give_up(scan);
         return false;
     }
@@ -303,7 +304,7 @@ static bool feed_item(pr_tool_scan *scan, char byte)
 static bool feed_after_call(pr_tool_scan *scan, char byte)
 {
     const pr_call_syntax *syntax = scan->syntax;
-    if (pr_json_is_space(byte) || (syntax->separator && byte == syntax->separator)) {
+    if (pr_json_scan_is_space(byte) || (syntax->separator && byte == syntax->separator)) {
         hold_space(scan, byte);
         return true;
     }
@@ -323,7 +324,7 @@ static bool feed_after_call(pr_tool_scan *scan, char byte)
 
 static bool feed_plain(pr_tool_scan *scan, char byte)
 {
-    bool dropped = scan->trim && !scan->has_content && pr_json_is_space(byte);
+    bool dropped = scan->trim && !scan->has_content && pr_json_scan_is_space(byte);
     if (!dropped)
         put_content(scan, &byte, 1);
     return true;

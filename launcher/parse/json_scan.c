@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/json_scan.h"
+#include "launcher/parse/json_scan.h"
 
 #include <string.h>
 
@@ -37,7 +37,7 @@ static pr_json_place feed_first(pr_json_value *value, char byte)
     return PR_JSON_PART;
 }
 
-pr_json_place pr_json_value_feed(pr_json_value *value, char byte)
+pr_json_place pr_json_scan_value(pr_json_value *value, char byte)
 {
     if (!value->begun)
         return feed_first(value, byte);
@@ -51,7 +51,7 @@ pr_json_place pr_json_value_feed(pr_json_value *value, char byte)
         value->depth--;
     else if (byte == '"')
         value->in_string = true;
-    else if (byte != ':' && byte != ',' && !pr_json_is_space(byte) && !is_scalar_byte(byte))
+    else if (byte != ':' && byte != ',' && !pr_json_scan_is_space(byte) && !is_scalar_byte(byte))
         return PR_JSON_BAD;
     return value->depth == 0 ? PR_JSON_LAST : PR_JSON_PART;
 }
@@ -65,66 +65,66 @@ static int32_t hex_value(char byte)
     return found ? (int32_t)(found - digits) : -1;
 }
 
-static void end_lone_surrogate(pr_json_text *text, pr_byte_buffer *decoded)
+static void end_lone_surrogate(pr_json_string *string, pr_byte_buffer *decoded)
 {
-    if (text->high)
+    if (string->high)
         pr_utf8_append(decoded, 0xfffd);
-    text->high = 0;
+    string->high = 0;
 }
 
-static void take_unit(pr_json_text *text, pr_byte_buffer *decoded)
+static void take_unit(pr_json_string *string, pr_byte_buffer *decoded)
 {
-    uint32_t unit = text->unit;
-    if (unit >= 0xdc00 && unit < 0xe000 && text->high) {
-        pr_utf8_append(decoded, 0x10000 + ((text->high - 0xd800) << 10) + (unit - 0xdc00));
-        text->high = 0;
+    uint32_t unit = string->unit;
+    if (unit >= 0xdc00 && unit < 0xe000 && string->high) {
+        pr_utf8_append(decoded, 0x10000 + ((string->high - 0xd800) << 10) + (unit - 0xdc00));
+        string->high = 0;
         return;
     }
-    end_lone_surrogate(text, decoded);
+    end_lone_surrogate(string, decoded);
     if (unit >= 0xd800 && unit < 0xdc00)
-        text->high = unit;
+        string->high = unit;
     else
         pr_utf8_append(decoded, unit >= 0xdc00 && unit < 0xe000 ? 0xfffd : unit);
 }
 
-static pr_json_place feed_digit(pr_json_text *text, char byte, pr_byte_buffer *decoded)
+static pr_json_place feed_digit(pr_json_string *string, char byte, pr_byte_buffer *decoded)
 {
     int32_t digit = hex_value(byte);
     if (digit < 0)
         return PR_JSON_BAD;
-    text->unit = text->unit << 4 | (uint32_t)digit;
-    if (--text->digits == 0)
-        take_unit(text, decoded);
+    string->unit = string->unit << 4 | (uint32_t)digit;
+    if (--string->digits == 0)
+        take_unit(string, decoded);
     return PR_JSON_PART;
 }
 
-static void feed_escape(pr_json_text *text, char byte, pr_byte_buffer *decoded)
+static void feed_escape(pr_json_string *string, char byte, pr_byte_buffer *decoded)
 {
     static const char names[] = "bfnrt", meanings[] = "\b\f\n\r\t";
-    text->escaped = false;
+    string->escaped = false;
     if (byte == 'u') {
-        text->digits = 4;
-        text->unit = 0;
+        string->digits = 4;
+        string->unit = 0;
         return;
     }
-    end_lone_surrogate(text, decoded);
+    end_lone_surrogate(string, decoded);
     const char *found = byte ? strchr(names, byte) : NULL;
     pr_byte_buffer_append(decoded, found ? &meanings[found - names] : &byte, 1);
 }
 
-pr_json_place pr_json_text_feed(pr_json_text *text, char byte, pr_byte_buffer *decoded)
+pr_json_place pr_json_scan_string(pr_json_string *string, char byte, pr_byte_buffer *decoded)
 {
-    if (text->digits > 0)
-        return feed_digit(text, byte, decoded);
-    if (text->escaped) {
-        feed_escape(text, byte, decoded);
+    if (string->digits > 0)
+        return feed_digit(string, byte, decoded);
+    if (string->escaped) {
+        feed_escape(string, byte, decoded);
         return PR_JSON_PART;
     }
     if (byte == '\\') {
-        text->escaped = true;
+        string->escaped = true;
         return PR_JSON_PART;
     }
-    end_lone_surrogate(text, decoded);
+    end_lone_surrogate(string, decoded);
     if (byte == '"')
         return PR_JSON_LAST;
     pr_byte_buffer_append(decoded, &byte, 1);

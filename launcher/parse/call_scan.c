@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/call_scan.h"
+#include "launcher/parse/call_scan.h"
 
 #include <string.h>
 
@@ -75,7 +75,7 @@ static bool choose_member(pr_call_scan *scan)
 
 static pr_call_place feed_key(pr_call_scan *scan, char byte)
 {
-    switch (pr_json_text_feed(&scan->text, byte, &scan->key)) {
+    switch (pr_json_scan_string(&scan->string, byte, &scan->key)) {
     case PR_JSON_LAST:
         scan->state = AT_COLON;
         return choose_member(scan) ? PR_CALL_MORE : PR_CALL_BAD;
@@ -96,7 +96,7 @@ static void note_argued(pr_call_scan *scan)
 
 static pr_call_place feed_arguments(pr_call_scan *scan, char byte)
 {
-    pr_json_place place = pr_json_value_feed(&scan->value, byte);
+    pr_json_place place = pr_json_scan_value(&scan->value, byte);
     if (place == PR_JSON_AFTER || place == PR_JSON_BAD)
         return PR_CALL_BAD;
     pr_byte_buffer_append(&scan->arguments, &byte, 1);
@@ -108,10 +108,10 @@ static pr_call_place feed_arguments(pr_call_scan *scan, char byte)
 
 static pr_call_place feed_value_start(pr_call_scan *scan, char byte)
 {
-    if (pr_json_is_space(byte))
+    if (pr_json_scan_is_space(byte))
         return PR_CALL_MORE;
     scan->value = (pr_json_value){0};
-    scan->text = (pr_json_text){0};
+    scan->string = (pr_json_string){0};
     switch (scan->member) {
     case MEMBER_NAME:
         scan->state = IN_NAME;
@@ -128,13 +128,13 @@ static pr_call_place feed_value_start(pr_call_scan *scan, char byte)
         return feed_arguments(scan, byte);
     default:
         scan->state = IN_SKIPPED;
-        return pr_json_value_feed(&scan->value, byte) == PR_JSON_BAD ? PR_CALL_BAD : PR_CALL_MORE;
+        return pr_json_scan_value(&scan->value, byte) == PR_JSON_BAD ? PR_CALL_BAD : PR_CALL_MORE;
     }
 }
 
 static pr_call_place feed_name(pr_call_scan *scan, char byte)
 {
-    pr_json_place place = pr_json_text_feed(&scan->text, byte, &scan->name);
+    pr_json_place place = pr_json_scan_string(&scan->string, byte, &scan->name);
     if (place == PR_JSON_PART)
         return PR_CALL_MORE;
     if (place == PR_JSON_BAD || scan->name.size_bytes == 0)
@@ -147,7 +147,7 @@ static pr_call_place feed_name(pr_call_scan *scan, char byte)
 
 static pr_call_place feed_string(pr_call_scan *scan, char byte)
 {
-    pr_json_place place = pr_json_text_feed(&scan->text, byte, &scan->arguments);
+    pr_json_place place = pr_json_scan_string(&scan->string, byte, &scan->arguments);
     if (place == PR_JSON_BAD)
         return PR_CALL_BAD;
     if (place == PR_JSON_LAST)
@@ -158,13 +158,13 @@ static pr_call_place feed_string(pr_call_scan *scan, char byte)
 // Only a string that holds an object is arguments.
 static pr_call_place feed_string_start(pr_call_scan *scan, char byte)
 {
-    pr_json_place place = pr_json_text_feed(&scan->text, byte, &scan->arguments);
+    pr_json_place place = pr_json_scan_string(&scan->string, byte, &scan->arguments);
     if (place != PR_JSON_PART)
         return PR_CALL_BAD;
     if (scan->arguments.size_bytes == 0)  // within an escape
         return PR_CALL_MORE;
     char first = *(const char *)scan->arguments.data;
-    if (pr_json_is_space(first)) {
+    if (pr_json_scan_is_space(first)) {
         pr_byte_buffer_clear(&scan->arguments);
         return PR_CALL_MORE;
     }
@@ -177,7 +177,7 @@ static pr_call_place feed_string_start(pr_call_scan *scan, char byte)
 
 static pr_call_place feed_comma(pr_call_scan *scan, char byte)
 {
-    if (pr_json_is_space(byte))
+    if (pr_json_scan_is_space(byte))
         return PR_CALL_MORE;
     if (byte == '}')
         return scan->begun ? PR_CALL_DONE : PR_CALL_BAD;
@@ -187,7 +187,7 @@ static pr_call_place feed_comma(pr_call_scan *scan, char byte)
 
 static pr_call_place feed_skipped(pr_call_scan *scan, char byte)
 {
-    switch (pr_json_value_feed(&scan->value, byte)) {
+    switch (pr_json_scan_value(&scan->value, byte)) {
     case PR_JSON_PART:
         return PR_CALL_MORE;
     case PR_JSON_LAST:
@@ -203,19 +203,19 @@ static pr_call_place feed_skipped(pr_call_scan *scan, char byte)
 
 static pr_call_place feed_member(pr_call_scan *scan, char byte)
 {
-    if (pr_json_is_space(byte))
+    if (pr_json_scan_is_space(byte))
         return PR_CALL_MORE;
     if (byte == '}')
         return scan->begun ? PR_CALL_DONE : PR_CALL_BAD;
     pr_byte_buffer_clear(&scan->key);
-    scan->text = (pr_json_text){0};
+    scan->string = (pr_json_string){0};
     scan->state = IN_KEY;
     return byte == '"' ? PR_CALL_MORE : PR_CALL_BAD;
 }
 
 static pr_call_place feed_colon(pr_call_scan *scan, char byte)
 {
-    if (pr_json_is_space(byte))
+    if (pr_json_scan_is_space(byte))
         return PR_CALL_MORE;
     scan->state = AT_VALUE;
     return byte == ':' ? PR_CALL_MORE : PR_CALL_BAD;

@@ -7,11 +7,11 @@
 // Space beside a call is dropped, space within content is not: so it waits until it is known what follows. What is held
 // is bounded (PR_MAX_HELD_BYTES, PR_MAX_SPACE_BYTES): a call that has not begun by then is content.
 // Threads: none of its own. Source: ours; the formats as the models' chat templates teach them.
-#ifndef PR_LAUNCHER_OPENAI_TOOL_SCAN_H
-#define PR_LAUNCHER_OPENAI_TOOL_SCAN_H
+#ifndef PR_LAUNCHER_PARSE_TOOL_SCAN_H
+#define PR_LAUNCHER_PARSE_TOOL_SCAN_H
 
-#include "launcher/openai/call_scan.h"
-#include "launcher/openai/delta_list.h"
+#include "launcher/parse/call_scan.h"
+#include "launcher/parse/delta_list.h"
 
 enum { PR_MAX_HELD_BYTES = 64 * 1024, PR_MAX_SPACE_BYTES = 1024 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/delta_list.h"
+#include "launcher/parse/delta_list.h"
 
 void pr_delta_list_clear(pr_delta_list *list)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The deltas of one feed of a message parser: neighbours of one kind become one.
 // Threads: none of its own.
-#ifndef PR_LAUNCHER_OPENAI_DELTA_LIST_H
-#define PR_LAUNCHER_OPENAI_DELTA_LIST_H
+#ifndef PR_LAUNCHER_PARSE_DELTA_LIST_H
+#define PR_LAUNCHER_PARSE_DELTA_LIST_H
 
 #include "launcher/openai/message_parser.h"
 #include "runtime/text/byte_buffer.h"

@@ -8,12 +8,12 @@
 // makes the object no call: its bytes are the caller's to keep. Afterwards unknown members are skipped.
 // The arguments are the model's bytes, or, when they were written as a string that holds JSON, what the string says.
 // Threads: none of its own. Source: ours.
-#ifndef PR_LAUNCHER_OPENAI_CALL_SCAN_H
-#define PR_LAUNCHER_OPENAI_CALL_SCAN_H
+#ifndef PR_LAUNCHER_PARSE_CALL_SCAN_H
+#define PR_LAUNCHER_PARSE_CALL_SCAN_H
 
 #include <stdbool.h>
 
-#include "launcher/openai/json_scan.h"
+#include "launcher/parse/json_scan.h"
 
 typedef enum pr_call_place { PR_CALL_MORE, PR_CALL_DONE, PR_CALL_BAD } pr_call_place;
 
@@ -23,7 +23,7 @@ typedef struct pr_call_scan {
     bool named, argued;  // the name is complete, the arguments have their first byte
     bool begun;          // both: it is a call
     pr_json_value value;
-    pr_json_text text;
+    pr_json_string string;
     pr_byte_buffer key, name;
     pr_byte_buffer arguments;  // not yet taken by the user, who clears it
 } pr_call_scan;
