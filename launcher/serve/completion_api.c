@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/serve/completion_api.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/request_field.h"
+#include "launcher/openai/chat_request.h"
 #include "launcher/serve/serve_calls.h"
 #include "runtime/base/hash.h"
 

@@ -214,7 +214,7 @@ static void finish_call(pr_gateway *gateway, pr_call *call)
 void pr_serve_calls_begin(
     pr_gateway *gateway, pr_http_exchange *exchange, pr_completion_request *request, uint64_t salt)
 {
-    pr_call *call;
+    pr_call *call = NULL;
     pr_error_capture_begin();
     pr_status status = make_call(gateway, exchange, request, &call);
     if (status != PR_OK) {
