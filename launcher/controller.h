@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "comm/control.h"
+#include "launcher/serve/snapshot.h"
 #include "launcher/worker.h"
 #include "scheduler/scheduler.h"
 
@@ -28,6 +29,8 @@ typedef struct pr_face {
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
+    // A rank tells what it did, before the tokens of it come. NULL: the face does not care.
+    void (*reported)(void *context, const pr_report *report);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -61,6 +64,8 @@ pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_C
 // From feed: call it again at this time (pr_clock), even if nothing happens until then.
 void pr_controller_wake_at(pr_controller *controller, int64_t time_ns);
 int32_t pr_controller_waiting(const pr_controller *controller);
+// From any of the face's functions. The caller gives room for the layout's groups at snapshot->group.
+void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapshot);
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);
