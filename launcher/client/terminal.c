@@ -169,20 +169,24 @@ pr_terminal_wait(pr_terminal *terminal, int32_t timeout_ms, char *key, int *sign
     return PR_TERMINAL_END;
 }
 
+// Lines are cleared before they are written: behind one that fills the screen the cursor stands on its last cell.
 void pr_terminal_draw(pr_terminal *terminal, const char *text, size_t size_bytes)
 {
     pr_byte_buffer *frame = &terminal->frame;
+    int32_t columns, rows, lines = 0;
+    pr_terminal_size(terminal, &columns, &rows);
     pr_byte_buffer_clear(frame);
     pr_byte_buffer_append(frame, "\033[H", 3);
-    for (size_t at = 0; at < size_bytes;) {
+    for (size_t at = 0; at < size_bytes && lines < rows; lines++) {
         const char *end = memchr(text + at, '\n', size_bytes - at);
         size_t length = end ? (size_t)(end - text) - at : size_bytes - at;
-        pr_byte_buffer_append(frame, text + at, length);
-        pr_byte_buffer_append(frame, "\033[K", 3);
-        if (end)
+        if (lines > 0)
             pr_byte_buffer_append(frame, "\r\n", 2);
+        pr_byte_buffer_append(frame, "\033[K", 3);
+        pr_byte_buffer_append(frame, text + at, length);
         at += length + (end != NULL);
     }
-    pr_byte_buffer_append(frame, "\033[J", 3);
+    if (lines < rows)
+        pr_byte_buffer_append(frame, "\r\n\033[J", 5);
     write_all(frame->data, frame->failed ? 0 : frame->size_bytes);
 }

@@ -121,7 +121,8 @@ static pr_status fetch(top *self, json_t **reply)
         pr_http_client_get(self->client, "/polyreme/status", STATUS_TIMEOUT_MS, reply);
     if (status == PR_ERR_REQUEST && pr_http_client_code(self->client) == 404)
         return pr_fail(
-            status, "%s is another kind of server: only polyreme serve has a status to show",
+            PR_ERR_UNSUPPORTED,
+            "%s is another kind of server: only polyreme serve has a status to show",
             self->endpoint.url);
     return status;
 }

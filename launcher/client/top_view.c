@@ -14,7 +14,7 @@ enum {
     GROUP_COLUMNS = 61,  // of a row of groups without its KV column
     KV_TEXT_COLUMNS = 12,
     MAX_BAR = 30,
-    RANK_COLUMNS = 20,
+    RANK_COLUMNS = 24,
 };
 
 typedef struct page {
@@ -173,21 +173,21 @@ static void put_header(page *p)
     if (!isnan(s->max_model_len))
         put(p, dim, "  context %.0f", s->max_model_len);
     if (!isnan(s->block_tokens))
-        put(p, dim, "  block %.0f tokens", s->block_tokens);
+        put(p, dim, "  block %.0f", s->block_tokens);
+    put(p, dim, "  connections %s", figure(s->connections, text));
     end_line(p);
 }
 
 static void put_requests(page *p)
 {
     const pr_run_status *s = p->view->status;
-    char a[FIGURE], b[FIGURE], c[FIGURE], d[FIGURE], e[FIGURE], f[FIGURE], g[FIGURE];
+    char a[FIGURE], b[FIGURE], c[FIGURE], d[FIGURE], e[FIGURE], f[FIGURE];
     put(p, bold, "Requests  ");
     put(p, NULL, "running %s  waiting %s", figure(s->running, a), figure(s->waiting, b));
     put(p, NULL, "  ended: stop %s, length %s", figure(s->ended_stop, c),
         figure(s->ended_length, d));
     put(p, NULL, ", abort %s", figure(s->ended_abort, e));
     put(p, s->ended_error > 0 ? red : NULL, ", error %s", figure(s->ended_error, f));
-    put(p, NULL, "  connections %s", figure(s->connections, g));
     end_line(p);
 }
 
@@ -222,18 +222,9 @@ static void put_kv(page *p)
 static void put_quantiles(page *p, const char *name, const pr_run_quantiles *q)
 {
     char a[FIGURE], b[FIGURE], c[FIGURE];
-    put(p, NULL, "%s %s / %s / %s", name, latency(q->p50, a), latency(q->p90, b),
+    put(p, bold, "%-10s", name);
+    put(p, NULL, "p50 %-10s p90 %-10s p99 %s", latency(q->p50, a), latency(q->p90, b),
         latency(q->p99, c));
-}
-
-static void put_latencies(page *p)
-{
-    const pr_run_status *s = p->view->status;
-    put(p, bold, "Latency   ");
-    put_quantiles(p, "TTFT", &s->ttft);
-    put_quantiles(p, "   ITL", &s->itl);
-    put_quantiles(p, "   whole", &s->e2e);
-    put(p, dim, "   p50 / p90 / p99");
     end_line(p);
 }
 
@@ -242,7 +233,7 @@ static void put_history(page *p)
     const pr_top_view *view = p->view;
     double mean[MAX_SPANS], most = 0;
     char text[FIGURE];
-    int32_t spans = view->columns - 32;
+    int32_t spans = view->columns - 35;
     if (!view->output || spans < 5)
         return;
     spans = spans > MAX_SPANS ? MAX_SPANS : spans > 60 ? 60 : spans;
@@ -265,7 +256,7 @@ static void put_group_heading(page *p)
          : kv > MAX_BAR + KV_TEXT_COLUMNS ? MAX_BAR + KV_TEXT_COLUMNS
                                           : kv;
     put(p, bold, "%3s %-8s %9s %3s %5s  %-*s %8s %8s %8s", "#", "role", "ranks", "tp", "run", kv,
-        "KV used/all", "steps/s", "ms/step", "tokens/s");
+        "KV used/all", "tokens/s", "ms/step", "steps/s");
     end_line(p);
 }
 
@@ -303,8 +294,8 @@ static void put_group(page *p, int32_t at)
     if (bar > 0)
         put_bar(p, share(g->kv_used_blocks, g->kv_blocks), bar);
     snprintf(kv, sizeof kv, "%s/%s", figure(g->kv_used_blocks, used), figure(g->kv_blocks, all));
-    put(p, NULL, "%*s %8s %8s %8s", KV_TEXT_COLUMNS, kv, figure(steps_per_s(p->view, at), steps),
-        figure(g->step_ms, step), figure(g->tokens_per_s, tokens));
+    put(p, NULL, "%*s %8s %8s %8s", KV_TEXT_COLUMNS, kv, figure(g->tokens_per_s, tokens),
+        figure(g->step_ms, step), figure(steps_per_s(p->view, at), steps));
     end_line(p);
 }
 
@@ -339,11 +330,12 @@ static void put_ranks(page *p)
     end_line(p);
     for (int32_t i = 0; i < s->ranks; i++) {
         char rank[FIGURE], group[FIGURE], text[64];
+        bool last = (i + 1) % across == 0 || i + 1 == s->ranks;
         snprintf(
-            text, sizeof text, "%s %s of %s", figure(s->rank[i].rank, rank),
+            text, sizeof text, "%s %s, group %s", figure(s->rank[i].rank, rank),
             or_dash(s->rank[i].role), figure(s->rank[i].group, group));
-        put(p, NULL, "%-*s", RANK_COLUMNS, text);
-        if ((i + 1) % across == 0 || i + 1 == s->ranks)
+        put(p, NULL, "%-*s", last ? 0 : RANK_COLUMNS, text);
+        if (last)
             end_line(p);
     }
 }
@@ -371,7 +363,9 @@ void pr_top_view_render(const pr_top_view *view, pr_byte_buffer *out)
         put_requests(&p);
         put_tokens(&p);
         put_kv(&p);
-        put_latencies(&p);
+        put_quantiles(&p, "TTFT", &view->status->ttft);
+        put_quantiles(&p, "ITL", &view->status->itl);
+        put_quantiles(&p, "Whole", &view->status->e2e);
         put_history(&p);
         end_line(&p);
         put_groups(&p);
