@@ -50,5 +50,7 @@ int pr_generate_command(const pr_options *options);
 int pr_bench_command(const pr_options *options);
 int pr_simulate_command(const pr_options *options);
 int pr_serve_command(const pr_options *options);
+int pr_chat_command(const pr_options *options);
+int pr_top_command(const pr_options *options);
 
 #endif

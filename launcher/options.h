@@ -117,7 +117,25 @@ typedef struct pr_options {
     int32_t split;    // groups to divide; 0 = none
     const char *slo;  // "slo-a" or "slo-b"
 
-    // plan, doctor, simulate, bench
+    // serve, chat, top: who may ask, and where. Clients use one key.
+    pr_strings api_key;
+    const char *api_key_file;
+    const char *endpoint_file;
+
+    // chat, top
+    const char *url;     // NULL = the endpoint file's, or this machine's usual one
+    const char *ssl_ca;  // FILE or NULL
+    bool insecure;
+
+    // chat; model names what the server calls it
+    const char *system;
+    bool stats;
+
+    // top
+    double interval;  // s
+    bool once;
+
+    // plan, doctor, simulate, bench, top
     bool json;
 
     const pr_config *origins;  // where each value came from; NULL in tests
@@ -128,7 +146,7 @@ extern const pr_option_group pr_options_model;
 extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
-extern const pr_option_group pr_options_chat;
+extern const pr_option_group pr_options_messages;
 extern const pr_option_group pr_options_serve;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
@@ -138,8 +156,12 @@ extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
+extern const pr_option_group pr_options_access;
+extern const pr_option_group pr_options_client;
+extern const pr_option_group pr_options_chat;
+extern const pr_option_group pr_options_top;
 
-enum { PR_OPTION_GROUPS = 15 };
+enum { PR_OPTION_GROUPS = 19 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
@@ -154,6 +176,7 @@ pr_status pr_options_read(
 
 // Whether the user gave the option, by any way.
 bool pr_options_given(const pr_options *options, const char *name);
+bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
 pr_dtype
 pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
