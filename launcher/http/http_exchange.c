@@ -187,6 +187,9 @@ add_head(pr_http_exchange *exchange, int32_t status, const char *content_type, i
     add_cors(connection->hub, output);
     evbuffer_add(output, exchange->fields, exchange->fields_bytes);
     evbuffer_add(output, "\r\n", 2);
+    if (connection->hub->params.replied)
+        connection->hub->params.replied(
+            connection->hub->params.context, message->target ? pr_http_path(exchange) : "", status);
 }
 
 // The reply is complete; the exchange is freed.

@@ -53,6 +53,8 @@ typedef struct pr_http_params {  // the texts are borrowed until the server is d
     // The client is gone (or stopped reading) before the reply was complete: the exchange is invalid after
     // this. Not called after a reply that was completed.
     void (*aborted)(void *context, pr_http_exchange *exchange);
+    // A reply has begun; `path` is "" where the request had none. NULL: nobody counts.
+    void (*replied)(void *context, const char *path, int32_t status);
     void (*woken)(
         void *context);  // or NULL; after pr_http_server_wake, several wakes may be one call
     void (*tick)(void *context);  // or NULL

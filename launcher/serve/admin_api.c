@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "launcher/page/page.h"
+#include "runtime/base/clock.h"
+
 static json_t *describe_model(const pr_gateway *gateway)
 {
     return json_pack(
@@ -74,4 +77,44 @@ void pr_admin_api_drain(
     pr_route_reply(
         exchange, 200, json_pack("{s:s, s:i}", "state", "draining", "open", gateway->sequences));
     pr_gateway_drain(gateway);
+}
+
+void pr_admin_api_metrics(
+    pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *caller)
+{
+    (void)caller;
+    pr_byte_buffer text = {0};
+    pr_metrics_print(
+        gateway->metrics, pr_clock_now_ns(), pr_http_server_connections(gateway->server), &text);
+    if (text.failed)
+        pr_http_reply(exchange, 500, NULL, "", 0);
+    else
+        pr_http_reply(
+            exchange, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.size_bytes);
+    pr_byte_buffer_free(&text);
+}
+
+void pr_admin_api_status(
+    pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *caller)
+{
+    (void)caller;
+    const char *state = pr_gateway_get_phase(gateway) == PR_GATEWAY_DRAINING ? "draining" : "ready";
+    pr_route_reply(
+        exchange, 200,
+        pr_metrics_status(
+            gateway->metrics, pr_clock_now_ns(), state,
+            pr_http_server_connections(gateway->server)));
+}
+
+void pr_admin_api_page(
+    pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *caller)
+{
+    (void)gateway;
+    (void)caller;
+    pr_http_set_header(
+        exchange, "Content-Security-Policy",
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "connect-src 'self'; frame-ancestors 'none'");
+    pr_http_set_header(exchange, "X-Content-Type-Options", "nosniff");
+    pr_http_reply(exchange, 200, "text/html; charset=utf-8", pr_page, pr_page_bytes);
 }

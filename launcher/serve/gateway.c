@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "launcher/layout_choice.h"
 #include "launcher/serve/gateway_state.h"
 #include "launcher/serve/route.h"
 #include "launcher/serve/serve_calls.h"
@@ -32,6 +33,8 @@ void pr_gateway_wake_controller(pr_gateway *gateway)
 
 static void free_event(const pr_serve_event *event)
 {
+    if (event->kind == PR_SERVE_SNAPSHOT)
+        free(event->snapshot);
     if (event->kind == PR_SERVE_TOKEN)
         free((void *)(uintptr_t)event->token.top);
     else if (event->kind == PR_SERVE_PROMPT)
@@ -61,6 +64,8 @@ static void take_events(pr_gateway *gateway)
             pr_gateway_drain(gateway);
         else if (event[i].kind == PR_SERVE_FAILED)
             lose(gateway, event[i].text);
+        else if (event[i].kind == PR_SERVE_SNAPSHOT)
+            pr_metrics_snapshot(gateway->metrics, event[i].snapshot);
         else
             pr_serve_calls_event(gateway, &event[i]);
         free_event(&event[i]);
@@ -125,6 +130,13 @@ static void on_aborted(void *context, pr_http_exchange *exchange)
     leave_when_empty(gateway);
 }
 
+static void on_replied(void *context, const char *path, int32_t status)
+{
+    pr_gateway *gateway = context;
+    if (pr_gateway_get_phase(gateway) != PR_GATEWAY_LOADING)
+        pr_metrics_http(gateway->metrics, path, status);
+}
+
 static void on_woken(void *context)
 {
     take_events(context);
@@ -162,6 +174,7 @@ static pr_status listen_for(pr_gateway *gateway)
         .context = gateway,
         .request = on_request,
         .aborted = on_aborted,
+        .replied = on_replied,
         .woken = on_woken,
         .tick = on_tick,
     };
@@ -226,8 +239,37 @@ void pr_gateway_destroy(pr_gateway *gateway)
     pr_mailbox_destroy(gateway->commands);
     pr_mailbox_destroy(gateway->events);
     pr_sequence_owners_end(&gateway->owners);
+    pr_metrics_destroy(gateway->metrics);
     free(gateway->failure);
     free(gateway);
+}
+
+static int32_t count_decode_blocks(const pr_engine *engine)
+{
+    int32_t lanes = 0;
+    for (int32_t g = 0; g < engine->layout.groups; g++) {
+        if (engine->layout.group[g].role != PR_ROLE_PREFILL)
+            lanes += pr_layout_lanes(&engine->layout, g);
+    }
+    return lanes * engine->kv_blocks;
+}
+
+static pr_status create_metrics(pr_gateway *gateway, const pr_engine *engine)
+{
+    char text[PR_LAYOUT_TEXT_BYTES];
+    pr_layout_describe(&engine->layout, text);
+    pr_metrics_params params = {
+        .model_name = engine->model_name,
+        .version = PR_VERSION,
+        .layout_text = text,
+        .job_id = getenv("SLURM_JOB_ID"),
+        .max_model_len = engine->max_model_len,
+        .block_tokens = engine->options->block_size,
+        .kv_blocks = count_decode_blocks(engine),
+        .begin_ns = pr_clock_now_ns(),
+        .layout = &engine->layout,
+    };
+    return pr_metrics_create(&params, &gateway->metrics);
 }
 
 pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
@@ -239,6 +281,7 @@ pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
         .max_model_len = engine->max_model_len,
         .streams = true,
     };
+    PR_TRY(create_metrics(gateway, engine));
     gateway->engine = engine;
     gateway->loaded_s = (int64_t)time(NULL);
     atomic_store(&gateway->phase, PR_GATEWAY_READY);

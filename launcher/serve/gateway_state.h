@@ -25,6 +25,7 @@ struct pr_gateway {
     bool started;
     pr_mailbox *commands, *events;
     pr_completion_context context;  // of every request
+    pr_metrics *metrics;            // from READY on
     pr_sequence_owners owners;      // pr_call
     pr_call *call;                  // the open ones
     int32_t sequences;              // of open calls

@@ -33,6 +33,9 @@ static const route routes[] = {
     {"GET", "/ping", pr_admin_api_health, NEEDS_NOTHING},
     {"GET", "/version", pr_admin_api_version, NEEDS_NOTHING},
     {"GET", "/load", pr_admin_api_load, NEEDS_KEY},
+    {"GET", "/metrics", pr_admin_api_metrics, NEEDS_MODEL},
+    {"GET", "/v1/polyreme/status", pr_admin_api_status, NEEDS_KEY | NEEDS_MODEL},
+    {"GET", "/", pr_admin_api_page, NEEDS_NOTHING},
     {"POST", "/v1/polyreme/drain", pr_admin_api_drain, NEEDS_KEY},
 };
 

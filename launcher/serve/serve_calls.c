@@ -56,19 +56,38 @@ static void link_call(pr_gateway *gateway, pr_call *call)
     gateway->sequences += call->reply.answers;
 }
 
-static void end_life(pr_call *call, int32_t index, pr_request_end end)
+// Whether all of its sequences have ended, and the most tokens of one of them.
+static bool has_ended(const pr_call *call, int32_t *most_tokens)
 {
+    *most_tokens = 0;
+    for (int32_t i = 0; i < call->reply.answers; i++) {
+        const pr_request_life *life = &call->answer[i].life;
+        if (life->end == PR_REQUEST_ENDS)
+            return false;
+        *most_tokens = life->output_tokens > *most_tokens ? life->output_tokens : *most_tokens;
+    }
+    return true;
+}
+
+static void end_life(pr_gateway *gateway, pr_call *call, int32_t index, pr_request_end end)
+{
+    int32_t most_tokens;
     pr_request_life *life = &call->answer[index].life;
     if (life->end != PR_REQUEST_ENDS)
         return;
     life->end = end;
     life->output_tokens = call->reply.answer[index].tokens;
+    if (has_ended(call, &most_tokens)) {
+        life->n = call->reply.request->n;
+        life->most_output_tokens = most_tokens;
+    }
+    pr_metrics_request_ended(gateway->metrics, pr_clock_now_ns(), life);
 }
 
 static void destroy_call(pr_gateway *gateway, pr_call *call, pr_request_end end)
 {
     for (int32_t i = 0; i < call->reply.answers; i++)
-        end_life(call, i, end);
+        end_life(gateway, call, i, end);
     if (call->prev)
         call->prev->next = call->next;
     else
@@ -128,7 +147,6 @@ static pr_status make_call(
             .arrived_ns = made->written_ns,
             .prompt_tokens = request->prompt[i / request->n].tokens,
             .max_tokens = request->sampling.max_tokens,
-            .n = request->n,
             .end = PR_REQUEST_ENDS,
         };
     name_call(gateway, made);
@@ -231,6 +249,16 @@ void pr_serve_calls_begin(
 
 // ---- Events ----
 
+static void note_time(pr_gateway *gateway, pr_request_life *life, int64_t now_ns)
+{
+    bool first = life->first_token_ns == 0;
+    int64_t gap_ns = first ? -1 : now_ns - life->last_token_ns;
+    pr_metrics_token(gateway->metrics, now_ns, first ? now_ns - life->arrived_ns : 0, gap_ns);
+    if (first)
+        life->first_token_ns = now_ns;
+    life->last_token_ns = now_ns;
+}
+
 static pr_status note_token(pr_gateway *gateway, pr_call *call, const pr_serve_event *event)
 {
     int32_t index = (int32_t)(event->id - call->reply.first_id);
@@ -240,9 +268,7 @@ static pr_status note_token(pr_gateway *gateway, pr_call *call, const pr_serve_e
     if (was_done)
         return PR_OK;
     PR_TRY(pr_answer_add(answer, gateway->context.model, &event->token, &cancel));
-    if (sent->life.first_token_ns == 0)
-        sent->life.first_token_ns = event->time_ns;
-    sent->life.last_token_ns = event->time_ns;
+    note_time(gateway, &sent->life, event->time_ns);
     if (cancel) {
         pr_serve_command command = {.kind = PR_SERVE_CANCEL, .id = event->id};
         PR_TRY(pr_gateway_command(gateway, &command));
@@ -252,7 +278,8 @@ static pr_status note_token(pr_gateway *gateway, pr_call *call, const pr_serve_e
         PR_TRY(pr_stream_send(call, gateway->context.tokenizer, index));
     if (answer->done) {
         end_life(
-            call, index, answer->finish == PR_FINISH_STOP ? PR_REQUEST_STOP : PR_REQUEST_LENGTH);
+            gateway, call, index,
+            answer->finish == PR_FINISH_STOP ? PR_REQUEST_STOP : PR_REQUEST_LENGTH);
         call->reply.unfinished--;
     }
     return PR_OK;
@@ -276,7 +303,7 @@ static void take_rejection(pr_gateway *gateway, pr_call *call, const pr_serve_ev
     refuse_call(gateway, call, &refusal);
 }
 
-static void take_schedule(pr_call *call, const pr_serve_event *event)
+static void take_schedule(pr_gateway *gateway, pr_call *call, const pr_serve_event *event)
 {
     int32_t index = (int32_t)(event->id - call->reply.first_id);
     pr_request_life *life = &call->answer[index].life;
@@ -284,6 +311,7 @@ static void take_schedule(pr_call *call, const pr_serve_event *event)
         return;
     life->scheduled_ns = event->time_ns;
     life->cached_tokens = event->tokens;
+    pr_metrics_scheduled(gateway->metrics, event->time_ns, life->prompt_tokens, event->tokens);
     if (index % call->reply.request->n == 0)  // choices share the prompt of the first
         call->reply.cached_tokens += event->tokens;
 }
@@ -299,7 +327,7 @@ void pr_serve_calls_event(pr_gateway *gateway, pr_serve_event *event)
     else if (call && event->kind == PR_SERVE_REJECTED)
         take_rejection(gateway, call, event);
     else if (call && event->kind == PR_SERVE_SCHEDULED)
-        take_schedule(call, event);
+        take_schedule(gateway, call, event);
     pr_error_capture_end();
 }
 

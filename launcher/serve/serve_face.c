@@ -8,14 +8,16 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-enum { SNAPSHOT_MS = 200 };
+static const int64_t snapshot_gap_ns = 200000000;
 
 struct pr_serve_face {
     pr_serve_face_params params;
-    bool leaving;         // the gateway brings no more
-    bool told_drain;      // of an interrupt
-    bool has_events;      // since the last wake
+    bool leaving;     // the gateway brings no more
+    bool told_drain;  // of an interrupt
+    bool has_events;  // since the last wake
+    pr_controller *controller;
     int64_t snapshot_ns;  // when the last one was sent
+    int64_t changes;      // counted then
 };
 
 pr_status pr_serve_face_create(const pr_serve_face_params *params, pr_serve_face **face)
@@ -83,6 +85,7 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
 {
     pr_serve_face *face = context;
     size_t commands;
+    face->controller = controller;
     const pr_serve_command *command = pr_mailbox_take(face->params.commands, &commands);
     pr_status status = PR_OK;
     for (size_t i = 0; i < commands; i++) {
@@ -155,10 +158,37 @@ static void planned(void *context, const pr_plan *plan)
     }
 }
 
+// The groups lie behind the record: one allocation, one free.
+static pr_status send_snapshot(pr_serve_face *face)
+{
+    size_t groups = (size_t)face->params.layout->groups;
+    pr_snapshot *snapshot = calloc(1, sizeof *snapshot + groups * sizeof *snapshot->group);
+    if (!snapshot)
+        return PR_OK;  // there will be another one
+    snapshot->group = (pr_group_snapshot *)(snapshot + 1);
+    pr_controller_snapshot(face->controller, snapshot);
+    pr_serve_event event = {.kind = PR_SERVE_SNAPSHOT};
+    event.snapshot = snapshot;
+    return send_event(face, &event);
+}
+
+// Now and then, as long as something has changed.
+static void take_snapshot(pr_serve_face *face, const pr_scheduler_counts *counts)
+{
+    int64_t now_ns = pr_clock_now_ns();
+    int64_t changes = counts->plans + counts->prefill_tokens + counts->output_tokens;
+    if (changes == face->changes || now_ns - face->snapshot_ns < snapshot_gap_ns)
+        return;
+    face->changes = changes;
+    face->snapshot_ns = now_ns;
+    pr_status status = send_snapshot(face);
+    (void)status;  // only numbers
+}
+
 static void progress(void *context, const pr_scheduler_counts *counts)
 {
-    (void)counts;
     pr_serve_face *face = context;
+    take_snapshot(face, counts);
     if (face->has_events)
         pr_http_server_wake(face->params.server);
     face->has_events = false;
