@@ -49,5 +49,8 @@ int pr_batch_command(const pr_options *options);
 int pr_generate_command(const pr_options *options);
 int pr_bench_command(const pr_options *options);
 int pr_simulate_command(const pr_options *options);
+int pr_serve_command(const pr_options *options);
+int pr_chat_command(const pr_options *options);
+int pr_top_command(const pr_options *options);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "launcher/layout_choice.h"
+#include "launcher/observe/step_tally.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -30,9 +31,10 @@ struct pr_controller {
     int32_t outstanding;       // ranks that owe counts
     uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
     int32_t cancels, cancel_capacity;
-    group_watch *watch;  // [groups]
-    int64_t looked_ns;   // when the groups were last looked at
-    int64_t wake_ns;     // when the face wants to be fed; INT64_MAX: no matter when
+    group_watch *watch;    // [groups]
+    pr_step_tally *steps;  // of every group
+    int64_t looked_ns;     // when the groups were last looked at
+    int64_t wake_ns;       // when the face wants to be fed; INT64_MAX: no matter when
 };
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
@@ -49,6 +51,8 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
     pr_status status = made->counts && made->counted && made->watch
                            ? pr_scheduler_create(&params->scheduler, &made->scheduler)
                            : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    if (status == PR_OK)
+        status = pr_step_tally_create(params->layout->groups, &made->steps);
     if (status != PR_OK) {
         pr_controller_destroy(made);
         return status;
@@ -68,6 +72,7 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->counts);
     free(controller->counted);
     free(controller->watch);
+    pr_step_tally_destroy(controller->steps);
     free(controller->cancelled);
     free(controller);
 }
@@ -103,12 +108,40 @@ int32_t pr_controller_waiting(const pr_controller *controller)
     return pr_scheduler_waiting(controller->scheduler);
 }
 
-void pr_controller_wake(pr_controller *controller) { pr_control_wake(controller->params.control); }
+void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapshot)
+{
+    const pr_layout *layout = controller->params.layout;
+    const pr_scheduler *scheduler = controller->scheduler;
+    pr_group_snapshot *group = snapshot->group;
+    *snapshot = (pr_snapshot){
+        .time_ns = pr_clock_now_ns(),
+        .waiting = pr_scheduler_waiting(scheduler),
+        .unfinished = pr_scheduler_unfinished(scheduler),
+        .groups = layout->groups,
+        .group = group,
+    };
+    pr_scheduler_count(scheduler, &snapshot->counts);
+    for (int32_t g = 0; g < layout->groups; g++) {
+        pr_group_load load;
+        pr_scheduler_group_load(scheduler, g, &load);
+        group[g] = (pr_group_snapshot){
+            .role = load.role,
+            .first_rank = layout->group[g].first_rank,
+            .ranks = layout->group[g].ranks,
+            .tp = layout->group[g].tp,
+            .running = load.sequences,
+            .blocks = load.blocks,
+            .used_blocks = load.used_blocks,
+            .cached_blocks = load.cached_blocks,
+        };
+    }
+    pr_step_tally_read(controller->steps, snapshot);
+}
 
 void pr_controller_interrupt(pr_controller *controller)
 {
     atomic_store(&controller->interrupted, true);
-    pr_controller_wake(controller);
+    pr_control_wake(controller->params.control);
 }
 
 bool pr_controller_interrupted(const pr_controller *controller)
@@ -184,25 +217,41 @@ static pr_status fail_faulty_ranks(pr_controller *controller, pr_message message
 
 static void note_report(pr_controller *controller, const pr_report *report)
 {
+    const pr_face *face = &controller->params.face;
     if (report->group >= controller->params.layout->groups)
         return;
     group_watch *watch = &controller->watch[report->group];
     watch->heard_ns = pr_clock_now_ns();
     if (report->plan_finished && report->plan > watch->done)
         watch->done = report->plan;
+    pr_step_tally_add(controller->steps, report);
+    if (face->reported)
+        face->reported(face->context, report);
+}
+
+// Prompt logprobs are no event of the scheduler's: nothing is decided by them.
+static pr_status take_report(pr_controller *controller, const pr_message *message)
+{
+    const pr_face *face = &controller->params.face;
+    pr_status status = PR_OK;
+    pr_report *report;
+    PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
+    note_report(controller, report);
+    if (report->prompt_logprobs == 0) {
+        pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+        pr_scheduler_report(controller->scheduler, report);
+    } else if (face->prompt_logprobs) {
+        status = face->prompt_logprobs(face->context, report);
+    }
+    pr_report_free(report);
+    return status;
 }
 
 static pr_status take_message(pr_controller *controller, const pr_message *message)
 {
-    pr_report *report;
     switch (message->kind) {
     case PR_MESSAGE_REPORT:
-        PR_TRY(pr_report_decode(message->data, message->size_bytes, &report));
-        note_report(controller, report);
-        pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
-        pr_scheduler_report(controller->scheduler, report);
-        pr_report_free(report);
-        return PR_OK;
+        return take_report(controller, message);
     case PR_MESSAGE_COUNTS:
         if (message->size_bytes != sizeof(pr_worker_counts) || controller->counted[message->from])
             return pr_fail(PR_ERR_PEER, "rank %d sent malformed counts", message->from);

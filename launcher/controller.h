@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "comm/control.h"
+#include "launcher/serve/snapshot.h"
 #include "launcher/worker.h"
 #include "scheduler/scheduler.h"
 
@@ -21,10 +22,15 @@ typedef struct pr_face {
     pr_status (*feed)(void *context, pr_controller *controller, bool *more);
     // One final token of a sequence, in order; finish is set on the last.
     pr_status (*token)(void *context, pr_controller *controller, const pr_token_report *token);
+    // Tokens of prompts whose logprobs were asked for; before the sequence's first token. Some may come
+    // again, with the same values, after a preemption. NULL: the face asks for none.
+    pr_status (*prompt_logprobs)(void *context, const pr_report *report);
     // No further token of the sequence will come.
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
+    // A rank tells what it did, before the tokens of it come. NULL: the face does not care.
+    void (*reported)(void *context, const pr_report *report);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -58,8 +64,8 @@ pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_C
 // From feed: call it again at this time (pr_clock), even if nothing happens until then.
 void pr_controller_wake_at(pr_controller *controller, int64_t time_ns);
 int32_t pr_controller_waiting(const pr_controller *controller);
-// From any thread: the face has something to feed.
-void pr_controller_wake(pr_controller *controller);
+// From any of the face's functions. The caller gives room for the layout's groups at snapshot->group.
+void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapshot);
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);

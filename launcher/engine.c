@@ -339,6 +339,7 @@ static void catch_signals(bool catch)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);  // what Slurm sends ahead of the end, and mpirun passes on
     signal(SIGPIPE, SIG_IGN);
 }
 

@@ -104,6 +104,58 @@ static const pr_option batch[] = {
      .help = "requests held in memory ahead of the scheduler"},
 };
 
+static const pr_option messages[] = {
+    {.name = "chat-template", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(chat_template),
+     .help = "Jinja template of chats; default: the model's own"},
+    {.name = "tool-call-parser", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(tool_call_parser), .standard = "auto",
+     .help = "how the model writes tool calls: hermes, llama3_json, mistral, none; auto looks at the template"},
+    {.name = "reasoning-parser", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(reasoning_parser), .standard = "auto",
+     .help = "how the model marks its reasoning: qwen3, deepseek_r1, none; auto looks at the template"},
+    {.name = "allow-special-in-content", .kind = PR_OPTION_FLAG,
+     .offset = FIELD(allow_special_in_content),
+     .help = "text of messages may become special tokens, as in other engines (prompt injection)"},
+};
+
+static const pr_option serve[] = {
+    {.name = "host", .value_name = "ADDRESS", .kind = PR_OPTION_STRING, .offset = FIELD(host),
+     .standard = "127.0.0.1", .common = true,
+     .help = "address to listen on; 0.0.0.0 = all, also from other machines"},
+    {.name = "port", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(port),
+     .standard = "8000", .least = 0, .most = 65535, .common = true,
+     .help = "TCP port; 0 = any free one"},
+    {.name = "uds", .value_name = "PATH", .kind = PR_OPTION_STRING, .offset = FIELD(uds),
+     .help = "listen on this Unix socket instead of a port"},
+    {.name = "ssl-certfile", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(ssl_certfile), .help = "certificate chain in PEM: serve over TLS"},
+    {.name = "ssl-keyfile", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(ssl_keyfile), .help = "its private key in PEM"},
+    {.name = "cors-origin", .value_name = "ORIGIN", .kind = PR_OPTION_STRING,
+     .offset = FIELD(cors_origin), .help = "web pages from there may ask; * = from anywhere"},
+    {.name = "max-queue", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(max_queue),
+     .standard = "4096", .least = 1, .most = 16777216, .common = true,
+     .help = "sequences under way, running or waiting; who comes beyond gets 429"},
+    {.name = "drain-timeout", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(drain_timeout), .standard = "60", .least = 0, .most = 1e6, .common = true,
+     .help = "time that open requests have to finish once the server is told to end"},
+    {.name = "max-body", .value_name = "BYTES", .kind = PR_OPTION_INT64, .offset = FIELD(max_body),
+     .standard = "64MiB", .least = 1024, .most = 1e12, .help = "longest body of a request"},
+    {.name = "stream-buffer", .value_name = "BYTES", .kind = PR_OPTION_INT64,
+     .offset = FIELD(stream_buffer), .standard = "1MiB", .least = 65536, .most = 1e12,
+     .help = "unread output of one stream; a client that leaves more unread is cancelled"},
+    {.name = "max-connections", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(max_connections), .standard = "20000", .least = 1, .most = 1000000,
+     .help = "connections at once"},
+    {.name = "read-timeout", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(read_timeout), .standard = "30", .least = 0.1, .most = 1e6,
+     .help = "for the head of a request, and between two pieces of its body"},
+    {.name = "idle-timeout", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(idle_timeout), .standard = "75", .least = 0.1, .most = 1e6,
+     .help = "how long a connection is kept between requests"},
+};
+
 static const pr_option generate[] = {
     {.name = "prompt", .letters = "p", .value_name = "TEXT", .kind = PR_OPTION_STRING,
      .offset = FIELD(prompt), .common = true, .help = "text to continue; without it, standard input"},
@@ -263,6 +315,53 @@ static const pr_option report[] = {
     {.name = "json", .kind = PR_OPTION_FLAG, .offset = FIELD(json), .common = true,
      .help = "print one JSON object instead of text"},
 };
+
+static const pr_option access_options[] = {
+    {.name = "endpoint-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(endpoint_file), .common = true,
+     .help = "where serve writes its address and state, and clients read them"},
+    {.name = "api-key", .value_name = "KEY", .kind = PR_OPTION_STRINGS, .offset = FIELD(api_key),
+     .common = true, .help = "key that requests carry; other users may see it in ps, a file is safer"},
+    {.name = "api-key-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(api_key_file), .common = true, .help = "file with the key on a line of its own"},
+};
+
+static const pr_option client[] = {
+    {.name = "url", .value_name = "URL", .kind = PR_OPTION_STRING, .offset = FIELD(url),
+     .common = true,
+     .help = "the server: http://host:port, https://host/v1 or unix:PATH; default: the endpoint file's, else http://127.0.0.1:8000/v1"},
+    {.name = "ssl-ca", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(ssl_ca),
+     .help = "PEM certificates to trust instead of the system's, for https"},
+    {.name = "insecure", .kind = PR_OPTION_FLAG, .offset = FIELD(insecure),
+     .help = "take any certificate: whoever is in between can read and change everything"},
+};
+
+static const pr_option chat[] = {
+    {.name = "prompt", .letters = "p", .value_name = "TEXT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(prompt), .common = true, .help = "one message: print its answer and end"},
+    {.name = "system", .value_name = "TEXT", .kind = PR_OPTION_STRING, .offset = FIELD(system),
+     .common = true, .help = "what the model is told before the first message"},
+    {.name = "model", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .common = true, .help = "which of the server's models, only as flag; default: its first"},
+    {.name = "max-tokens", .letters = "n", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(max_tokens), .standard = "0", .least = 0, .most = 16777216, .common = true,
+     .help = "tokens of one answer at most; 0 = the server's default"},
+    {.name = "temperature", .value_name = "X", .kind = PR_OPTION_FLOAT, .offset = FIELD(temperature),
+     .standard = "1", .least = 0, .most = 100, .common = true,
+     .help = "0 = always the likeliest token; not given = the server's default"},
+    {.name = "seed", .value_name = "N", .kind = PR_OPTION_INT64, .offset = FIELD(seed),
+     .standard = "0", .least = 0, .most = 9e18, .common = true,
+     .help = "the same seed gives the same answers; not given = the server draws one"},
+    {.name = "stats", .kind = PR_OPTION_FLAG, .offset = FIELD(stats), .common = true,
+     .help = "tokens, time to the first and tokens/s of each answer, on standard error"},
+};
+
+static const pr_option top[] = {
+    {.name = "interval", .value_name = "S", .kind = PR_OPTION_FLOAT, .offset = FIELD(interval),
+     .standard = "1", .least = 0.1, .most = 3600, .common = true, .help = "time between two looks"},
+    {.name = "once", .kind = PR_OPTION_FLAG, .offset = FIELD(once), .common = true,
+     .help = "print one report and end; so it is where the output is no terminal"},
+};
 // clang-format on
 
 const pr_option_group pr_options_general = {"General", general, COUNT(general)};
@@ -270,6 +369,8 @@ const pr_option_group pr_options_model = {"Model", model, COUNT(model)};
 const pr_option_group pr_options_layout = {"Layout", layout, COUNT(layout)};
 const pr_option_group pr_options_engine = {"Engine", engine, COUNT(engine)};
 const pr_option_group pr_options_batch = {"Batch", batch, COUNT(batch)};
+const pr_option_group pr_options_messages = {"Messages", messages, COUNT(messages)};
+const pr_option_group pr_options_serve = {"Serving", serve, COUNT(serve)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
 const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
 const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
@@ -279,11 +380,18 @@ const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simul
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
+const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
+const pr_option_group pr_options_client = {"Server", client, COUNT(client)};
+const pr_option_group pr_options_chat = {"Chat", chat, COUNT(chat)};
+const pr_option_group pr_options_top = {"View", top, COUNT(top)};
+
+// A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
+    &pr_options_chat,     &pr_options_top,      &pr_options_access,     &pr_options_client,
     &pr_options_general,  &pr_options_model,    &pr_options_layout,     &pr_options_engine,
     &pr_options_batch,    &pr_options_generate, &pr_options_plan,       &pr_options_report,
     &pr_options_simulate, &pr_options_workload, &pr_options_scheduling, &pr_options_bench,
-    &pr_options_fleet,
+    &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -336,6 +444,11 @@ pr_status pr_options_read(
 bool pr_options_given(const pr_options *options, const char *name)
 {
     return options->origins && pr_config_origin(options->origins, name) != PR_ORIGIN_DEFAULT;
+}
+
+bool pr_options_given_as_flag(const pr_options *options, const char *name)
+{
+    return options->origins && pr_config_origin(options->origins, name) == PR_ORIGIN_FLAG;
 }
 
 pr_dtype pr_options_kv_dtype(const pr_options *options)

@@ -49,6 +49,19 @@ typedef struct pr_options {
     bool validate_only;
     int32_t max_waiting;  // requests read ahead of the scheduler
 
+    // serve
+    const char *host;
+    int32_t port;     // 0 = any free one
+    const char *uds;  // path of a Unix socket, or NULL
+    const char *ssl_certfile, *ssl_keyfile;
+    const char *cors_origin;
+    int64_t max_body, stream_buffer;  // bytes
+    int32_t max_connections, max_queue;
+    double read_timeout, idle_timeout, drain_timeout;  // s
+    const char *chat_template;                         // FILE or NULL
+    const char *tool_call_parser, *reasoning_parser;
+    bool allow_special_in_content;
+
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)
     const char *prompt;
@@ -104,7 +117,25 @@ typedef struct pr_options {
     int32_t split;    // groups to divide; 0 = none
     const char *slo;  // "slo-a" or "slo-b"
 
-    // plan, doctor, simulate, bench
+    // serve, chat, top: who may ask, and where. Clients use one key.
+    pr_strings api_key;
+    const char *api_key_file;
+    const char *endpoint_file;
+
+    // chat, top
+    const char *url;     // NULL = the endpoint file's, or this machine's usual one
+    const char *ssl_ca;  // FILE or NULL
+    bool insecure;
+
+    // chat; model names what the server calls it
+    const char *system;
+    bool stats;
+
+    // top
+    double interval;  // s
+    bool once;
+
+    // plan, doctor, simulate, bench, top
     bool json;
 
     const pr_config *origins;  // where each value came from; NULL in tests
@@ -115,6 +146,8 @@ extern const pr_option_group pr_options_model;
 extern const pr_option_group pr_options_layout;
 extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
+extern const pr_option_group pr_options_messages;
+extern const pr_option_group pr_options_serve;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
@@ -123,8 +156,12 @@ extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_report;
+extern const pr_option_group pr_options_access;
+extern const pr_option_group pr_options_client;
+extern const pr_option_group pr_options_chat;
+extern const pr_option_group pr_options_top;
 
-enum { PR_OPTION_GROUPS = 13 };
+enum { PR_OPTION_GROUPS = 19 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
@@ -139,6 +176,7 @@ pr_status pr_options_read(
 
 // Whether the user gave the option, by any way.
 bool pr_options_given(const pr_options *options, const char *name);
+bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
 pr_dtype
 pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU

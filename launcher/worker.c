@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/prompt_scorer.h"
 #include "launcher/slot.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -16,6 +17,7 @@ struct pr_worker {
     pr_slots *slots;
     pr_forward *forward;
     pr_sampler *sampler;
+    pr_prompt_scorer *scorer;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
     int32_t queued;
     uint64_t plan_number;  // the last one begun
@@ -79,6 +81,15 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
             params->model, params->shard, params->store, params->parallel, &limits, &made->forward),
         failed);
     PR_TRY_GOTO(pr_sampler_create(params->model->vocabulary, &made->sampler), failed);
+    pr_prompt_scorer_params scorer = {
+        .forward = made->forward,
+        .sampler = made->sampler,
+        .vocabulary = params->model->vocabulary,
+        .max_rows = params->max_num_batched_tokens,
+        .rows_at_once = params->max_num_seqs,
+        .leads = is_lane_leader(made),
+    };
+    PR_TRY_GOTO(pr_prompt_scorer_create(&scorer, &made->scorer), failed);
     made->counts.read_bytes = params->shard->read_bytes;
     *worker = made;
     return PR_OK;
@@ -94,6 +105,7 @@ void pr_worker_destroy(pr_worker *worker)
     for (int32_t i = 0; i < worker->queued; i++)
         pr_plan_free(worker->queue[i]);
     pr_slots_destroy(worker->slots);
+    pr_prompt_scorer_destroy(worker->scorer);
     pr_forward_destroy(worker->forward);
     pr_sampler_destroy(worker->sampler);
     free(worker->token);
@@ -270,6 +282,7 @@ static pr_status add_chunk(pr_worker *worker, const pr_chunk *chunk)
         return pr_fail(
             PR_ERR_INTERNAL, "chunk [%d, %d) of request %llu does not follow %d of %d tokens",
             chunk->start, end, (unsigned long long)chunk->id, slot->computed, slot->total);
+    pr_prompt_scorer_note(worker->scorer, slot, worker->batch.tokens, chunk->start, chunk->count);
     add_rows(worker, slot, chunk->start, chunk->count);
     int64_t rows = chunk->count;
     worker->work.prefill_rows += chunk->count;
@@ -308,6 +321,7 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 {
     worker->token_reports = worker->chunk_reports = 0;
     worker->work = (pr_step_work){0};
+    pr_prompt_scorer_begin(worker->scorer);
     worker->batch = (pr_forward_batch){
         .token = worker->token,
         .position = worker->position,
@@ -364,6 +378,20 @@ static void sample_row(pr_worker *worker, int32_t output, float *logits)
         pr_slot_release(slot);
 }
 
+// After the outputs are sampled: it takes the memory of their logits.
+static pr_status score_prompts(pr_worker *worker)
+{
+    for (;;) {
+        pr_report report = {.plan = worker->plan_number};
+        PR_TRY(
+            pr_prompt_scorer_next(worker->scorer, &report.prompt_logprobs, &report.prompt_logprob));
+        if (report.prompt_logprobs == 0)
+            return PR_OK;
+        if (is_lane_leader(worker))
+            PR_TRY(send_report(worker, &report));
+    }
+}
+
 static pr_status run_step(pr_worker *worker, const pr_plan *plan)
 {
     int64_t begin_ns = pr_clock_now_ns();
@@ -373,6 +401,7 @@ static pr_status run_step(pr_worker *worker, const pr_plan *plan)
     PR_TRY(worker->push_status);
     for (int32_t i = 0; i < worker->batch.outputs; i++)
         sample_row(worker, i, logits + (size_t)i * (size_t)worker->params.model->vocabulary);
+    PR_TRY(score_prompts(worker));
     worker->counts.steps++;
     worker->counts.rows += worker->batch.tokens;
     worker->counts.step_ns += pr_clock_now_ns() - begin_ns;

@@ -446,6 +446,19 @@ pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group)
     return scheduler->group[group].role;
 }
 
+void pr_scheduler_group_load(const pr_scheduler *scheduler, int32_t group, pr_group_load *load)
+{
+    const pr_group_state *state = &scheduler->group[group];
+    *load = (pr_group_load){.role = state->role};
+    for (int32_t l = 0; l < state->lanes; l++) {
+        const pr_lane *lane = &state->lane[l];
+        load->sequences += lane->sequences;
+        load->blocks += scheduler->params.kv_blocks;
+        load->used_blocks += pr_kv_cache_used_blocks(lane->cache);
+        load->cached_blocks += pr_kv_cache_cached_blocks(lane->cache);
+    }
+}
+
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role)
 {
     return &scheduler->fit[role];

@@ -102,6 +102,14 @@ void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *coun
 // What the group does now: the layout's role until it changes (balance/role_change.h).
 pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 
+// What a group has to do and to hold now, over its lanes.
+typedef struct pr_group_load {
+    pr_role role;
+    int32_t sequences;  // seated; one that is handed over sits in two groups
+    int32_t blocks, used_blocks, cached_blocks;  // of KV; used: referenced; cached: published
+} pr_group_load;
+void pr_scheduler_group_load(const pr_scheduler *scheduler, int32_t group, pr_group_load *load);
+
 // What the reports so far say about how long a step of such a group takes. Only role balance goes by it.
 const pr_step_fit *pr_scheduler_step_fit(const pr_scheduler *scheduler, pr_role role);
 

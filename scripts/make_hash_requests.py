@@ -3,7 +3,7 @@
 """Writes tests/data/requests/layout_hash.jsonl: the requests of the layout hash test.
 
 Shared prefixes, prompts from one token to several blocks of 16, greedy and seeded sampling, every
-sampling parameter, n > 1, stops, token-id prompts, logprobs. Seeded; needs only the standard library.
+sampling parameter, n > 1, stops, token-id prompts, logprobs, of the prompt too. Seeded; needs only the standard library.
 """
 import json
 import random
@@ -32,12 +32,23 @@ def body_for(index, draw):
     return body
 
 
+def scored_prompts():
+    """Logprobs of every prompt token: openings that others leave in the prefix cache, several chunks, no output."""
+    ids = [1 + 37 * i % 249 for i in range(90)]
+    return [
+        {"prompt": STORY[:100], "max_tokens": 3, "temperature": 0, "echo": True, "logprobs": 5, "ignore_eos": True},
+        {"prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 0},
+        {"prompt": [STORY[:64] + "And", "x"], "n": 2, "max_tokens": 5, "temperature": 0.9, "seed": 11, "echo": True,
+         "logprobs": 2, "ignore_eos": True},
+    ]
+
+
 def main():
     draw = random.Random(20261123)
     out = open(sys.argv[1] if len(sys.argv) > 1 else "tests/data/requests/layout_hash.jsonl", "w")
-    for index in range(72):
-        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": "/v1/completions",
-                "body": body_for(index, draw)}
+    bodies = [body_for(index, draw) for index in range(72)] + scored_prompts()
+    for index, body in enumerate(bodies):
+        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": "/v1/completions", "body": body}
         out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 

@@ -59,11 +59,6 @@ void pr_batch_line_clear(pr_batch_line *line)
     *line = (pr_batch_line){0};
 }
 
-uint64_t pr_batch_line_seed(const char *custom_id)
-{
-    return pr_hash_bytes(0x706f6c7972656d65u, custom_id, strlen(custom_id));
-}
-
 static uint64_t line_hash(const char *custom_id, int64_t number)
 {
     return custom_id ? pr_hash_bytes(1, custom_id, strlen(custom_id))

@@ -25,7 +25,4 @@ char *pr_batch_line_answer(const char *custom_id, int64_t number, json_t *body_t
 char *pr_batch_line_refusal(
     const char *custom_id, int64_t number, const pr_refusal *refusal, bool readable);
 
-// Seed of a request that names none.
-uint64_t pr_batch_line_seed(const char *custom_id);
-
 #endif

@@ -225,7 +225,7 @@ static pr_status parse_body(
         .tokenizer = engine->tokenizer,
         .served_name = engine->model_name,
         .max_model_len = engine->max_model_len,
-        .default_seed = pr_batch_line_seed(parsed->custom_id),
+        .default_seed = pr_completion_request_seed(parsed->custom_id),
     };
     return pr_completion_request_parse(&context, parsed->body, request, refusal);
 }
@@ -366,6 +366,18 @@ static pr_status token(void *context, pr_controller *controller, const pr_token_
     return PR_OK;
 }
 
+static pr_status prompt_logprobs(void *context, const pr_report *report)
+{
+    pr_batch_run *run = context;
+    for (int32_t i = 0; i < report->prompt_logprobs; i++) {
+        const pr_prompt_logprob *entry = &report->prompt_logprob[i];
+        batch_item *item = pr_sequence_owners_find(&run->owners, entry->id);
+        if (item)
+            pr_reply_prompt_logprob(&item->reply, entry);
+    }
+    return PR_OK;
+}
+
 // One sequence of a request cannot be answered: the request gets an error, its others are cancelled.
 static pr_status rejected(void *context, pr_controller *controller, const pr_decision *decision)
 {
@@ -411,6 +423,7 @@ pr_face pr_batch_run_face(pr_batch_run *run)
         .context = run,
         .feed = feed,
         .token = token,
+        .prompt_logprobs = prompt_logprobs,
         .rejected = rejected,
         .progress = progress,
         .salvage = salvage,

@@ -10,9 +10,12 @@
 //
 // Limits, all in pr_http_params: head (431), body (413), time for head and body (408), idle keep-alive,
 // number of connections (503 at once), bytes waiting in a stream's output (the exchange is aborted: a reader
-// that stops reading is cancelled). Ambiguous framing is refused with 400 and the connection closed: both
-// Content-Length and Transfer-Encoding, differing Content-Lengths, obs-fold, bare LF, a NUL, a body on GET
-// is read and ignored. Source: RFC 9110, RFC 9112.
+// that stops reading is cancelled), bytes of all requests together (503). Ambiguous framing is refused with
+// 400 and the connection closed (http_message.h). Every refusal has an OpenAI error object as its body.
+// A client that ends its sending half while it waits for a reply is taken as gone: half a close cannot
+// be told from a whole one. (Replies that are complete by then are still sent.) While more than 64 KiB of
+// pipelined requests wait, nothing is read, so that such a client's going away is noticed when it is sent to.
+// Source: RFC 9110, RFC 9112.
 // Threads: create, run and destroy from one thread each; everything about exchanges from the server's thread
 // (inside callbacks). pr_http_server_wake and pr_http_server_stop may come from anywhere.
 #ifndef PR_LAUNCHER_HTTP_HTTP_SERVER_H
@@ -27,26 +30,34 @@
 typedef struct pr_http_server pr_http_server;
 typedef struct pr_http_exchange pr_http_exchange;  // one request and its reply
 
-typedef struct pr_http_params {
-    const char *host;         // address to listen on
-    int32_t port;             // 0: any free one
-    const char *uds;          // listen on this Unix socket instead, or NULL
-    const char *certificate;  // PEM files for TLS, or NULL both
+typedef struct pr_http_params {  // the texts are borrowed until the server is destroyed
+    const char *host;            // address to listen on, or a name; NULL: 127.0.0.1
+    int32_t port;                // 0: any free one
+    const char *uds;             // listen on this Unix socket instead (mode 0600), or NULL
+    const char *certificate;     // PEM files for TLS, or NULL both
     const char *key;
     const char *cors_origin;  // "*", one origin, or NULL: no CORS headers
-    size_t most_head_bytes, most_body_bytes, most_output_bytes;
-    int32_t most_connections;
-    int32_t read_timeout_ms;  // for a whole head, and between two pieces of a body
-    int32_t idle_timeout_ms;  // keep-alive
-    int32_t tick_ms;          // how often `tick` is called
+    // Limits: 0 stands for the default behind it.
+    size_t most_head_bytes;    // 32 KiB
+    size_t most_body_bytes;    // 64 MiB
+    size_t most_held_bytes;    // 8 bodies: requests of all connections, until dropped or answered
+    size_t most_output_bytes;  // 1 MiB: of one stream, not yet taken by its reader
+    int32_t most_connections;  // 20,000
+    int32_t
+        read_timeout_ms;  // 30 s: for a whole head, between two pieces of a body, for a stuck reader
+    int32_t idle_timeout_ms;  // 75 s: keep-alive
+    int32_t tick_ms;          // how often `tick` is called; 0: never
     void *context;            // of the callbacks below, all on the server's thread
     // The request is complete. Reply now or later, but exactly once. Not called for OPTIONS with CORS.
     void (*request)(void *context, pr_http_exchange *exchange);
     // The client is gone (or stopped reading) before the reply was complete: the exchange is invalid after
     // this. Not called after a reply that was completed.
     void (*aborted)(void *context, pr_http_exchange *exchange);
-    void (*woken)(void *context);  // after pr_http_server_wake, several wakes may be one call
-    void (*tick)(void *context);
+    // A reply has begun; `path` is "" where the request had none. NULL: nobody counts.
+    void (*replied)(void *context, const char *path, int32_t status);
+    void (*woken)(
+        void *context);  // or NULL; after pr_http_server_wake, several wakes may be one call
+    void (*tick)(void *context);  // or NULL
 } pr_http_params;
 
 // Listens at once (so the port is known); serves when run.
@@ -79,8 +90,8 @@ void pr_http_set_user(pr_http_exchange *exchange, void *user);
 
 // ---- The reply ----
 
-// A header field of the reply to come; names and values are copied, CR and LF in a value are refused by
-// dropping the field. Content-Length, Transfer-Encoding, Connection and Date are the server's own.
+// A header field of the reply to come; copied. Dropped: a value with control bytes (CR and LF above all), a
+// malformed name, and the server's own Content-Length, Transfer-Encoding, Connection and Date.
 void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value);
 
 // The whole reply. The exchange is over (invalid) after it.
@@ -93,8 +104,8 @@ void pr_http_reply(
 
 // A reply in pieces: chunked for HTTP/1.1, until the close for HTTP/1.0.
 void pr_http_stream_begin(pr_http_exchange *exchange, int32_t status, const char *content_type);
-// Appends; one call is one chunk. If the reader is too slow, `aborted` is called from the loop later and
-// further writes have no effect.
+// Appends; one call is one chunk, and nothing is written for size 0. If the reader is too slow, `aborted` is
+// called from the loop later and further writes have no effect.
 void pr_http_stream_write(pr_http_exchange *exchange, const void *data, size_t size_bytes);
 void pr_http_stream_end(pr_http_exchange *exchange);  // the exchange is over (invalid) after it
 

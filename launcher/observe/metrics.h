@@ -14,13 +14,14 @@
 typedef struct pr_metrics pr_metrics;
 
 typedef struct pr_metrics_params {
-    const char *model_name;  // borrowed, as all text here
+    const char *model_name;  // copied, as all text here
     const char *version;
     const char *layout_text;
     const char *job_id;  // or NULL
     int32_t max_model_len, block_tokens;
-    int32_t kv_blocks;  // of all groups that decode
-    const pr_layout *layout;
+    int32_t kv_blocks;        // of all groups that decode
+    int64_t begin_ns;         // now
+    const pr_layout *layout;  // borrowed
 } pr_metrics_params;
 
 typedef enum pr_request_end {
@@ -35,7 +36,10 @@ typedef enum pr_request_end {
 typedef struct pr_request_life {
     int64_t arrived_ns, scheduled_ns, first_token_ns, last_token_ns;
     int32_t prompt_tokens, cached_tokens, output_tokens;
-    int32_t max_tokens, n;
+    int32_t max_tokens;
+    // Of the request that it belongs to, told with the last of its sequences; else 0: the choices n, and the
+    // most output tokens of one of them.
+    int32_t n, most_output_tokens;
     pr_request_end end;
 } pr_request_life;
 
@@ -44,14 +48,22 @@ void pr_metrics_destroy(pr_metrics *metrics);
 
 // gap_ns < 0: the first token, ttft_ns after the arrival. Else gap_ns after the token before it.
 void pr_metrics_token(pr_metrics *metrics, int64_t now_ns, int64_t ttft_ns, int64_t gap_ns);
-void pr_metrics_scheduled(pr_metrics *metrics, int32_t prompt_tokens, int32_t cached_tokens);
-void pr_metrics_request_ended(pr_metrics *metrics, const pr_request_life *life);
-void pr_metrics_http(pr_metrics *metrics, const char *path, int32_t status);  // one reply
-void pr_metrics_snapshot(pr_metrics *metrics, const pr_snapshot *snapshot);   // copied
+// A sequence gets its first seat, once.
+void pr_metrics_scheduled(
+    pr_metrics *metrics, int64_t now_ns, int32_t prompt_tokens, int32_t cached_tokens);
+// Times and lengths are counted of those that ended by stop or length.
+void pr_metrics_request_ended(pr_metrics *metrics, int64_t now_ns, const pr_request_life *life);
+// One reply. Any path may come: those that are not ours count as "other".
+void pr_metrics_http(pr_metrics *metrics, const char *path, int32_t status);
+void pr_metrics_snapshot(pr_metrics *metrics, const pr_snapshot *snapshot);  // copied
 
-// connections and state ("loading", "ready", "draining") are of the moment.
-void pr_metrics_print(const pr_metrics *metrics, int32_t connections, pr_byte_buffer *text);
+// Appends to text. connections and state ("loading", "ready", "draining") are of the moment.
+void pr_metrics_print(
+    const pr_metrics *metrics, int64_t now_ns, int32_t connections, pr_byte_buffer *text);
 json_t *pr_metrics_status(
-    const pr_metrics *metrics, const char *state, int32_t connections);  // new; NULL: no memory
+    const pr_metrics *metrics,
+    int64_t now_ns,
+    const char *state,
+    int32_t connections);  // new; NULL: no memory
 
 #endif

@@ -117,6 +117,12 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
     *cancel = false;
     if (answer->done)  // generated before the cancel reached the worker
         return PR_OK;
+    if (answer->request->no_output) {
+        *cancel = report->finish == PR_FINISH_NONE;
+        answer->done = true;
+        answer->finish = PR_FINISH_LENGTH;
+        return PR_OK;
+    }
     PR_TRY(keep_token(answer, report));
     PR_TRY(pr_detokenizer_feed(answer->detokenizer, report->token, &piece, &piece_bytes));
     PR_TRY(append_text(answer, piece, piece_bytes));
@@ -162,59 +168,39 @@ size_t pr_answer_settled(const pr_answer *answer)
 
 // ---- The reply ----
 
-// JSON has no infinity; vLLM's floor stands for "impossible".
-static json_t *logprob_value(float logprob)
-{
-    return json_real(logprob < -9999.0f ? -9999.0 : (double)logprob);
-}
-
-static json_t *token_text(const pr_tokenizer *tokenizer, int32_t token)
-{
-    char *text = NULL;
-    size_t size_bytes = 0;
-    if (pr_tokenizer_decode(tokenizer, &token, 1, false, &text, &size_bytes) != PR_OK)
-        return json_string("");
-    json_t *value = json_stringn(text, size_bytes);
-    free(text);
-    return value ? value : json_string("");
-}
-
-static json_t *top_logprobs(const pr_answer_token *token, const pr_tokenizer *tokenizer)
-{
-    json_t *map = json_object();
-    for (int32_t i = 0; i < token->tops; i++) {
-        json_t *key = token_text(tokenizer, token->top[i].token);
-        // Two tokens may print alike (parts of characters): the likelier one keeps the key.
-        if (!json_object_get(map, json_string_value(key)))
-            json_object_set_new(map, json_string_value(key), logprob_value(token->top[i].logprob));
-        json_decref(key);
-    }
-    json_t *own = token_text(tokenizer, token->token);
-    if (!json_object_get(map, json_string_value(own)))
-        json_object_set_new(map, json_string_value(own), logprob_value(token->logprob));
-    json_decref(own);
-    return map;
-}
-
-static json_t *logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer)
+json_t *
+pr_answer_logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t from, int32_t to)
 {
     if (answer->request->sampling.top_logprobs < 0)
         return json_null();
-    json_t *tokens = json_array(), *values = json_array(), *tops = json_array();
-    json_t *offsets = json_array();
-    for (int32_t i = 0; i < answer->tokens; i++) {
+    size_t begin = answer->scores ? answer->scores->text_bytes : 0;
+    pr_logprob_lists lists;
+    pr_logprob_lists_begin(&lists);
+    if (answer->scores && from == 0)
+        pr_prompt_scores_list(answer->scores, tokenizer, &lists);
+    for (int32_t i = from; i < to; i++) {
         const pr_answer_token *token = &answer->token[i];
+        pr_logprob own = {.token = token->token, .logprob = token->logprob};
         size_t offset = token->text_offset;
-        json_array_append_new(tokens, token_text(tokenizer, token->token));
-        json_array_append_new(values, logprob_value(token->logprob));
-        json_array_append_new(tops, top_logprobs(token, tokenizer));
-        json_array_append_new(
-            offsets,
-            json_integer((json_int_t)(offset < answer->text_bytes ? offset : answer->text_bytes)));
+        if (offset > answer->text_bytes)
+            offset = answer->text_bytes;
+        pr_logprob_lists_add(&lists, tokenizer, &own, token->top, token->tops, begin + offset);
     }
-    return json_pack(
-        "{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values, "top_logprobs", tops,
-        "text_offset", offsets);
+    return pr_logprob_lists_end(&lists);
+}
+
+json_t *pr_answer_finish_reason(const pr_answer *answer)
+{
+    if (!answer->done)
+        return json_null();
+    return json_string(answer->finish == PR_FINISH_STOP ? "stop" : "length");
+}
+
+json_t *pr_answer_stop_reason(const pr_answer *answer)
+{
+    if (answer->stop_string)
+        return json_string(answer->stop_string);
+    return answer->stop_token >= 0 ? json_integer(answer->stop_token) : json_null();
 }
 
 json_t *pr_answer_choice(
@@ -224,11 +210,6 @@ json_t *pr_answer_choice(
     const char *prefix,
     size_t prefix_bytes)
 {
-    json_t *stop_reason = json_null();
-    if (answer->stop_string)
-        stop_reason = json_string(answer->stop_string);
-    else if (answer->stop_token >= 0)
-        stop_reason = json_integer(answer->stop_token);
     char *text = malloc(prefix_bytes + answer->text_bytes + 1);
     if (!text)
         return NULL;
@@ -236,10 +217,10 @@ json_t *pr_answer_choice(
         memcpy(text, prefix, prefix_bytes);
     memcpy(text + prefix_bytes, answer->text, answer->text_bytes);
     json_t *choice = json_pack(
-        "{s:i, s:o, s:o, s:s, s:o}", "index", index, "text",
+        "{s:i, s:o, s:o, s:o, s:o}", "index", index, "text",
         json_stringn(text, prefix_bytes + answer->text_bytes), "logprobs",
-        logprobs(answer, tokenizer), "finish_reason",
-        answer->finish == PR_FINISH_STOP ? "stop" : "length", "stop_reason", stop_reason);
+        pr_answer_logprobs(answer, tokenizer, 0, answer->tokens), "finish_reason",
+        pr_answer_finish_reason(answer), "stop_reason", pr_answer_stop_reason(answer));
     free(text);
     return choice;
 }

@@ -6,6 +6,7 @@
 #define PR_LAUNCHER_OPENAI_ANSWER_H
 
 #include "launcher/openai/completion_request.h"
+#include "launcher/openai/prompt_scores.h"
 #include "runtime/batch/plan.h"
 
 typedef struct pr_answer_token {
@@ -18,6 +19,7 @@ typedef struct pr_answer_token {
 
 typedef struct pr_answer {
     const pr_completion_request *request;  // borrowed: stop strings and flags
+    const pr_prompt_scores *scores;        // borrowed: shown before the answer's; NULL: none
     pr_detokenizer *detokenizer;
     char *text;  // NUL-terminated
     size_t text_bytes, text_capacity;
@@ -42,6 +44,13 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
 
 // Bytes of the text that no later token can take back: all but what may become a stop string.
 size_t pr_answer_settled(const pr_answer *answer);
+
+// Parts of a choice, new values; NULL without memory. logprobs: of tokens [from, to), after the prompt's scores if
+// from is 0; null if not asked for. The reasons are null until the answer is done.
+json_t *pr_answer_logprobs(
+    const pr_answer *answer, const pr_tokenizer *tokenizer, int32_t from, int32_t to);
+json_t *pr_answer_finish_reason(const pr_answer *answer);
+json_t *pr_answer_stop_reason(const pr_answer *answer);
 
 // One choice of /v1/completions. prefix[prefix_bytes] is put before the text (echo).
 json_t *pr_answer_choice(

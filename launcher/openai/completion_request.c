@@ -248,6 +248,11 @@ pr_status pr_completion_request_set_target(
     return PR_OK;
 }
 
+uint64_t pr_completion_request_seed(const char *name)
+{
+    return pr_hash_bytes(0x706f6c7972656d65u, name, strlen(name));
+}
+
 uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes)
 {
     if (size_bytes == 0)
@@ -329,6 +334,23 @@ pr_status pr_completion_request_take_common(
     return take_service(body, request, refusal);
 }
 
+// An echo has logprobs as the answer has them, and may be all that is wanted.
+static pr_status take_echo(const json_t *body, pr_completion_request *request, pr_refusal *refusal)
+{
+    pr_sampling *sampling = &request->sampling;
+    PR_TRY(pr_request_field_bool(body, "echo", &request->echo, refusal));
+    if (request->echo)
+        sampling->prompt_logprobs = sampling->top_logprobs;
+    if (sampling->max_tokens > 0)
+        return PR_OK;
+    if (!request->echo)
+        return pr_refuse(
+            refusal, "max_tokens", "'max_tokens' is 0: it must be at least 1 without 'echo'");
+    request->no_output = true;
+    sampling->max_tokens = 1;
+    return PR_OK;
+}
+
 static pr_status parse(
     const pr_completion_context *context,
     const json_t *body,
@@ -340,10 +362,7 @@ static pr_status parse(
     PR_TRY(pr_request_field_integer(body, "best_of", 1, PR_MAX_CHOICES, &best_of, refusal));
     if (best_of > request->n)
         return pr_refuse(refusal, "best_of", "'best_of' above 'n' is not supported: use 'n'");
-    PR_TRY(pr_request_field_bool(body, "echo", &request->echo, refusal));
-    if (request->echo && request->sampling.top_logprobs >= 0)
-        return pr_refuse(
-            refusal, "echo", "'echo' together with 'logprobs' is not supported: drop one of them");
+    PR_TRY(take_echo(body, request, refusal));
     PR_TRY(take_prompts(context, body, request, refusal));
     return pr_completion_request_check_context(context, request, refusal);
 }

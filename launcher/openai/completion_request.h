@@ -26,6 +26,7 @@ typedef struct pr_completion_request {
     int32_t stops;
     char *stop[PR_MAX_STOP_STRINGS];
     bool include_stop, skip_special, echo;
+    bool no_output;  // max_tokens was 0: the one token that is generated all the same is dropped
     bool stream, stream_usage, continuous_usage;
     bool chat;
     pr_message_format format;  // of a chat's answer
@@ -54,6 +55,10 @@ pr_status pr_completion_request_set_target(
     const char *parameter,
     int64_t milliseconds,
     pr_refusal *refusal) PR_MUST_CHECK;
+
+// The seed of a request without one, from a name that stays the same when it comes again: a batch's custom_id, or
+// the X-Request-Id that a client gave.
+uint64_t pr_completion_request_seed(const char *name);
 
 // The tenant that a user's name stands for: a hash, the same in every run. 0 for the empty name.
 uint64_t pr_completion_request_tenant(const char *user, size_t size_bytes);

@@ -5,6 +5,23 @@
 
 #include "runtime/base/log.h"
 
+static pr_status begin_scores(pr_reply *reply, const pr_tokenizer *tokenizer)
+{
+    const pr_completion_request *request = reply->request;
+    if (request->sampling.prompt_logprobs < 0)
+        return PR_OK;
+    reply->scores = calloc((size_t)request->prompts, sizeof *reply->scores);
+    if (!reply->scores)
+        return pr_fail(
+            PR_ERR_RESOURCE, "no memory for the logprobs of %d prompts", request->prompts);
+    for (int32_t i = 0; i < request->prompts; i++)
+        PR_TRY(pr_prompt_scores_begin(
+            &request->prompt[i], tokenizer, request->sampling.prompt_logprobs, &reply->scores[i]));
+    for (int32_t i = 0; i < reply->answers; i++)
+        reply->answer[i].scores = &reply->scores[i / request->n];
+    return PR_OK;
+}
+
 pr_status
 pr_reply_begin(pr_completion_request *request, const pr_tokenizer *tokenizer, pr_reply *reply)
 {
@@ -16,6 +33,8 @@ pr_reply_begin(pr_completion_request *request, const pr_tokenizer *tokenizer, pr
         status = pr_fail(PR_ERR_RESOURCE, "no memory for %d answers", answers);
     for (int32_t i = 0; status == PR_OK && i < answers; i++)
         status = pr_answer_begin(request, tokenizer, &reply->answer[i]);
+    if (status == PR_OK)
+        status = begin_scores(reply, tokenizer);
     if (status != PR_OK)
         pr_reply_end(reply);
     return status;
@@ -26,6 +45,9 @@ void pr_reply_end(pr_reply *reply)
     for (int32_t i = 0; reply->answer && i < reply->answers; i++)
         pr_answer_end(&reply->answer[i]);
     free(reply->answer);
+    for (int32_t i = 0; reply->scores && i < reply->request->prompts; i++)
+        pr_prompt_scores_end(&reply->scores[i]);
+    free(reply->scores);
     pr_completion_request_destroy(reply->request);
     *reply = (pr_reply){0};
 }
@@ -53,7 +75,15 @@ pr_reply_sequence(const pr_reply *reply, int32_t index, uint64_t salt, pr_reques
         .sibling_of = reply->first_id + (uint64_t)(index - index % from->n),
     };
     plain.sampling.choice = index % from->n;
+    pr_prompt_scores_prepare(&plain);
     return pr_request_copy(&plain, request);
+}
+
+void pr_reply_prompt_logprob(pr_reply *reply, const pr_prompt_logprob *entry)
+{
+    int32_t index = (int32_t)(entry->id - reply->first_id);
+    if (reply->scores)
+        pr_prompt_scores_add(&reply->scores[index / reply->request->n], entry);
 }
 
 int64_t pr_reply_prompt_tokens(const pr_reply *reply)

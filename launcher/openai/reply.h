@@ -11,9 +11,10 @@
 typedef struct pr_reply {
     pr_completion_request *request;  // owned
     int32_t answers, unfinished;
-    pr_answer *answer;      // [answers] choice i of prompt p is p * n + i
-    uint64_t first_id;      // of its sequences; consecutive
-    int32_t cached_tokens;  // of its prompts, as far as they were admitted
+    pr_answer *answer;         // [answers] choice i of prompt p is p * n + i
+    pr_prompt_scores *scores;  // [prompts] for `echo` with `logprobs`; else NULL
+    uint64_t first_id;         // of its sequences; consecutive
+    int32_t cached_tokens;     // of its prompts, as far as they were admitted
 } pr_reply;
 
 // Takes the request, also when it fails (then nothing is left to end).
@@ -32,6 +33,9 @@ static inline pr_answer *pr_reply_answer(const pr_reply *reply, uint64_t id)
 {
     return &reply->answer[id - reply->first_id];
 }
+
+// Keeps the logprob of a prompt's token; the entry is of one of its sequences.
+void pr_reply_prompt_logprob(pr_reply *reply, const pr_prompt_logprob *entry);
 
 int64_t pr_reply_prompt_tokens(const pr_reply *reply);
 int64_t pr_reply_output_tokens(const pr_reply *reply);

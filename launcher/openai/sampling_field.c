@@ -118,8 +118,8 @@ static pr_status
 take_lengths(const json_t *body, bool chat, pr_sampling *sampling, pr_refusal *refusal)
 {
     sampling->max_tokens = chat ? PR_MAX_TOKENS_OPEN : 16;  // OpenAI's defaults
-    PR_TRY(
-        pr_request_field_integer(body, "max_tokens", 1, INT32_MAX, &sampling->max_tokens, refusal));
+    PR_TRY(pr_request_field_integer(
+        body, "max_tokens", chat ? 1 : 0, INT32_MAX, &sampling->max_tokens, refusal));
     if (chat)
         PR_TRY(pr_request_field_integer(
             body, "max_completion_tokens", 1, INT32_MAX, &sampling->max_tokens, refusal));

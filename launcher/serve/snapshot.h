@@ -7,7 +7,7 @@
 #include "runtime/batch/layout.h"
 #include "scheduler/scheduler.h"
 
-enum { PR_ITERATION_BUCKETS = 15 };  // 1, 2, 4, ... 8192 tokens, and more
+enum { PR_ITERATION_BUCKETS = 14 };  // pr_histogram_iteration's bounds, and more
 
 // One group: what its scheduler's lanes hold, and what its lane leaders have reported. Counters run from the start.
 typedef struct pr_group_snapshot {

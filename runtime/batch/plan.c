@@ -9,7 +9,7 @@
 enum {
     DROP_BYTES = 12,
     COPY_BYTES = 12,
-    ADMISSION_BYTES = 115,
+    ADMISSION_BYTES = 119,
     GRANT_BYTES = 12,
     START_BYTES = 16,
     HANDOVER_BYTES = 41,
@@ -33,6 +33,7 @@ static void put_sampling(pr_wire_writer *writer, const pr_sampling *sampling)
     pr_wire_put_i32(writer, sampling->min_tokens);
     pr_wire_put_u8(writer, sampling->ignore_eos);
     pr_wire_put_i32(writer, sampling->top_logprobs);
+    pr_wire_put_i32(writer, sampling->prompt_logprobs);
     pr_wire_put_i32(writer, sampling->stop_tokens);
     pr_wire_put_i32s(writer, sampling->stop_token, sampling->stop_tokens);
     pr_wire_put_i32(writer, sampling->biases);
@@ -68,6 +69,15 @@ static void get_biases(pr_wire_reader *reader, pr_sampling *sampling)
     }
 }
 
+// How many most likely tokens beside each; -1: no logprobs.
+static int32_t get_tops(pr_wire_reader *reader)
+{
+    int32_t tops = pr_wire_get_i32(reader);
+    pr_wire_require(
+        reader, tops >= -1 && tops <= PR_MAX_TOP_LOGPROBS, "a number of logprobs is out of bounds");
+    return tops;
+}
+
 static void get_sampling(pr_wire_reader *reader, pr_sampling *sampling)
 {
     *sampling = (pr_sampling){.temperature = pr_wire_get_finite(reader)};
@@ -82,10 +92,8 @@ static void get_sampling(pr_wire_reader *reader, pr_sampling *sampling)
     sampling->max_tokens = pr_wire_get_index(reader);
     sampling->min_tokens = pr_wire_get_index(reader);
     sampling->ignore_eos = pr_wire_get_bool(reader);
-    sampling->top_logprobs = pr_wire_get_i32(reader);
-    pr_wire_require(
-        reader, sampling->top_logprobs >= -1 && sampling->top_logprobs <= PR_MAX_TOP_LOGPROBS,
-        "top_logprobs is out of bounds");
+    sampling->top_logprobs = get_tops(reader);
+    sampling->prompt_logprobs = get_tops(reader);
     get_stop_tokens(reader, sampling);
     get_biases(reader, sampling);
 }

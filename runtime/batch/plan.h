@@ -29,7 +29,7 @@
 #include "runtime/base/status.h"
 #include "runtime/batch/request.h"
 
-enum { PR_WIRE_VERSION = 2 };
+enum { PR_WIRE_VERSION = 3 };
 
 typedef struct pr_admission {
     const pr_request *request;  // borrowed when encoding, taken by the worker after decoding
@@ -131,6 +131,17 @@ typedef struct pr_token_report {
     const pr_logprob *top;  // [tops]
 } pr_token_report;
 
+// One token of a prompt, given those before it; of requests with sampling.prompt_logprobs >= 0.
+typedef struct pr_prompt_logprob {
+    uint64_t id;
+    uint32_t generation;
+    int32_t index;  // position in the prompt, from 1
+    int32_t token;
+    float logprob;  // as those of pr_token_report
+    int32_t tops;
+    const pr_logprob *top;  // [tops]
+} pr_prompt_logprob;
+
 // A chunk done: tokens [0, computed) of the sequence are in the KV blocks.
 typedef struct pr_chunk_report {
     uint64_t id;
@@ -154,7 +165,8 @@ typedef struct pr_step_work {
 } pr_step_work;
 
 // What one rank has to say after one step. Only lane leaders report tokens and chunks; every rank
-// of a target lane reports arrivals.
+// of a target lane reports arrivals. Prompt logprobs travel in reports of their own, as many as it
+// takes, before the one that says that their chunk is done: no decision depends on them.
 typedef struct pr_report {
     uint64_t plan;  // number of the plan the step belonged to
     uint32_t step;  // 0-based step within the plan
@@ -168,6 +180,8 @@ typedef struct pr_report {
     const pr_token_report *token;
     const pr_chunk_report *chunk;
     const pr_arrival_report *arrival;
+    int32_t prompt_logprobs;  // if any: nothing else is in the report
+    const pr_prompt_logprob *prompt_logprob;
 } pr_report;
 
 // Writes the wire form after the first *size_bytes bytes of a buffer that is grown as needed (*buffer

@@ -6,7 +6,36 @@
 #include "runtime/batch/wire.h"
 
 // Least bytes of one element on the wire.
-enum { TOKEN_BYTES = 29, TOP_BYTES = 8, CHUNK_BYTES = 16, ARRIVAL_BYTES = 13 };
+enum {
+    TOKEN_BYTES = 29,
+    TOP_BYTES = 8,
+    CHUNK_BYTES = 16,
+    ARRIVAL_BYTES = 13,
+    PROMPT_LOGPROB_BYTES = 28,
+};
+
+static void put_tops(pr_wire_writer *writer, int32_t tops, const pr_logprob *top)
+{
+    pr_wire_put_i32(writer, tops);
+    for (int32_t k = 0; k < tops; k++) {
+        pr_wire_put_i32(writer, top[k].token);
+        pr_wire_put_f32(writer, top[k].logprob);
+    }
+}
+
+static void put_prompt_logprobs(pr_wire_writer *writer, const pr_report *report)
+{
+    pr_wire_put_i32(writer, report->prompt_logprobs);
+    for (int32_t i = 0; i < report->prompt_logprobs; i++) {
+        const pr_prompt_logprob *each = &report->prompt_logprob[i];
+        pr_wire_put_u64(writer, each->id);
+        pr_wire_put_u32(writer, each->generation);
+        pr_wire_put_i32(writer, each->index);
+        pr_wire_put_i32(writer, each->token);
+        pr_wire_put_f32(writer, each->logprob);
+        put_tops(writer, each->tops, each->top);
+    }
+}
 
 static void put_report(pr_wire_writer *writer, const void *record)
 {
@@ -30,11 +59,7 @@ static void put_report(pr_wire_writer *writer, const void *record)
         pr_wire_put_i32(writer, token->token);
         pr_wire_put_u8(writer, (uint8_t)token->finish);
         pr_wire_put_f32(writer, token->logprob);
-        pr_wire_put_i32(writer, token->tops);
-        for (int32_t k = 0; k < token->tops; k++) {
-            pr_wire_put_i32(writer, token->top[k].token);
-            pr_wire_put_f32(writer, token->top[k].logprob);
-        }
+        put_tops(writer, token->tops, token->top);
     }
     pr_wire_put_i32(writer, report->chunks);
     for (int32_t i = 0; i < report->chunks; i++) {
@@ -48,6 +73,21 @@ static void put_report(pr_wire_writer *writer, const void *record)
         pr_wire_put_u32(writer, report->arrival[i].generation);
         pr_wire_put_u8(writer, report->arrival[i].intact);
     }
+    put_prompt_logprobs(writer, report);
+}
+
+static const pr_logprob *get_tops(pr_wire_reader *reader, int32_t *tops)
+{
+    *tops = pr_wire_get_count(reader, TOP_BYTES);
+    pr_wire_require(reader, *tops <= PR_MAX_TOP_LOGPROBS, "too many top logprobs");
+    pr_logprob *top = pr_wire_take(reader, *tops, sizeof *top);
+    for (int32_t k = 0; k < *tops && !reader->fault; k++) {
+        pr_logprob each = {.token = pr_wire_get_index(reader)};
+        each.logprob = pr_wire_get_f32(reader);
+        if (top)
+            top[k] = each;
+    }
+    return top;
 }
 
 static pr_token_report get_token(pr_wire_reader *reader)
@@ -60,16 +100,7 @@ static pr_token_report get_token(pr_wire_reader *reader)
     pr_wire_require(reader, finish <= PR_FINISH_HANDED, "a finish reason is unknown");
     token.finish = reader->fault ? PR_FINISH_NONE : (pr_finish)finish;
     token.logprob = pr_wire_get_f32(reader);
-    token.tops = pr_wire_get_count(reader, TOP_BYTES);
-    pr_wire_require(reader, token.tops <= PR_MAX_TOP_LOGPROBS, "too many top logprobs");
-    pr_logprob *top = pr_wire_take(reader, token.tops, sizeof *top);
-    token.top = top;
-    for (int32_t k = 0; k < token.tops && !reader->fault; k++) {
-        pr_logprob each = {.token = pr_wire_get_index(reader)};
-        each.logprob = pr_wire_get_f32(reader);
-        if (top)
-            top[k] = each;
-    }
+    token.top = get_tops(reader, &token.tops);
     return token;
 }
 
@@ -113,6 +144,29 @@ static void get_arrivals(pr_wire_reader *reader, pr_report *report)
     }
 }
 
+static void get_prompt_logprobs(pr_wire_reader *reader, pr_report *report)
+{
+    report->prompt_logprobs = pr_wire_get_count(reader, PROMPT_LOGPROB_BYTES);
+    pr_wire_require(
+        reader,
+        report->prompt_logprobs == 0 || (report->tokens == 0 && report->chunks == 0 &&
+                                         report->arrivals == 0 && !report->plan_finished),
+        "prompt logprobs are not alone in their report");
+    pr_prompt_logprob *entry = pr_wire_take(reader, report->prompt_logprobs, sizeof *entry);
+    report->prompt_logprob = entry;
+    for (int32_t i = 0; i < report->prompt_logprobs && !reader->fault; i++) {
+        pr_prompt_logprob each = {.id = pr_wire_get_u64(reader)};
+        each.generation = pr_wire_get_u32(reader);
+        each.index = pr_wire_get_index(reader);
+        pr_wire_require(reader, each.index > 0, "a prompt's first token has no logprob");
+        each.token = pr_wire_get_index(reader);
+        each.logprob = pr_wire_get_f32(reader);
+        each.top = get_tops(reader, &each.tops);
+        if (entry)
+            entry[i] = each;
+    }
+}
+
 static int64_t get_count64(pr_wire_reader *reader)
 {
     uint64_t value = pr_wire_get_u64(reader);
@@ -136,6 +190,7 @@ static void get_report(pr_wire_reader *reader, void *record)
     get_tokens(reader, report);
     get_chunks(reader, report);
     get_arrivals(reader, report);
+    get_prompt_logprobs(reader, report);
 }
 
 pr_status pr_report_encode(const pr_report *report, unsigned char **buffer, size_t *size_bytes)

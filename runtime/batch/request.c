@@ -14,6 +14,7 @@ void pr_sampling_defaults(pr_sampling *sampling)
         .repetition_penalty = 1,
         .max_tokens = 16,
         .top_logprobs = -1,
+        .prompt_logprobs = -1,
     };
 }
 

@@ -30,8 +30,9 @@ typedef struct pr_sampling {
     int32_t max_tokens;        // >= 1
     int32_t min_tokens;        // no stop token before so many
     bool ignore_eos;
-    int32_t top_logprobs;  // -1 = no logprobs; 0..20
-    int32_t stop_tokens;   // end the sequence; the eos tokens are among them unless ignore_eos
+    int32_t top_logprobs;     // -1 = no logprobs; 0..20
+    int32_t prompt_logprobs;  // the same for the tokens of the prompt, from the second on
+    int32_t stop_tokens;      // end the sequence; the eos tokens are among them unless ignore_eos
     int32_t stop_token[PR_MAX_STOP_TOKENS];
     int32_t biases;
     pr_logit_bias *bias;  // [biases], ascending token

@@ -15,6 +15,7 @@ struct pr_forward {
     pr_kv_store *store;
     pr_parallel *parallel;
     pr_forward_limits limits;
+    int32_t tokens;  // T of the step whose residual stream is in x
     pr_layer_attention *attention;
     pr_layer_mlp *mlp;  // NULL if every layer is MoE
     pr_layer_moe *moe;  // NULL if none is
@@ -201,16 +202,16 @@ static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
     return PR_OK;
 }
 
-static pr_status project_outputs(pr_forward *forward, const pr_forward_batch *batch)
+static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
 {
     pr_parallel *parallel = forward->parallel;
     int64_t hidden = forward->model->hidden;
-    for (int32_t s = 0; s < batch->outputs; s++)
+    for (int32_t s = 0; s < rows; s++)
         norm(
-            forward, 1, forward->x + batch->output_row[s] * hidden, forward->shard->final_norm,
+            forward, 1, forward->x + row[s] * hidden, forward->shard->final_norm,
             forward->last + s * hidden);
     pr_matmul_args head = {
-        .rows = batch->outputs,
+        .rows = rows,
         .x = forward->last,
         .matrix = forward->shard->head,
         .y = parallel->tp > 1 ? forward->part : forward->logits,
@@ -219,7 +220,7 @@ static pr_status project_outputs(pr_forward *forward, const pr_forward_batch *ba
     if (parallel->tp == 1)
         return PR_OK;
     return parallel->tensor_gather(
-        parallel, forward->part, forward->logits, batch->outputs, forward->model->vocabulary);
+        parallel, forward->part, forward->logits, rows, forward->model->vocabulary);
 }
 
 // The plan comes from another rank: what would write outside our memory is refused here.
@@ -258,13 +259,28 @@ static pr_status check_batch(const pr_forward *forward, const pr_forward_batch *
 pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits)
 {
     PR_TRY(check_batch(forward, batch));
+    forward->tokens = batch->tokens;
     pr_layer_attention_begin(forward->attention, batch);
     embed(forward, batch);
     for (int32_t layer = 0; layer < forward->model->layers; layer++) {
         PR_TRY(attention_block(forward, layer, batch));
         PR_TRY(mlp_block(forward, layer, batch->tokens));
     }
-    PR_TRY(project_outputs(forward, batch));
+    PR_TRY(project_rows(forward, batch->output_row, batch->outputs));
+    *logits = forward->logits;
+    return PR_OK;
+}
+
+pr_status pr_forward_logits(pr_forward *forward, const int32_t *row, int32_t rows, float **logits)
+{
+    bool good = rows >= 0 && rows <= forward->limits.max_outputs;
+    for (int32_t i = 0; good && i < rows; i++)
+        good = row[i] >= 0 && row[i] < forward->tokens;
+    if (!good)
+        return pr_fail(
+            PR_ERR_INTERNAL, "logits of %d rows were asked for, of a step of %d", rows,
+            forward->tokens);
+    PR_TRY(project_rows(forward, row, rows));
     *logits = forward->logits;
     return PR_OK;
 }

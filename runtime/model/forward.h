@@ -42,8 +42,16 @@ pr_status pr_forward_create(
     pr_forward **forward) PR_MUST_CHECK;
 void pr_forward_destroy(pr_forward *forward);
 
-// *logits: [S][V], owned by the forward, valid until the next run; the caller may overwrite it.
+// *logits: [S][V], owned by the forward, valid until the next call; the caller may overwrite it.
 pr_status
 pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits) PR_MUST_CHECK;
+
+// Logits of further rows of the step that was run last, in the same memory; as often as wanted. The same
+// bits as if the step had named the row. Collective: every rank of the lane asks for the same rows.
+pr_status pr_forward_logits(
+    pr_forward *forward,
+    const int32_t *row,  // [rows] 0..T-1
+    int32_t rows,        // at most max_outputs
+    float **logits) PR_MUST_CHECK;
 
 #endif

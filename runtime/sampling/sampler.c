@@ -123,7 +123,8 @@ static void find_tops(const pr_sampler *sampler, int32_t tops, pr_logprob *top)
 static void report_logprobs(const pr_sampler *sampler, int32_t asked, pr_sampled *sampled)
 {
     double normaliser = log_normaliser(sampler);
-    sampled->logprob = (float)((double)sampler->raw[sampled->token] - normaliser);
+    float logit = is_token(sampler, sampled->token) ? sampler->raw[sampled->token] : -INFINITY;
+    sampled->logprob = (float)((double)logit - normaliser);
     sampled->tops = asked < sampler->vocabulary ? asked : sampler->vocabulary;
     find_tops(sampler, sampled->tops, sampled->top);
     for (int32_t i = 0; i < sampled->tops; i++)
@@ -357,6 +358,14 @@ void pr_sampler_draw(pr_sampler *sampler, const pr_sampler_args *args, pr_sample
     sampled->tops = 0;
     if (logprobs)
         report_logprobs(sampler, sampling->top_logprobs, sampled);
+}
+
+void pr_sampler_score(
+    pr_sampler *sampler, const float *logits, int32_t token, int32_t tops, pr_sampled *sampled)
+{
+    keep_raw(sampler, logits);
+    sampled->token = token;
+    report_logprobs(sampler, tops, sampled);
 }
 
 pr_finish pr_sampler_finish(const pr_sampling *sampling, int32_t index, int32_t token)

@@ -34,6 +34,15 @@ pr_status pr_sampler_create(int32_t vocabulary, pr_sampler **sampler) PR_MUST_CH
 void pr_sampler_destroy(pr_sampler *sampler);
 void pr_sampler_draw(pr_sampler *sampler, const pr_sampler_args *args, pr_sampled *sampled);
 
+// Scores a token that is given, not drawn: its logprob and the `tops` most likely ones, bit by bit as
+// draw reports them. A token outside of the vocabulary has -infinity.
+void pr_sampler_score(
+    pr_sampler *sampler,
+    const float *logits,  // [V]
+    int32_t token,
+    int32_t tops,  // 0..20
+    pr_sampled *sampled);
+
 // Whether `token` as output number `index` ends the sequence (stop tokens, max_tokens).
 pr_finish pr_sampler_finish(const pr_sampling *sampling, int32_t index, int32_t token);
 

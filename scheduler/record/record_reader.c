@@ -237,7 +237,7 @@ static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
     request->sibling_of = take_unsigned(reader);
     request->sampling.choice = take_int(reader, 0, INT32_MAX);
     request->sampling.max_tokens = take_int(reader, 1, INT32_MAX);
-    request->sampling.top_logprobs = -1;
+    request->sampling.top_logprobs = request->sampling.prompt_logprobs = -1;
     request->prompt_tokens = take_count(reader);
     request->prompt = malloc((size_t)request->prompt_tokens * sizeof(int32_t) + 1);
     if (!request->prompt) {

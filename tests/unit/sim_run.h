@@ -264,6 +264,27 @@ static inline void sim_pass_time(sim_run *run)
     pr_scheduler_advance(run->scheduler, run->now_ns);
 }
 
+// What a group is said to hold agrees with what there is at all; nothing, when everybody has gone.
+static inline void sim_check_loads(const sim_run *run, bool ended)
+{
+    int64_t seated = 0, unfinished = pr_scheduler_unfinished(run->scheduler);
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        pr_group_load load;
+        pr_scheduler_group_load(run->scheduler, g, &load);
+        seated += load.sequences;
+        SIM_ASSERT(load.role == pr_scheduler_role(run->scheduler, g));
+        SIM_ASSERT(load.blocks == run->params.kv_blocks * pr_layout_lanes(&run->layout, g));
+        SIM_ASSERT(load.used_blocks >= 0 && load.used_blocks <= load.blocks);
+        SIM_ASSERT(load.used_blocks > 0 || load.sequences == 0);
+        SIM_ASSERT(load.cached_blocks >= 0 && load.cached_blocks <= load.blocks);
+        SIM_ASSERT(run->config->prefix_caching || load.cached_blocks == 0);
+        SIM_ASSERT(!ended || (load.sequences == 0 && load.used_blocks == 0));
+    }
+    // One that is handed over has two seats.
+    SIM_ASSERT(seated <= 2 * (unfinished - pr_scheduler_waiting(run->scheduler)));
+    SIM_ASSERT(seated >= unfinished - pr_scheduler_waiting(run->scheduler));
+}
+
 static inline void sim_loop(sim_run *run)
 {
     sim_action action[4096];
@@ -287,6 +308,7 @@ static inline void sim_loop(sim_run *run)
         if (run->config->prompt_delivery || sim_random(run->world, 3) > 0)
             sim_drain(run);
         pr_scheduler_check(run->scheduler);
+        sim_check_loads(run, false);
     }
 }
 
@@ -324,6 +346,7 @@ static inline sim_result sim_run_all(const sim_config *config)
         SIM_ASSERT(run.client[i].done || run.client[i].cancelled);
     SIM_ASSERT(pr_scheduler_unfinished(run.scheduler) == 0);
     SIM_ASSERT(pr_scheduler_waiting(run.scheduler) == 0);
+    sim_check_loads(&run, true);
     run.result.hash = pr_scheduler_hash(run.scheduler);
     run.result.steps = run.world->steps;
     run.result.stalls = run.world->stalls;

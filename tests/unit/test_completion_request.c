@@ -170,7 +170,7 @@ static void wrong_bodies_are_refused_by_field(void **state)
         {"{\"prompt\":[]}", "prompt", "empty"},
         {"{\"prompt\":7}", "prompt", "must be a string"},
         {"{\"prompt\":[1,99999]}", "prompt", "not an id"},
-        {"{\"prompt\":\"a\",\"max_tokens\":0}", "max_tokens", "between 1"},
+        {"{\"prompt\":\"a\",\"max_tokens\":0}", "max_tokens", "at least 1 without 'echo'"},
         {"{\"prompt\":\"a\",\"max_tokens\":64}", "max_tokens", "at most 63"},
         {"{\"prompt\":\"a\",\"max_tokens\":1.5}", "max_tokens", "integer"},
         {"{\"prompt\":\"a\",\"temperature\":\"hot\"}", "temperature", "number"},
@@ -183,7 +183,6 @@ static void wrong_bodies_are_refused_by_field(void **state)
         {"{\"prompt\":\"a\",\"stop\":[1]}", "stop", "string"},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"x\":1}}", "logit_bias", "token id"},
         {"{\"prompt\":\"a\",\"logprobs\":21}", "logprobs", "between 0 and 20"},
-        {"{\"prompt\":\"a\",\"echo\":true,\"logprobs\":1}", "echo", "drop one"},
         {"{\"prompt\":\"a\",\"model\":\"other\"}", "model", "not served"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -216,6 +215,27 @@ static void max_tokens_may_fill_the_context_to_the_last_token(void **state)
     assert_int_equal(
         parse("{\"prompt\":\"a\",\"max_tokens\":63,\"min_tokens\":63}", &request, &refusal), PR_OK);
     assert_int_equal(request->sampling.min_tokens, 63);
+    pr_completion_request_destroy(request);
+}
+
+static void an_echo_has_the_logprobs_of_the_answer_and_may_be_all(void **state)
+{
+    (void)state;
+    pr_completion_request *request;
+    pr_refusal refusal;
+    assert_int_equal(
+        parse("{\"prompt\":\"a\",\"echo\":true,\"logprobs\":3}", &request, &refusal), PR_OK);
+    assert_int_equal(request->sampling.prompt_logprobs, 3);
+    assert_false(request->no_output);
+    pr_completion_request_destroy(request);
+    assert_int_equal(parse("{\"prompt\":\"a\",\"logprobs\":3}", &request, &refusal), PR_OK);
+    assert_int_equal(request->sampling.prompt_logprobs, -1);
+    pr_completion_request_destroy(request);
+    assert_int_equal(
+        parse("{\"prompt\":\"a\",\"echo\":true,\"max_tokens\":0}", &request, &refusal), PR_OK);
+    assert_true(request->no_output);
+    assert_int_equal(request->sampling.max_tokens, 1);
+    assert_int_equal(request->sampling.prompt_logprobs, -1);
     pr_completion_request_destroy(request);
 }
 
@@ -324,6 +344,7 @@ int main(void)
         cmocka_unit_test(tenant_and_targets_are_taken_and_checked),
         cmocka_unit_test(a_prompt_longer_than_the_context_is_refused_with_openais_code),
         cmocka_unit_test(max_tokens_may_fill_the_context_to_the_last_token),
+        cmocka_unit_test(an_echo_has_the_logprobs_of_the_answer_and_may_be_all),
         cmocka_unit_test(refused_lines_name_the_line_and_keep_the_custom_id),
         cmocka_unit_test(result_lines_depend_on_nothing_but_their_request),
     };

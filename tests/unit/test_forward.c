@@ -166,7 +166,8 @@ static void unload(loaded *l)
     pr_model_close(l->model);
 }
 
-static void open_rank(rank *r, const loaded *l, pr_parallel *parallel, int32_t max_tokens)
+static void open_rank_for(
+    rank *r, const loaded *l, pr_parallel *parallel, int32_t max_tokens, int32_t max_outputs)
 {
     const pr_model *model = l->model;
     pr_place place = {
@@ -185,13 +186,18 @@ static void open_rank(rank *r, const loaded *l, pr_parallel *parallel, int32_t m
         .dtype = PR_BF16,
     };
     pr_forward_limits limits = {
-        .max_tokens = max_tokens, .max_outputs = MAX_TOKENS, .max_positions = 128};
+        .max_tokens = max_tokens, .max_outputs = max_outputs, .max_positions = 128};
     r->parallel = parallel;
     assert_int_equal(pr_cpu_device_open("auto", &r->device), PR_OK);
     assert_int_equal(pr_shard_load(model, l->weights, &place, r->device, &r->shard), PR_OK);
     assert_int_equal(pr_kv_store_create(r->device, &params, &r->store), PR_OK);
     assert_int_equal(
         pr_forward_create(model, r->shard, r->store, parallel, &limits, &r->forward), PR_OK);
+}
+
+static void open_rank(rank *r, const loaded *l, pr_parallel *parallel, int32_t max_tokens)
+{
+    open_rank_for(r, l, parallel, max_tokens, MAX_TOKENS);
 }
 
 static void close_rank(rank *r)
@@ -328,6 +334,78 @@ static void only_the_wanted_rows_have_logits(void **state)
     unload(&l);
 }
 
+// Logits of rows [0, count) of the last step, `at_once` at a time, against right [count][V].
+static void
+compare_later(rank *r, int32_t count, int32_t at_once, int32_t vocabulary, const float *right)
+{
+    for (int32_t first = 0; first < count; first += at_once) {
+        int32_t row[MAX_TOKENS], n = count - first < at_once ? count - first : at_once;
+        float *logits;
+        for (int32_t i = 0; i < n; i++)
+            row[i] = first + i;
+        size_t floats = (size_t)n * (size_t)vocabulary;
+        assert_int_equal(pr_forward_logits(r->forward, row, n, &logits), PR_OK);
+        assert_memory_equal(
+            logits, right + (size_t)first * (size_t)vocabulary, floats * sizeof(float));
+        memset(logits, 0xff, floats * sizeof(float));  // the caller may overwrite them
+    }
+}
+
+static void rows_asked_for_after_the_step_have_the_bits_of_one_token_a_step(void **state)
+{
+    (void)state;
+    enum { TOKENS = 40, OUTPUTS = 7 };
+    static const char *const names[] = {"qwen3-moe", "llama-linear"};
+    for (int m = 0; m < 2; m++) {
+        loaded l = load(names[m]);
+        pr_parallel *alone = alone_for(l.model);
+        size_t v = (size_t)l.model->vocabulary;
+        float *right = malloc(TOKENS * v * sizeof(float)), *logits;
+        rank r;
+        open_rank_for(&r, &l, alone, MAX_TOKENS, OUTPUTS);
+        for (int32_t p = 0; p < TOKENS; p++) {
+            float *one = run(&r, l.model, (rows[]){{0, p, 1}}, 1);
+            memcpy(right + (size_t)p * v, one, v * sizeof(float));
+            free(one);
+        }
+        step s;
+        make_step(&s, (rows[]){{0, 0, TOKENS}, {1, 0, 9}}, 2, l.model->vocabulary);
+        s.batch.outputs = 1;
+        s.output[0] = TOKENS - 1;
+        assert_int_equal(pr_forward_run(r.forward, &s.batch, &logits), PR_OK);
+        assert_memory_equal(logits, right + (TOKENS - 1) * v, v * sizeof(float));
+        for (int32_t at_once = 1; at_once <= OUTPUTS; at_once += 3)
+            compare_later(&r, TOKENS, at_once, l.model->vocabulary, right);
+        free(right);
+        close_rank(&r);
+        pr_parallel_alone_destroy(alone);
+        unload(&l);
+    }
+}
+
+static void rows_that_the_step_does_not_have_are_refused(void **state)
+{
+    (void)state;
+    loaded l = load("qwen3");
+    pr_parallel *alone = alone_for(l.model);
+    rank r;
+    float *logits;
+    open_rank_for(&r, &l, alone, MAX_TOKENS, 3);
+    pr_error_capture_begin();
+    assert_int_equal(pr_forward_logits(r.forward, (int32_t[]){0}, 1, &logits), PR_ERR_INTERNAL);
+    free(run(&r, l.model, (rows[]){{0, 0, 2}}, 1));
+    assert_int_equal(pr_forward_logits(r.forward, NULL, 0, &logits), PR_OK);
+    assert_int_equal(pr_forward_logits(r.forward, (int32_t[]){1, 0, 1}, 3, &logits), PR_OK);
+    assert_int_equal(pr_forward_logits(r.forward, (int32_t[]){2}, 1, &logits), PR_ERR_INTERNAL);
+    assert_int_equal(pr_forward_logits(r.forward, (int32_t[]){-1}, 1, &logits), PR_ERR_INTERNAL);
+    assert_int_equal(
+        pr_forward_logits(r.forward, (int32_t[]){0, 0, 0, 0}, 4, &logits), PR_ERR_INTERNAL);
+    pr_error_capture_end();
+    close_rank(&r);
+    pr_parallel_alone_destroy(alone);
+    unload(&l);
+}
+
 typedef struct watcher {
     const pr_kv_store *store;
     int32_t next_layer;
@@ -427,6 +505,7 @@ typedef struct thread {
     rank rank;
     const loaded *loaded;
     rows part;  // of this lane; count 0: none
+    const float *right;
     float *logits;
     pthread_t id;
 } thread;
@@ -434,7 +513,10 @@ typedef struct thread {
 static void *run_thread(void *argument)
 {
     thread *t = argument;
+    int32_t vocabulary = t->loaded->model->vocabulary;
     t->logits = run(&t->rank, t->loaded->model, &t->part, t->part.count > 0);
+    if (t->right)
+        compare_later(&t->rank, t->part.count, 8, vocabulary, t->right);
     return NULL;
 }
 
@@ -472,6 +554,7 @@ compare_group(const loaded *l, float *const right[2], int32_t ranks, int32_t tp,
         };
         bool idle = last_idle && lane == lanes - 1;
         one->part = (rows){.sequence = lane % 2, .first = 0, .count = idle ? 0 : GROUP_TOKENS};
+        one->right = last_idle ? NULL : right[lane % 2];  // the team's barrier wants all its lanes
         open_rank(&one->rank, l, &one->member.parallel, GROUP_TOKENS);
     }
     for (int32_t i = 0; i < ranks; i++)
@@ -531,6 +614,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_mates_do_not_change_a_bit),
         cmocka_unit_test(only_the_wanted_rows_have_logits),
+        cmocka_unit_test(rows_asked_for_after_the_step_have_the_bits_of_one_token_a_step),
+        cmocka_unit_test(rows_that_the_step_does_not_have_are_refused),
         cmocka_unit_test(each_layer_is_announced_when_its_pages_are_written),
         cmocka_unit_test(a_step_that_would_write_elsewhere_is_refused),
         cmocka_unit_test(cutting_the_model_over_ranks_does_not_change_a_bit),

@@ -15,6 +15,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "runtime/base/log.h"
 #include "runtime/model/forward.h"
+#include "runtime/sampling/sampler.h"
 
 enum { BLOCK_TOKENS = 16, BLOCKS = 16, MAX_TOKENS = 128 };
 
@@ -191,6 +192,39 @@ static void check_greedy(const golden_case *golden, const float *logits)
     }
 }
 
+// log-softmax of a row of the file, in double.
+static double golden_logprob(const golden_case *golden, int32_t row, int32_t token)
+{
+    const float *logits = golden->logits + (size_t)row * (size_t)golden->vocabulary;
+    double top = (double)logits[largest(logits, golden->vocabulary)], sum = 0;
+    for (int32_t i = 0; i < golden->vocabulary; i++)
+        sum += exp((double)logits[i] - top);
+    return (double)logits[token] - top - log(sum);
+}
+
+// Each token of the sequence given those before it, as a request for prompt logprobs has it.
+static double worst_logprob_error(const golden_case *golden, const float *logits)
+{
+    pr_sampler *sampler;
+    double worst = 0;
+    assert_int_equal(pr_sampler_create(golden->vocabulary, &sampler), PR_OK);
+    for (int32_t row = 0; row + 1 < golden->prompt + golden->added; row++) {
+        pr_sampled sampled;
+        pr_sampler_score(
+            sampler, logits + (size_t)row * (size_t)golden->vocabulary, golden->token[row + 1], 5,
+            &sampled);
+        double right = golden_logprob(golden, row, sampled.token);
+        worst = fmax(worst, fabs((double)sampled.logprob - right));
+        assert_int_equal(sampled.tops, 5);
+        for (int32_t i = 0; i < sampled.tops; i++) {
+            right = golden_logprob(golden, row, sampled.top[i].token);
+            worst = fmax(worst, fabs((double)sampled.top[i].logprob - right));
+        }
+    }
+    pr_sampler_destroy(sampler);
+    return worst;
+}
+
 // Generates: a prefill of the prompt, then the engine's own tokens go back in, one a step.
 static void decode_greedily(engine *e, const golden_case *golden)
 {
@@ -225,6 +259,7 @@ static double compare_model(const char *name, const char *isa, float **reference
             worst = fmax(worst, worst_error(golden, logits));
             check_greedy(golden, logits);
             if (reference[c] == NULL) {
+                assert_true(worst_logprob_error(golden, logits) <= 1e-4);
                 reference[c] = logits;  // the first device's whole prefill
                 continue;
             }

@@ -72,6 +72,7 @@ static pr_request *random_request(int32_t size)
     sampling->min_tokens = random_index();
     sampling->ignore_eos = random_bool();
     sampling->top_logprobs = below(22) - 1;
+    sampling->prompt_logprobs = below(22) - 1;
     sampling->stop_tokens = below(PR_MAX_STOP_TOKENS + 1);
     for (int32_t i = 0; i < sampling->stop_tokens; i++)
         sampling->stop_token[i] = random_index();
@@ -146,9 +147,34 @@ static pr_plan random_plan(int32_t size)
     return plan;
 }
 
+static const pr_logprob *random_tops(int32_t *tops)
+{
+    pr_logprob *top = take(*tops = below(PR_MAX_TOP_LOGPROBS + 1), sizeof *top);
+    for (int32_t k = 0; k < *tops; k++)
+        top[k] = (pr_logprob){random_index(), random_f32()};
+    return top;
+}
+
+static pr_report random_prompt_logprobs(int32_t size)
+{
+    pr_report report = {.plan = random_u64(), .group = random_index(), .lane = random_index()};
+    pr_prompt_logprob *each = take(report.prompt_logprobs = below(size), sizeof *each);
+    for (int32_t i = 0; i < report.prompt_logprobs; i++) {
+        each[i] = (pr_prompt_logprob){.id = random_u64(), .generation = (uint32_t)random_u64()};
+        each[i].index = 1 + below(1 << 30);
+        each[i].token = random_index();
+        each[i].logprob = random_f32();
+        each[i].top = random_tops(&each[i].tops);
+    }
+    report.prompt_logprob = each;
+    return report;
+}
+
 static pr_report random_report(int32_t size)
 {
     memory_used = 0;
+    if (random_bool())
+        return random_prompt_logprobs(size);
     pr_report report = {.plan = random_u64(), .step = (uint32_t)random_u64()};
     report.group = random_index();
     report.lane = random_index();
@@ -160,15 +186,12 @@ static pr_report random_report(int32_t size)
     report.work.decode_context = (int64_t)(random_u64() >> 1);
     pr_token_report *token = take(report.tokens = below(size), sizeof *token);
     for (int32_t i = 0; i < report.tokens; i++) {
-        pr_logprob *top;
         token[i] = (pr_token_report){.id = random_u64(), .generation = (uint32_t)random_u64()};
         token[i].index = random_index();
         token[i].token = random_index();
         token[i].finish = (pr_finish)below(4);
         token[i].logprob = random_f32();
-        token[i].top = top = take(token[i].tops = below(PR_MAX_TOP_LOGPROBS + 1), sizeof *top);
-        for (int32_t k = 0; k < token[i].tops; k++)
-            top[k] = (pr_logprob){random_index(), random_f32()};
+        token[i].top = random_tops(&token[i].tops);
     }
     pr_chunk_report *chunk = take(report.chunks = below(size), sizeof *chunk);
     for (int32_t i = 0; i < report.chunks; i++)
@@ -204,6 +227,7 @@ static void assert_same_request(const pr_request *a, const pr_request *b)
     assert_int_equal(s->max_tokens, t->max_tokens);
     assert_int_equal(s->min_tokens, t->min_tokens);
     assert_int_equal(s->top_logprobs, t->top_logprobs);
+    assert_int_equal(s->prompt_logprobs, t->prompt_logprobs);
     assert_int_equal(s->stop_tokens, t->stop_tokens);
     assert_same_i32s(s->stop_token, t->stop_token, s->stop_tokens);
     assert_int_equal(s->biases, t->biases);
@@ -265,6 +289,12 @@ static void assert_same_plan(const pr_plan *a, const pr_plan *b)
             a->chunk[i].count == b->chunk[i].count);
 }
 
+static void assert_same_tops(const pr_logprob *a, const pr_logprob *b, int32_t tops)
+{
+    for (int32_t k = 0; k < tops; k++)
+        assert_true(a[k].token == b[k].token && a[k].logprob == b[k].logprob);
+}
+
 static void assert_same_report(const pr_report *a, const pr_report *b)
 {
     assert_true(a->plan == b->plan && a->step == b->step && a->group == b->group);
@@ -279,9 +309,14 @@ static void assert_same_report(const pr_report *a, const pr_report *b)
         assert_true(s->id == t->id && s->generation == t->generation && s->index == t->index);
         assert_true(s->token == t->token && s->finish == t->finish && s->tops == t->tops);
         assert_true(s->logprob == t->logprob);
-        for (int32_t k = 0; k < s->tops; k++)
-            assert_true(
-                s->top[k].token == t->top[k].token && s->top[k].logprob == t->top[k].logprob);
+        assert_same_tops(s->top, t->top, s->tops);
+    }
+    assert_int_equal(a->prompt_logprobs, b->prompt_logprobs);
+    for (int32_t i = 0; i < a->prompt_logprobs; i++) {
+        const pr_prompt_logprob *s = &a->prompt_logprob[i], *t = &b->prompt_logprob[i];
+        assert_true(s->id == t->id && s->generation == t->generation && s->index == t->index);
+        assert_true(s->token == t->token && s->logprob == t->logprob && s->tops == t->tops);
+        assert_same_tops(s->top, t->top, s->tops);
     }
     for (int32_t i = 0; i < a->chunks; i++)
         assert_true(
@@ -347,7 +382,7 @@ static void the_wire_form_of_a_small_plan_is_known(void **state)
 {
     (void)state;
     static const unsigned char expected[] = {
-        'P', 'R', 'M', '1', 2, 0, 1, 0, 76, 0, 0, 0, 0, 0, 0, 0,  // header
+        'P', 'R', 'M', '1', 3, 0, 1, 0, 76, 0, 0, 0, 0, 0, 0, 0,  // header
         7,   0,   0,   0,   0, 0, 0, 0,                           // number
         2,   0,   0,   0,   8, 0, 0, 0,                           // group, max_steps
         0,   0,   0,   0,   0, 0, 0, 0, 0,  0, 0, 0,              // drops, copies, admissions
@@ -395,6 +430,47 @@ static void the_smallest_elements_are_accepted(void **state)
         pr_plan_free(back);
         free(buffer);
     }
+}
+
+static pr_status encode_and_decode(const pr_report *report)
+{
+    unsigned char *buffer = NULL;
+    size_t size_bytes = 0;
+    pr_report *back;
+    assert_int_equal(pr_report_encode(report, &buffer, &size_bytes), PR_OK);
+    pr_status status = pr_report_decode(buffer, size_bytes, &back);
+    if (status == PR_OK) {
+        assert_same_report(report, back);
+        pr_report_free(back);
+    }
+    free(buffer);
+    return status;
+}
+
+static void prompt_logprobs_are_alone_in_their_report_and_begin_at_position_1(void **state)
+{
+    (void)state;
+    pr_logprob top[PR_MAX_TOP_LOGPROBS + 1] = {{0, 0}};
+    pr_prompt_logprob entry = {.id = 1, .index = 1, .tops = PR_MAX_TOP_LOGPROBS, .top = top};
+    pr_chunk_report chunk = {.id = 1};
+    pr_report report = {.prompt_logprobs = 1, .prompt_logprob = &entry};
+    assert_int_equal(encode_and_decode(&report), PR_OK);
+    entry.tops = 0;
+    assert_int_equal(encode_and_decode(&report), PR_OK);
+    pr_error_capture_begin();
+    entry.tops = PR_MAX_TOP_LOGPROBS + 1;
+    assert_int_equal(encode_and_decode(&report), PR_ERR_FORMAT);
+    entry.tops = 0;
+    entry.index = 0;
+    assert_int_equal(encode_and_decode(&report), PR_ERR_FORMAT);
+    entry.index = 1;
+    report.plan_finished = true;
+    assert_int_equal(encode_and_decode(&report), PR_ERR_FORMAT);
+    report.plan_finished = false;
+    report.chunks = 1;
+    report.chunk = &chunk;
+    assert_int_equal(encode_and_decode(&report), PR_ERR_FORMAT);
+    pr_error_capture_end();
 }
 
 // A copy of exactly the given length, so that a read past the end is seen by the sanitizer.
@@ -497,7 +573,7 @@ static void another_version_kind_or_tail_is_named(void **state)
     assert_non_null(strstr(pr_error_text(), "length field"));
     buffer[4] = PR_WIRE_VERSION + 1;
     assert_int_equal(pr_plan_decode(buffer, size_bytes, &back), PR_ERR_UNSUPPORTED);
-    assert_non_null(strstr(pr_error_text(), "version 3"));
+    assert_non_null(strstr(pr_error_text(), "version 4"));
     pr_error_capture_end();
     free(buffer);
 }
@@ -525,6 +601,7 @@ int main(void)
         cmocka_unit_test(encoding_appends_to_what_is_there),
         cmocka_unit_test(the_wire_form_of_a_small_plan_is_known),
         cmocka_unit_test(the_smallest_elements_are_accepted),
+        cmocka_unit_test(prompt_logprobs_are_alone_in_their_report_and_begin_at_position_1),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_changed_byte_is_refused_or_decoded),
         cmocka_unit_test(another_version_kind_or_tail_is_named),

@@ -136,6 +136,39 @@ static void logprobs_are_of_the_logits_as_given(void **state)
     pr_sampler_destroy(sampler);
 }
 
+static void a_given_token_is_scored_with_the_bits_of_a_drawn_one(void **state)
+{
+    (void)state;
+    enum { VOCABULARY = 300 };
+    pr_sampler *sampler = make_sampler(VOCABULARY);
+    pr_sampling sampling = defaults();
+    for (int round = 0; round < 200; round++) {
+        float logits[VOCABULARY], kept[VOCABULARY];
+        for (int i = 0; i < VOCABULARY; i++)
+            logits[i] = (float)below(4000) / 128 - 20;
+        if (round % 3 == 0)
+            logits[below(VOCABULARY)] = round % 2 ? NAN : -INFINITY;
+        memcpy(kept, logits, sizeof kept);
+        sampling.seed = (uint64_t)round;
+        sampling.temperature = round % 2 ? 1 : 100;
+        sampling.repetition_penalty = 1.5f;
+        sampling.top_logprobs = below(PR_MAX_TOP_LOGPROBS + 1);
+        pr_sampled drawn = draw(sampler, &sampling, logits, VOCABULARY, 3), scored;
+        pr_sampler_score(sampler, logits, drawn.token, sampling.top_logprobs, &scored);
+        assert_memory_equal(logits, kept, sizeof kept);
+        assert_int_equal(scored.token, drawn.token);
+        assert_memory_equal(&scored.logprob, &drawn.logprob, sizeof drawn.logprob);
+        assert_int_equal(scored.tops, drawn.tops);
+        assert_memory_equal(scored.top, drawn.top, (size_t)drawn.tops * sizeof *drawn.top);
+    }
+    float logits[VOCABULARY] = {0};
+    pr_sampled scored;
+    pr_sampler_score(sampler, logits, VOCABULARY, 1, &scored);
+    assert_true(isinf(scored.logprob) && scored.logprob < 0);
+    assert_int_equal(scored.top[0].token, 0);
+    pr_sampler_destroy(sampler);
+}
+
 static void a_bias_of_100_forces_and_of_minus_100_bans(void **state)
 {
     (void)state;
@@ -385,6 +418,7 @@ int main(void)
         cmocka_unit_test(philox_gives_the_published_numbers),
         cmocka_unit_test(greedy_takes_the_largest_and_of_ties_the_lowest),
         cmocka_unit_test(logprobs_are_of_the_logits_as_given),
+        cmocka_unit_test(a_given_token_is_scored_with_the_bits_of_a_drawn_one),
         cmocka_unit_test(a_bias_of_100_forces_and_of_minus_100_bans),
         cmocka_unit_test(no_stop_token_before_min_tokens),
         cmocka_unit_test(stop_wins_over_length),

@@ -349,6 +349,35 @@ static void a_chunk_goes_out_while_the_one_before_runs_but_no_third(void **state
     pr_scheduler_destroy(at.scheduler);
 }
 
+static void a_groups_load_counts_the_seats_and_blocks_of_its_lanes(void **state)
+{
+    (void)state;
+    hand at;
+    pr_group_load load;
+    hand_create(&at, "mixed 1x1:1 mixed 1x2:1", 16);
+    pr_scheduler_group_load(at.scheduler, 1, &load);
+    assert_int_equal(load.blocks, 32);
+    assert_int_equal(load.sequences + load.used_blocks + load.cached_blocks, 0);
+    assert_int_equal(load.role, PR_ROLE_MIXED);
+    hand_submit(&at, hand_request(1, 9, 2));
+    hand_plan(&at);
+    pr_scheduler_group_load(at.scheduler, 0, &load);
+    assert_int_equal(load.blocks, 16);
+    assert_int_equal(load.sequences, 1);
+    assert_int_equal(load.used_blocks, 3);
+    assert_int_equal(load.cached_blocks, 0);
+    pr_chunk_report chunk = {1, 1, 9};
+    pr_report report = {.plan = 1, .plan_finished = true, .chunks = 1, .chunk = &chunk};
+    pr_scheduler_report(at.scheduler, &report);
+    pr_scheduler_group_load(at.scheduler, 0, &load);
+    assert_int_equal(load.cached_blocks, 2);
+    pr_scheduler_cancel(at.scheduler, 1);
+    pr_scheduler_group_load(at.scheduler, 0, &load);
+    assert_int_equal(load.sequences + load.used_blocks, 0);
+    assert_int_equal(load.cached_blocks, 2);
+    pr_scheduler_destroy(at.scheduler);
+}
+
 static void lower_priority_numbers_go_first_then_first_come(void **state)
 {
     (void)state;
@@ -578,6 +607,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_decoding_sequence_never_stalls_while_blocks_are_free),
     cmocka_unit_test(an_idle_scheduler_makes_no_plan),
     cmocka_unit_test(a_chunk_goes_out_while_the_one_before_runs_but_no_third),
+    cmocka_unit_test(a_groups_load_counts_the_seats_and_blocks_of_its_lanes),
     cmocka_unit_test(lower_priority_numbers_go_first_then_first_come),
     cmocka_unit_test(requests_spread_over_lanes_and_follow_their_prefix),
     cmocka_unit_test(further_choices_wait_for_the_first_and_share_its_prompt),
