@@ -14,6 +14,7 @@
 
 #include "launcher/openai/answer.h"
 #include "launcher/openai/message_parser.h"
+#include "runtime/text/byte_buffer.h"
 
 // What the ids of a choice's calls are derived from: the same in a stream and in a whole reply.
 typedef struct pr_chat_calls {
@@ -41,7 +42,7 @@ json_t *pr_chat_answer_choice(
     const pr_answer *answer,
     const pr_tokenizer *tokenizer);
 
-// The `delta` of one chunk. first: the choice's first, which has the role. Empty if there is nothing to say.
+// The `delta` of one chunk. first: the choice's first, which has the role too. {} if there is nothing to say.
 json_t *
 pr_chat_answer_delta(const pr_chat_calls *calls, const pr_delta *delta, int32_t deltas, bool first);
 
