@@ -343,7 +343,7 @@ static void a_run_that_takes_over_is_found_through_the_file(void **state)
 {
     (void)state;
     server first, second;
-    char path[] = "/tmp/pr_follow_XXXXXX", text[2][128];
+    char path[] = "/tmp/pr_follow_XXXXXX", text[2][160];
     person who = {0};
     pr_chat_turn turn;
     int file = mkstemp(path);
@@ -353,12 +353,14 @@ static void a_run_that_takes_over_is_found_through_the_file(void **state)
     start(
         &second, JSON_HEAD "{\"data\":[{\"id\":\"next\"}]}",
         STREAM_HEAD PIECE("B") "data: [DONE]\n\n");
-    snprintf(
-        text[0], sizeof text[0], "{\"url\":\"http://127.0.0.1:%d/v1\",\"state\":\"draining\"}",
-        first.port);
-    snprintf(
-        text[1], sizeof text[1], "{\"url\":\"http://127.0.0.1:%d/v1\",\"state\":\"ready\"}",
-        second.port);
+    for (int i = 0; i < 2; i++) {
+        int port = i == 0 ? first.port : second.port;
+        snprintf(
+            text[i], sizeof text[i],
+            "{\"url\":\"http://127.0.0.1:%d\",\"host\":\"127.0.0.1\",\"port\":%d,"
+            "\"model\":\"m\",\"state\":\"%s\"}",
+            port, port, i == 0 ? "draining" : "ready");
+    }
     write_file(path, text[0]);
     pr_options options = {.endpoint_file = path};
     pr_chat_session *session = new_session(&options, &who);

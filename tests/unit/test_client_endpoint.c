@@ -13,6 +13,7 @@
 
 #include "launcher/client/client_endpoint.h"
 #include "launcher/client/plain_text.h"
+#include "launcher/serve/endpoint_file.h"
 #include "runtime/base/log.h"
 
 static char file_path[] = "/tmp/pr_endpoint_XXXXXX", key_path[] = "/tmp/pr_key_XXXXXX";
@@ -101,59 +102,59 @@ static void what_is_no_address_is_refused(void **state)
 static void a_file_names_server_key_and_state(void **state)
 {
     (void)state;
-    char text[256];
     pr_options options = {.endpoint_file = file_path};
     pr_client_endpoint endpoint, later;
-    write_file(key_path, "\n\nsecret\r\nsecond\n");
-    snprintf(
-        text, sizeof text,
-        "{\"url\":\"http://n:1/v1\",\"api_key_file\":\"%s\",\"state\":\"ready\",\"new\":[1]}",
-        key_path);
-    write_file(file_path, text);
+    pr_endpoint file = {.url = "http://n:1", .host = "n", .port = 1, .model = "demo"};
+    write_file(key_path, "secret\nsecond\n");
+    snprintf(file.api_key_file, sizeof file.api_key_file, "%s", key_path);
+    assert_int_equal(pr_endpoint_file_write(file_path, &file), PR_OK);
     assert_int_equal(read_endpoint(&options, &endpoint), PR_OK);
     assert_string_equal(endpoint.url, "http://n:1/v1");
     assert_string_equal(endpoint.key, "secret");
     assert_true(endpoint.from_file && !endpoint.draining);
 
-    write_file(
-        file_path, "{\"url\":\"http://n:1/v1\",\"api_key_file\":null,\"state\":\"draining\"}");
-    options.api_key = (pr_strings){.count = 1, .text = {"secret"}};
+    // A key given is stronger than the file's.
+    file.state = PR_ENDPOINT_DRAINING;
+    assert_int_equal(pr_endpoint_file_write(file_path, &file), PR_OK);
+    options.api_key = (pr_strings){.count = 1, .text = {"other"}};
     assert_int_equal(read_endpoint(&options, &later), PR_OK);
-    assert_true(later.draining && pr_client_endpoint_same(&endpoint, &later));
+    assert_true(later.draining);
+    assert_string_equal(later.key, "other");
+    assert_false(pr_client_endpoint_same(&endpoint, &later));
     pr_client_endpoint_clear(&later);
 
-    options.api_key.text[0] = "other";
+    file.api_key_file[0] = '\0';
+    assert_int_equal(pr_endpoint_file_write(file_path, &file), PR_OK);
+    options.api_key.text[0] = "secret";
     assert_int_equal(read_endpoint(&options, &later), PR_OK);
-    assert_false(pr_client_endpoint_same(&endpoint, &later));
+    assert_true(pr_client_endpoint_same(&endpoint, &later));
     pr_client_endpoint_clear(&later);
     pr_client_endpoint_clear(&endpoint);
 }
 
-static void a_file_that_is_wrong_is_told_with_its_path(void **state)
+static void a_file_may_name_a_unix_socket(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text;
-        pr_status status;
-    } wrong[] = {
-        {"", PR_ERR_FORMAT},
-        {"{\"url\":", PR_ERR_FORMAT},
-        {"[]", PR_ERR_FORMAT},
-        {"{\"url\":7}", PR_ERR_FORMAT},
-        {"{\"url\":\"nowhere\"}", PR_ERR_ARGUMENT},
-    };
     pr_options options = {.endpoint_file = file_path};
     pr_client_endpoint endpoint;
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        write_file(file_path, wrong[i].text);
-        assert_int_equal(read_endpoint(&options, &endpoint), wrong[i].status);
-        assert_non_null(strstr(pr_error_text(), file_path));
-    }
+    pr_endpoint file = {.url = "unix:/run/p.sock", .model = "demo"};
+    assert_int_equal(pr_endpoint_file_write(file_path, &file), PR_OK);
+    assert_int_equal(read_endpoint(&options, &endpoint), PR_OK);
+    assert_string_equal(endpoint.unix_socket, "/run/p.sock");
+    assert_null(endpoint.key);
+    pr_client_endpoint_clear(&endpoint);
+}
+
+static void a_file_that_is_wrong_leaves_nothing(void **state)
+{
+    (void)state;
+    pr_options options = {.endpoint_file = file_path};
+    pr_client_endpoint endpoint;
+    write_file(file_path, "{\"url\":");
+    assert_int_equal(read_endpoint(&options, &endpoint), PR_ERR_FORMAT);
+    assert_null(endpoint.url);
     options.endpoint_file = "/nowhere/endpoint";
     assert_int_equal(read_endpoint(&options, &endpoint), PR_ERR_NOT_FOUND);
-    write_file(file_path, "{\"url\":\"http://h\",\"api_key_file\":\"/nowhere/key\"}");
-    options.endpoint_file = file_path;
-    assert_int_equal(read_endpoint(&options, &endpoint), PR_ERR_IO);
 }
 
 static void one_server_and_one_key_are_asked_for(void **state)
@@ -226,7 +227,8 @@ int main(void)
         cmocka_unit_test(an_address_without_a_path_gets_v1),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(a_file_names_server_key_and_state),
-        cmocka_unit_test(a_file_that_is_wrong_is_told_with_its_path),
+        cmocka_unit_test(a_file_may_name_a_unix_socket),
+        cmocka_unit_test(a_file_that_is_wrong_leaves_nothing),
         cmocka_unit_test(one_server_and_one_key_are_asked_for),
         cmocka_unit_test(a_line_has_no_control_characters_and_keeps_its_width),
         cmocka_unit_test(a_stream_keeps_line_breaks_and_tabs),
