@@ -308,6 +308,10 @@ static void a_turn_that_failed_leaves_the_conversation_as_it_was(void **state)
     assert_int_equal(pr_chat_session_reset(session), PR_OK);
     assert_int_equal(say(session, "seven", &turn), PR_OK);
     assert_messages(&at, "[" USER("seven") "]");
+    at.chat = STREAM_HEAD "data: [DONE]\n\n";
+    assert_int_equal(say(session, "eight", &turn), PR_OK);
+    assert_int_equal(say(session, "nine", &turn), PR_OK);
+    assert_non_null(strstr(at.request, USER("eight") "," ASSISTANT("") "," USER("nine") "]"));
     stop(&at);
     pr_chat_session_destroy(session);
 }

@@ -68,6 +68,8 @@ static void lines_of_one_event_are_joined(void **state)
 {
     (void)state;
     assert_events_at_every_cut("data: x\ndata:  y\ndata:z\ndata\n\n", "[x\n y\nz\n]");
+    assert_events_at_every_cut("data: x\r\ndata: y\r\n\r\n", "[x\ny]");
+    assert_events_at_every_cut("data: x\rdata: y\r\r", "[x\ny]");
 }
 
 static void other_fields_and_unended_events_are_skipped(void **state)
