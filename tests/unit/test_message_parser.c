@@ -76,7 +76,7 @@ static void feed(pr_message_parser *parser, reply *record, const char *text, siz
 typedef bool (*cuts)(size_t i, uint64_t key);
 static bool cut_nowhere(size_t i, uint64_t key) { return (void)i, (void)key, false; }
 static bool cut_everywhere(size_t i, uint64_t key) { return (void)i, (void)key, true; }
-static bool cut_at_bits(size_t i, uint64_t key) { return key >> i & 1; }
+static bool cut_at_bits(size_t i, uint64_t key) { return i < 64 && (key >> i & 1); }
 static bool cut_at_random(size_t i, uint64_t key)
 {
     return pr_hash_mix(key * 1000003 + i) % (key % 7 + 1) == 0;
