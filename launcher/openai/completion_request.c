@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/openai/response_format.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "runtime/text/utf8.h"
@@ -149,19 +150,8 @@ static bool is_plain_string(const json_t *value)
 static pr_status refuse_unsupported(const json_t *body, pr_refusal *refusal)
 {
     static const char *const names[] = {
-        "suffix",
-        "response_format",
-        "structured_outputs",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "prompt_logprobs",
-        "use_beam_search",
-        "length_penalty",
-        "prompt_embeds",
-        "truncate_prompt_tokens",
-        "logits_processors",
+        "suffix",        "prompt_logprobs",        "use_beam_search",   "length_penalty",
+        "prompt_embeds", "truncate_prompt_tokens", "logits_processors",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *value = field(body, names[i]);
@@ -328,7 +318,9 @@ static pr_status take_stop_tokens(
     pr_refusal *refusal)
 {
     const json_t *list = field(body, "stop_token_ids");
-    for (int32_t i = 0; !sampling->ignore_eos && i < context->model->eos_count; i++)
+    // With a grammar the end is where the grammar has one: ignore_eos cannot move it.
+    bool eos = !sampling->ignore_eos || sampling->grammar.kind != PR_GRAMMAR_NONE;
+    for (int32_t i = 0; eos && i < context->model->eos_count; i++)
         sampling->stop_token[sampling->stop_tokens++] = context->model->eos[i];
     if (!list)
         return PR_OK;
@@ -443,6 +435,7 @@ static pr_status take_sampling(
         return pr_refuse(
             refusal, "repetition_penalty",
             "'repetition_penalty' must be above 0: 1 switches it off");
+    PR_TRY(pr_response_format_take(body, s, refusal));
     PR_TRY(take_stop_tokens(context, body, s, refusal));
     return take_logit_bias(context, body, s, refusal);
 }
@@ -584,6 +577,6 @@ void pr_completion_request_destroy(pr_completion_request *request)
     for (int32_t i = 0; i < request->stops; i++)
         free(request->stop[i]);
     free(request->prompt);
-    free(request->sampling.bias);
+    pr_sampling_free(&request->sampling);
     free(request);
 }

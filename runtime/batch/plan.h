@@ -29,7 +29,7 @@
 #include "runtime/base/status.h"
 #include "runtime/batch/request.h"
 
-enum { PR_WIRE_VERSION = 2 };
+enum { PR_WIRE_VERSION = 3 };
 
 typedef struct pr_admission {
     const pr_request *request;  // borrowed when encoding, taken by the worker after decoding

@@ -212,6 +212,21 @@ bool pr_tokenizer_is_special(const pr_tokenizer *tokenizer, int32_t token)
            pr_added_tokens_special(tokenizer->added)[token];
 }
 
+pr_status
+pr_tokenizer_raw_bytes(const pr_tokenizer *tokenizer, int32_t token, pr_byte_buffer *bytes)
+{
+    size_t size_bytes;
+    const pr_vocabulary *vocabulary = tokenizer->vocabulary;
+    if (token < 0 || token >= pr_vocabulary_size(vocabulary) ||
+        pr_tokenizer_is_special(tokenizer, token))
+        return PR_OK;
+    const char *text = pr_vocabulary_text(vocabulary, token, &size_bytes);
+    if (!text || pr_vocabulary_find_in_model(vocabulary, text, size_bytes) != token)
+        return PR_OK;
+    text = pr_vocabulary_decoded(vocabulary, token, &size_bytes);
+    return pr_decoder_raw_bytes(tokenizer->decoder, text, size_bytes, bytes);
+}
+
 int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content)
 {
     return pr_vocabulary_find(tokenizer->vocabulary, content, strlen(content));

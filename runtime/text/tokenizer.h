@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/text/byte_buffer.h"
 
 typedef struct pr_tokenizer pr_tokenizer;
 typedef struct pr_detokenizer pr_detokenizer;
@@ -47,6 +48,10 @@ pr_status pr_tokenizer_decode(
 
 int32_t pr_tokenizer_size(const pr_tokenizer *tokenizer);  // ids are 0..size-1
 bool pr_tokenizer_is_special(const pr_tokenizer *tokenizer, int32_t token);
+// Appends the bytes the token stands for, wherever it stands (docs/structured-output.md on spaces at the
+// beginning). Special and added tokens and ids without a token have none.
+pr_status pr_tokenizer_raw_bytes(
+    const pr_tokenizer *tokenizer, int32_t token, pr_byte_buffer *bytes) PR_MUST_CHECK;
 // Id of a token by its exact content, or -1.
 int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content);
 

@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_plan(exact, size);
     try_report(exact, size);
     if (size >= 16) {
-        memcpy(exact, "PRM1\2\0\1\0", 8);
+        memcpy(exact, "PRM1\3\0\1\0", 8);
         for (int i = 0; i < 8; i++)
             exact[8 + i] = (unsigned char)((uint64_t)size >> (8 * i));
         try_plan(exact, size);
