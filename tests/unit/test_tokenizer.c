@@ -413,6 +413,52 @@ static void text_of_a_special_token_never_becomes_it_unless_asked(void **state)
     pr_tokenizer_close(tokenizer);
 }
 
+// The spans of "<s>" in a text are marked one after another; ids of the tokens that come out, as digits.
+static void check_marked(const char *json, const char *line, pr_text_range range, const char *ids)
+{
+    pr_tokenizer *tokenizer;
+    int32_t *token, tokens;
+    char found[64] = "";
+    assert_int_equal(parse(json, &tokenizer), PR_OK);
+    assert_int_equal(
+        pr_tokenizer_encode_marked(
+            tokenizer, line, strlen(line), false, &range, range.begin < range.end, &token, &tokens),
+        PR_OK);
+    for (int32_t i = 0; i < tokens; i++)
+        found[i] = (char)('0' + token[i]);
+    assert_string_equal(found, ids);
+    free(token);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void a_special_token_is_none_where_a_range_touches_it(void **state)
+{
+    (void)state;
+    static const char *const json[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,\"#\":"
+        "5},"
+        "\"merges\":[\"< s\",\"<s >\"]},\"added_tokens\":[{\"id\":4,\"content\":\"<s>\"," FLAGS(
+            "true") "},{\"id\":5,\"content\":\"#\"," FLAGS("false") "}]}",
+        // Found in normalized text, where offsets are the same, and where they are not.
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,\"#\":"
+        "5},"
+        "\"merges\":[\"< s\",\"<s "
+        ">\"]},\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":4,"
+        "\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+        "\"normalized\":true,\"special\":true},{\"id\":5,\"content\":\"#\"," FLAGS("false") "}]}",
+    };
+    for (size_t i = 0; i < sizeof json / sizeof *json; i++) {
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 0}, "454");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 7}, "32532");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 3}, "3254");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){3, 4}, "454");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){2, 4}, "3254");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){4, 5}, "4532");
+        check_marked(json[i], "<s<s>", (pr_text_range){0, 2}, "34");
+        check_marked(json[i], "", (pr_text_range){0, 0}, "");
+    }
+}
+
 // Merges that join all of the word again and again: a a -> aa, aa aa -> aaaa, ...
 static void a_hundred_kilobytes_of_one_letter_take_no_time(void **state)
 {
@@ -577,6 +623,7 @@ int main(void)
         cmocka_unit_test(broken_files_get_one_line_that_says_what),
         cmocka_unit_test(every_truncation_of_a_file_is_refused),
         cmocka_unit_test(text_of_a_special_token_never_becomes_it_unless_asked),
+        cmocka_unit_test(a_special_token_is_none_where_a_range_touches_it),
         cmocka_unit_test(a_hundred_kilobytes_of_one_letter_take_no_time),
         cmocka_unit_test(a_hundred_kilobytes_of_spaces_take_no_time),
         cmocka_unit_test(the_config_may_switch_the_tokens_around_a_text),
