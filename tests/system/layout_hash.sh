@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# One hash: the same 72 requests on every layout give the same bytes, logprobs included.
+# One hash: the same 78 requests on every layout give the same bytes, logprobs included.
 # timeout: 900
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
 # before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
