@@ -177,6 +177,52 @@ static void a_replaced_mask_is_made_again_the_same(void **state)
     pr_token_bytes_destroy(table);
 }
 
+static int32_t find_token(const pr_token_bytes *table, const char *text)
+{
+    for (int32_t token = 0; token < table->tokens; token++) {
+        int32_t size_bytes;
+        const uint8_t *bytes = pr_token_bytes_of(table, token, &size_bytes);
+        if (bytes && (size_t)size_bytes == strlen(text) &&
+            memcmp(bytes, text, (size_t)size_bytes) == 0)
+            return token;
+    }
+    fail_msg("no token '%s'", text);
+    return -1;
+}
+
+// Letter by letter past the lower limit and up to the upper one: tokens are longer than a letter, so near a
+// limit some fit and some do not.
+static void masks_are_right_next_to_every_limit(void **state)
+{
+    (void)state;
+    pr_token_bytes *table = demo_table(2048);
+    pr_token_masks *masks;
+    pr_token_masks_params params = {.table = table, .vocabulary = 2048, .cache_bytes = 1 << 20};
+    assert_int_equal(pr_token_masks_create(&params, &masks), PR_OK);
+    pr_grammar *grammar;
+    pr_matcher_scratch *scratch;
+    pr_matcher_state now;
+    pr_grammar_source source = source_of(PR_GRAMMAR_REGEX, "[a-m]{40,90}[n-z]{0,40}");
+    assert_int_equal(pr_grammar_compile(&source, &grammar), PR_OK);
+    assert_int_equal(pr_matcher_scratch_create(&scratch), PR_OK);
+    pr_token_masks_begin(masks, grammar, &now);
+    int32_t letter = find_token(table, "a");
+    for (int i = 0; i <= 90; i++) {
+        pr_token_mask mask;
+        pr_token_masks_find(masks, grammar, 1, &now, &mask);
+        for (int32_t token = 0; token < 2048; token++)
+            assert_int_equal(
+                mask.bit[token / 64] >> (token % 64) & 1,
+                fits(grammar, scratch, &now, table, token));
+        assert_true(i == 90 || pr_token_masks_advance(masks, grammar, letter, &now));
+    }
+    assert_true(pr_token_masks_count(masks).found > 20);
+    pr_matcher_scratch_destroy(scratch);
+    pr_grammar_destroy(grammar);
+    pr_token_masks_destroy(masks);
+    pr_token_bytes_destroy(table);
+}
+
 static void long_counts_share_masks(void **state)
 {
     (void)state;
@@ -189,10 +235,7 @@ static void long_counts_share_masks(void **state)
     pr_matcher_state now;
     assert_int_equal(pr_grammar_compile(&source, &grammar), PR_OK);
     pr_token_masks_begin(masks, grammar, &now);
-    int32_t token = 0, size_bytes;
-    while (!pr_token_bytes_of(table, token, &size_bytes) ||
-           memcmp(table->packed + table->offset[token], "a", (size_t)size_bytes) != 0)
-        token++;
+    int32_t token = find_token(table, "a");
     for (int i = 0; i < 2000; i++) {
         pr_token_mask mask;
         pr_token_masks_find(masks, grammar, 1, &now, &mask);
@@ -364,6 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mask_is_what_trying_every_token_gives),
         cmocka_unit_test(a_replaced_mask_is_made_again_the_same),
+        cmocka_unit_test(masks_are_right_next_to_every_limit),
         cmocka_unit_test(long_counts_share_masks),
         cmocka_unit_test(a_vocabulary_of_one_letter_follows_the_grammar),
         cmocka_unit_test(a_gap_in_the_vocabulary_leaves_no_token),
