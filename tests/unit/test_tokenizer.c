@@ -588,6 +588,60 @@ static void a_directory_without_the_file_is_named(void **state)
     assert_non_null(strstr(pr_error_text(), "/nonexistent/tokenizer.json"));
 }
 
+// The tokens of a text, byte by byte, are the text; decoders of SentencePiece strip one space in front.
+static void check_raw_bytes(const char *kind, const char *text_in)
+{
+    pr_tokenizer *tokenizer = open_kind(kind);
+    int32_t *token, tokens;
+    pr_byte_buffer raw = {0};
+    char *decoded;
+    size_t size = strlen(text_in), decoded_bytes;
+    assert_int_equal(
+        pr_tokenizer_encode(tokenizer, text_in, size, false, false, &token, &tokens), PR_OK);
+    for (int32_t i = 0; i < tokens; i++)
+        assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, token[i], &raw), PR_OK);
+    assert_int_equal(
+        pr_tokenizer_decode(tokenizer, token, tokens, false, &decoded, &decoded_bytes), PR_OK);
+    size_t stripped = raw.size_bytes - decoded_bytes;
+    assert_in_range(stripped, 0, 1);
+    assert_true(stripped == 0 || *(char *)raw.data == ' ');
+    assert_memory_equal((char *)raw.data + stripped, decoded, decoded_bytes);
+    free(decoded);
+    free(token);
+    pr_byte_buffer_free(&raw);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void raw_bytes_of_tokens_put_together_are_the_text(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"gpt2",   "llama3",  "qwen2",
+                                        "llama2", "mistral", "metaspace"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        check_raw_bytes(kinds[i], "{\"name\": \"The boat, \xc3\xa4 and\", \"n\": -12.5}\n");
+        check_raw_bytes(kinds[i], "a  b \xe2\x82\xac \xf0\x9f\x98\x80 \xe4\xb8\x96");
+    }
+}
+
+static void special_tokens_and_unknown_ids_have_no_raw_bytes(void **state)
+{
+    (void)state;
+    pr_tokenizer *tokenizer = open_kind("llama2");
+    pr_byte_buffer raw = {0};
+    int32_t special = pr_tokenizer_find(tokenizer, "</s>");
+    assert_true(special >= 0);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, special, &raw), PR_OK);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, -1, &raw), PR_OK);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, 1 << 20, &raw), PR_OK);
+    assert_int_equal(raw.size_bytes, 0);
+    int32_t byte = pr_tokenizer_find(tokenizer, "<0xE2>");
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, byte, &raw), PR_OK);
+    assert_int_equal(raw.size_bytes, 1);
+    assert_int_equal(*(unsigned char *)raw.data, 0xe2);
+    pr_byte_buffer_free(&raw);
+    pr_tokenizer_close(tokenizer);
+}
+
 static void the_demo_model_opens_and_round_trips(void **state)
 {
     (void)state;
@@ -629,6 +683,8 @@ int main(void)
         cmocka_unit_test(the_config_may_switch_the_tokens_around_a_text),
         cmocka_unit_test(composition_loses_no_character),
         cmocka_unit_test(a_directory_without_the_file_is_named),
+        cmocka_unit_test(raw_bytes_of_tokens_put_together_are_the_text),
+        cmocka_unit_test(special_tokens_and_unknown_ids_have_no_raw_bytes),
         cmocka_unit_test(the_demo_model_opens_and_round_trips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
