@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/template/template_change.h"
+#include "runtime/template/template_format.h"
 #include "runtime/template/template_operator.h"
 #include "runtime/template/template_print.h"
 #include "runtime/template/template_render.h"
@@ -162,7 +163,7 @@ static pr_status format(pr_template_call *call, pr_template_value *result)
         pr_template_value_list(call->heap, PR_TEMPLATE_TUPLE, call->raw.positionals, &arguments));
     for (size_t i = 0; i < call->raw.positionals; i++)
         arguments.list->item[i] = call->raw.positional[i];
-    return pr_template_operator_format(call->heap, &text, &arguments, result);
+    return pr_template_format_percent(call->heap, &text, &arguments, result);
 }
 
 // ---- json

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include "runtime/template/template_change.h"
+#include "runtime/template/template_format.h"
 #include "runtime/text/utf8.h"
 
 // ---- str
@@ -247,11 +248,17 @@ static pr_status is_all_space(pr_template_call *call, pr_template_value *result)
     return check_characters(call, pr_template_text_is_space, result);
 }
 
+static pr_status format(pr_template_call *call, pr_template_value *result)
+{
+    return pr_template_format_braces(call->heap, &call->self.text, &call->raw, result);
+}
+
 static const pr_template_builtin of_strings[] = {
     {"capitalize", capitalize, 0, {NULL}, false},
     {"count", count, 1, {"sub"}, false},
     {"endswith", ends_with, 1, {"suffix"}, false},
     {"find", find, 1, {"sub"}, false},
+    {"format", format, 0, {NULL}, true},
     {"index", find_or_fail, 1, {"sub"}, false},
     {"isalnum", is_all_letters_or_digits, 0, {NULL}, false},
     {"isalpha", is_all_letters, 0, {NULL}, false},
@@ -411,10 +418,8 @@ static bool loop_number(const pr_template_loop *loop, const pr_template_text *na
         const char *name;
         int64_t number;
     } numbers[] = {
-        {"index", at + 1},        {"index0", at},
-        {"revindex", size - at},  {"revindex0", size - at - 1},
-        {"length", size},         {"depth", loop->depth0 + 1},
-        {"depth0", loop->depth0},
+        {"index", at + 1}, {"index0", at}, {"revindex", size - at}, {"revindex0", size - at - 1},
+        {"length", size},  {"depth", 1},   {"depth0", 0},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (pr_template_text_equals(name, numbers[i].name)) {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/template/template_print.h"
+#include "runtime/template/template_format.h"
 #include "runtime/text/utf8.h"
 
 static const char *const signs[] = {
@@ -245,7 +245,7 @@ static pr_status compute(
     if (operation == PR_TEMPLATE_MULTIPLY && is_integer(left) && is_sequence(right))
         return repeat(heap, right, pr_template_value_as_integer(left), result);
     if (operation == PR_TEMPLATE_REMAINDER && left->kind == PR_TEMPLATE_STRING)
-        return pr_template_operator_format(heap, &left->text, right, result);
+        return pr_template_format_percent(heap, &left->text, right, result);
     return fail_operands(heap, operation, left, right);
 }
 
@@ -328,82 +328,6 @@ pr_status pr_template_operator_binary(
     }
     *result = pr_template_value_bool(holds);
     return PR_OK;
-}
-
-// ---- format
-
-static pr_status
-format_one(pr_template_builder *builder, char letter, int decimals, const pr_template_value *value)
-{
-    char text[400];
-    if (letter == 's')
-        return pr_template_print_str(builder, value);
-    if (letter == 'r')
-        return pr_template_print_repr(builder, value);
-    if (!pr_template_value_is_number(value))
-        return pr_template_heap_fail(
-            builder->heap, "%%%c needs a number, not %s", letter,
-            pr_template_value_kind_name(value));
-    if (letter == 'f')
-        snprintf(
-            text, sizeof text, "%.*f", decimals < 0 ? 6 : decimals,
-            pr_template_value_as_real(value));
-    else if (value->kind == PR_TEMPLATE_FLOAT)
-        snprintf(text, sizeof text, "%.0f", trunc(value->real));
-    else
-        snprintf(text, sizeof text, "%lld", (long long)pr_template_value_as_integer(value));
-    pr_template_builder_put_word(builder, text, value->marked);
-    return PR_OK;
-}
-
-// Behind a %: an optional .N, and the letter.
-static pr_status
-read_specifier(pr_template_heap *heap, const pr_template_text *format, size_t *at, int *decimals)
-{
-    *decimals = -1;
-    if (*at < format->size_bytes && format->data[*at] == '.') {
-        *decimals = 0;
-        while (++*at < format->size_bytes && format->data[*at] >= '0' && format->data[*at] <= '9')
-            *decimals = *decimals < 100 ? *decimals * 10 + (format->data[*at] - '0') : 100;
-    }
-    if (*decimals > 60 || *at == format->size_bytes || !memchr("srdif%", format->data[*at], 6))
-        return pr_template_heap_fail(
-            heap, "only %%s, %%r, %%d, %%i, %%f, %%.Nf and %%%% are supported in a format");
-    return PR_OK;
-}
-
-pr_status pr_template_operator_format(
-    pr_template_heap *heap,
-    const pr_template_text *format,
-    const pr_template_value *value,
-    pr_template_value *result)
-{
-    pr_template_builder builder = pr_template_builder_of(heap);
-    bool several = value->kind == PR_TEMPLATE_TUPLE;
-    const pr_template_value *item = several ? value->list->item : value;
-    size_t items = several ? value->list->size : 1, used = 0, copied = 0;
-    for (size_t at = 0; at < format->size_bytes; at++) {
-        int decimals;
-        if (format->data[at] != '%')
-            continue;
-        pr_template_builder_append(&builder, pr_template_text_slice(*format, copied, at));
-        at++;
-        PR_TRY(read_specifier(heap, format, &at, &decimals));
-        char letter = format->data[at];
-        copied = at + 1;
-        if (letter == '%')
-            pr_template_builder_append(&builder, pr_template_text_slice(*format, at, at + 1));
-        else if (used == items)
-            return pr_template_heap_fail(heap, "not enough arguments for the format");
-        else
-            PR_TRY(format_one(&builder, letter, decimals, &item[used++]));
-    }
-    if (used < items && (several || value->kind != PR_TEMPLATE_DICT))
-        return pr_template_heap_fail(heap, "not all arguments are used by the format");
-    pr_template_builder_append(
-        &builder, pr_template_text_slice(*format, copied, format->size_bytes));
-    *result = pr_template_value_string((pr_template_text){0});
-    return pr_template_builder_finish(&builder, &result->text);
 }
 
 // ---- slices

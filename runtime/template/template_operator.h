@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Operators on values, with Python's meaning; integers are of 64 bits, and a result beyond is a fault.
 // Threads: one render, one thread.
-// Source: Python 3 language reference, "Expressions"; library reference, "printf-style String Formatting".
+// Source: Python 3 language reference, "Expressions".
 #ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_OPERATOR_H
 #define PR_RUNTIME_TEMPLATE_TEMPLATE_OPERATOR_H
 
@@ -23,12 +23,6 @@ pr_status pr_template_operator_contains(
     const pr_template_value *container,
     const pr_template_value *item,
     bool *contains) PR_MUST_CHECK;
-// format % value, value a tuple or a single one.
-pr_status pr_template_operator_format(
-    pr_template_heap *heap,
-    const pr_template_text *format,
-    const pr_template_value *value,
-    pr_template_value *result) PR_MUST_CHECK;
 // value[start:stop:step]; a bound is NONE where it is left out.
 pr_status pr_template_operator_slice(
     pr_template_heap *heap,

@@ -94,6 +94,16 @@ static void repr_text(pr_template_builder *builder, const pr_template_text *text
     pr_template_builder_put(builder, &quote, 1, marked);
 }
 
+static void repr_string(pr_template_builder *builder, const pr_template_text *text)
+{
+    bool marked = text->shade == PR_TEMPLATE_MARKED;
+    if (text->safe)
+        pr_template_builder_put_word(builder, "Markup(", marked);
+    repr_text(builder, text, marked);
+    if (text->safe)
+        pr_template_builder_put_word(builder, ")", marked);
+}
+
 static pr_status repr(pr_template_builder *builder, const pr_template_value *value, int depth);
 
 static pr_status repr_list(pr_template_builder *builder, const pr_template_value *value, int depth)
@@ -169,7 +179,7 @@ static pr_status repr(pr_template_builder *builder, const pr_template_value *val
         put_number(builder, value, false);
         return PR_OK;
     case PR_TEMPLATE_STRING:
-        repr_text(builder, &value->text, value->text.shade == PR_TEMPLATE_MARKED);
+        repr_string(builder, &value->text);
         return PR_OK;
     case PR_TEMPLATE_RANGE:
         return repr_range(builder, value);

@@ -39,7 +39,7 @@ typedef struct pr_template_render {
     pr_template_scope *scope;
     pr_template_builder *output;
     pr_template_value body;  // what BODY stands for
-    int32_t depth, loop_depth;
+    int32_t depth;
     int64_t turns;   // of all loops
     json_t *parsed;  // an array that keeps alive what from_json read, or NULL
     bool has_now;

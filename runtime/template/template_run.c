@@ -239,10 +239,7 @@ run_for(pr_template_render *render, const pr_template_node *node, pr_template_si
     if (list->size == 0)
         return run_scoped(render, &node->block[1], signal);
     loop->list = list;
-    loop->depth0 = render->loop_depth++;
-    PR_TRY(run_turns(render, node, loop));
-    render->loop_depth--;
-    return PR_OK;
+    return run_turns(render, node, loop);
 }
 
 // ---- macros

@@ -82,7 +82,6 @@ typedef struct pr_template_dict {
 typedef struct pr_template_loop {
     const pr_template_list *list;
     size_t at;
-    int32_t depth0;
     bool changed_known;
     pr_template_value changed;  // what loop.changed() was told last
 } pr_template_loop;
