@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/text/text_range.h"
 
 typedef struct pr_tokenizer pr_tokenizer;
 typedef struct pr_detokenizer pr_detokenizer;
@@ -32,6 +33,18 @@ pr_status pr_tokenizer_encode(
     size_t size_bytes,
     bool add_special,
     bool parse_special,
+    int32_t **token,
+    int32_t *tokens) PR_MUST_CHECK;
+
+// As encode with parse_special, but no special token is made of text that lies in a range, be it in part: what a user
+// wrote stays text. Words, merges and other added tokens go on across the ends of ranges.
+pr_status pr_tokenizer_encode_marked(
+    const pr_tokenizer *tokenizer,
+    const char *text,
+    size_t size_bytes,
+    bool add_special,
+    const pr_text_range *range,  // [ranges] ascending, disjoint, within the text
+    int32_t ranges,
     int32_t **token,
     int32_t *tokens) PR_MUST_CHECK;
 
