@@ -399,8 +399,9 @@ pr_status pr_template_value_walk(
         PR_TRY(walk_keys(heap, value->dict, list));
         break;
     case PR_TEMPLATE_GENERATOR:
-        list->item = value->list->item + value->list->walked;
         list->size = value->list->size - value->list->walked;
+        if (list->size > 0)
+            list->item = value->list->item + value->list->walked;
         value->list->walked = value->list->size;
         break;
     case PR_TEMPLATE_LIST:
