@@ -3,18 +3,19 @@
 
 #include <utf8proc.h>
 
-#include "runtime/template/template_change.h"
-#include "runtime/template/template_format.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_change.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_format.h"
 
 // ---- str
 
 static pr_status strip(pr_template_call *call, bool left, bool right, pr_template_value *result)
 {
     pr_template_text characters;
-    bool given = pr_template_call_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
+    bool given = pr_template_builtin_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
     if (given)
-        PR_TRY(pr_template_call_text(call, 0, "", &characters));
+        PR_TRY(pr_template_builtin_text(call, 0, "", &characters));
     size_t each = given ? characters.size_bytes : 1;
     PR_TRY(pr_template_heap_charge(call->heap, call->self.text.size_bytes / 256 * each));
     *result = pr_template_value_string(
@@ -40,10 +41,10 @@ static pr_status strip_right(pr_template_call *call, pr_template_value *result)
 static pr_status
 read_split(pr_template_call *call, pr_template_text *text, bool *given, int64_t *most)
 {
-    *given = pr_template_call_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
+    *given = pr_template_builtin_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
     if (*given)
-        PR_TRY(pr_template_call_text(call, 0, "", text));
-    return pr_template_call_integer(call, 1, -1, most);
+        PR_TRY(pr_template_builtin_text(call, 0, "", text));
+    return pr_template_builtin_integer(call, 1, -1, most);
 }
 
 static pr_status split(pr_template_call *call, pr_template_value *result)
@@ -69,7 +70,7 @@ static pr_status split_right(pr_template_call *call, pr_template_value *result)
 static pr_status split_lines(pr_template_call *call, pr_template_value *result)
 {
     return pr_template_change_split_lines(
-        call->heap, &call->self.text, pr_template_call_truth(call, 0, false), result);
+        call->heap, &call->self.text, pr_template_builtin_truth(call, 0, false), result);
 }
 
 typedef bool (*side_check)(const pr_template_text *text, const pr_template_text *part);
@@ -106,9 +107,9 @@ static pr_status replace(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text old, fresh;
     int64_t count;
-    PR_TRY(pr_template_call_text(call, 0, "", &old));
-    PR_TRY(pr_template_call_text(call, 1, "", &fresh));
-    PR_TRY(pr_template_call_integer(call, 2, -1, &count));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &old));
+    PR_TRY(pr_template_builtin_text(call, 1, "", &fresh));
+    PR_TRY(pr_template_builtin_integer(call, 2, -1, &count));
     return pr_template_change_replace(call->heap, &call->self.text, &old, &fresh, count, result);
 }
 
@@ -153,14 +154,14 @@ static pr_status set_position(pr_template_call *call, size_t found, pr_template_
 static pr_status find(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     return set_position(call, pr_template_text_find(&call->self.text, &part, 0), result);
 }
 
 static pr_status find_last(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     PR_TRY(pr_template_change_charge_backwards(call->heap, &call->self.text, &part));
     return set_position(call, pr_template_text_find_last(&call->self.text, &part), result);
 }
@@ -174,7 +175,7 @@ static pr_status find_or_fail(pr_template_call *call, pr_template_value *result)
 static pr_status count(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     *result = pr_template_value_integer(0);
     if (part.size_bytes == 0)
         result->integer = (int64_t)pr_template_text_characters(&call->self.text) + 1;
@@ -189,7 +190,7 @@ static pr_status count(pr_template_call *call, pr_template_value *result)
 static pr_status remove_prefix(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part, *text = &call->self.text;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     size_t begin = pr_template_text_starts(text, &part) ? part.size_bytes : 0;
     *result = pr_template_value_string(pr_template_text_slice(*text, begin, text->size_bytes));
     return PR_OK;
@@ -198,7 +199,7 @@ static pr_status remove_prefix(pr_template_call *call, pr_template_value *result
 static pr_status remove_suffix(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part, *text = &call->self.text;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     size_t cut = pr_template_text_ends(text, &part) ? part.size_bytes : 0;
     *result = pr_template_value_string(pr_template_text_slice(*text, 0, text->size_bytes - cut));
     return PR_OK;
@@ -326,9 +327,9 @@ static pr_status get(pr_template_call *call, pr_template_value *result)
 {
     const pr_template_value *found;
     PR_TRY(pr_template_dict_find(call->heap, call->self.dict, &call->argument[0], &found));
-    *result = found                           ? *found
-              : pr_template_call_has(call, 1) ? call->argument[1]
-                                              : pr_template_value_none();
+    *result = found                              ? *found
+              : pr_template_builtin_has(call, 1) ? call->argument[1]
+                                                 : pr_template_value_none();
     return PR_OK;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "runtime/template/template_parser.h"
+#include "runtime/value/template_dict.h"
 
 #include <stdio.h>
 #include <string.h>

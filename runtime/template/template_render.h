@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/template/template_ast.h"
+#include "runtime/value/template_builder.h"
 
 enum { PR_TEMPLATE_RENDER_MAX_DEPTH = 1000, PR_TEMPLATE_RENDER_MAX_TURNS = 1000000 };
 
@@ -52,8 +53,8 @@ typedef enum pr_template_signal {
     PR_TEMPLATE_CONTINUE,
 } pr_template_signal;
 
-pr_status pr_template_render_enter(pr_template_render *render) PR_MUST_CHECK;
-static inline void pr_template_render_leave(pr_template_render *render) { render->depth--; }
+pr_status pr_template_eval_enter(pr_template_render *render) PR_MUST_CHECK;
+static inline void pr_template_eval_leave(pr_template_render *render) { render->depth--; }
 
 // ---- template_eval.c
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_operator.h"
+#include "runtime/value/template_operator.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/template/template_format.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_format.h"
 
 static const char *const signs[] = {
     [PR_TEMPLATE_ADD] = "+",    [PR_TEMPLATE_SUBTRACT] = "-",      [PR_TEMPLATE_MULTIPLY] = "*",

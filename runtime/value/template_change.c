@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_change.h"
+#include "runtime/value/template_change.h"
 
 #include <string.h>
 #include <utf8proc.h>
 
-#include "runtime/template/template_print.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_print.h"
 
 static pr_status finish(pr_template_builder *builder, pr_template_value *result)
 {
@@ -118,7 +119,7 @@ typedef struct parts {
 static pr_status add_part(parts *p, size_t begin, size_t end)
 {
     PR_TRY(pr_template_heap_charge(p->heap, 1));
-    return pr_template_list_push(
+    return pr_template_value_push(
         p->heap, &p->list, &p->capacity,
         pr_template_value_string(pr_template_text_slice(*p->text, begin, end)));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_sort.h"
+#include "runtime/value/template_sort.h"
 
 #include <string.h>
 

@@ -7,11 +7,12 @@
 // Text of a marked value is marked; inside a list that the template made, each item for itself.
 // Threads: one render, one thread.
 // Source: Python 3 library reference: str(), repr(), json.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_PRINT_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_PRINT_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_PRINT_H
+#define PR_RUNTIME_VALUE_TEMPLATE_PRINT_H
 
-#include "runtime/template/template_text.h"
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_text.h"
+#include "runtime/value/template_value.h"
 
 // What {{ }} prints: str(value), and nothing for an undefined value.
 pr_status

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_heap.h"
+#include "runtime/value/template_heap.h"
 
 #include <stdalign.h>
 #include <stdarg.h>

@@ -2,10 +2,10 @@
 // Stable sorting of values by a key, as Python's sorted().
 // Cost: O(n log n) comparisons, each charged to the heap.
 // Threads: one render, one thread.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_SORT_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_SORT_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_SORT_H
+#define PR_RUNTIME_VALUE_TEMPLATE_SORT_H
 
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_value.h"
 
 // Sorts item by key, which is moved along. PR_ERR_REQUEST when two keys have no order.
 pr_status pr_template_sort(

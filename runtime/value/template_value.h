@@ -6,8 +6,8 @@
 // `marked` of a number, a list or a dict says that it came from the caller: printed, all of it is marked.
 // Threads: one render, one thread.
 // Source: Python 3 language reference, data model; Jinja's `Undefined`.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_VALUE_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_VALUE_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_VALUE_H
+#define PR_RUNTIME_VALUE_TEMPLATE_VALUE_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -15,8 +15,8 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "runtime/template/template_heap.h"
-#include "runtime/template/template_text.h"
+#include "runtime/value/template_heap.h"
+#include "runtime/value/template_text.h"
 
 // Lists in lists, dicts in dicts: the deepest that is read, compared or printed.
 enum { PR_TEMPLATE_VALUE_MAX_DEPTH = 128 };
@@ -91,6 +91,19 @@ typedef struct pr_template_method {
     pr_template_value self;
 } pr_template_method;
 
+// Of a call: f(1, x=2).
+typedef struct pr_template_keyword {
+    pr_template_text name;
+    pr_template_value value;
+} pr_template_keyword;
+
+typedef struct pr_template_arguments {
+    const pr_template_value *positional;
+    size_t positionals;
+    const pr_template_keyword *keyword;
+    size_t keywords;
+} pr_template_arguments;
+
 static inline pr_template_value pr_template_value_none(void)
 {
     return (pr_template_value){.kind = PR_TEMPLATE_NONE};
@@ -123,26 +136,13 @@ pr_status pr_template_value_list(
     pr_template_heap *heap, pr_template_kind kind, size_t size, pr_template_value *value)
     PR_MUST_CHECK;
 // Appends while it is being made; *capacity starts at the list's size.
-pr_status pr_template_list_push(
+pr_status pr_template_value_push(
     pr_template_heap *heap, pr_template_list *list, size_t *capacity, pr_template_value item)
     PR_MUST_CHECK;
 
 // kind: DICT or NAMESPACE.
 pr_status pr_template_value_dict(
     pr_template_heap *heap, pr_template_kind kind, pr_template_value *value) PR_MUST_CHECK;
-// A new key, or a new value for one that is there. PR_ERR_REQUEST: the key cannot be one (a list, a dict).
-pr_status pr_template_dict_set(
-    pr_template_heap *heap, pr_template_dict *dict, pr_template_value key, pr_template_value value)
-    PR_MUST_CHECK;
-// *found is NULL when there is none.
-pr_status pr_template_dict_find(
-    pr_template_heap *heap,
-    const pr_template_dict *dict,
-    const pr_template_value *key,
-    const pr_template_value **found) PR_MUST_CHECK;
-// NULL when there is none.
-const pr_template_value *
-pr_template_dict_find_text(const pr_template_dict *dict, const char *key, size_t size_bytes);
 
 // json as a value, marked all through or not at all. Its strings stay json's and must outlive the value.
 pr_status pr_template_value_read(

@@ -2,10 +2,10 @@
 // Texts made from texts: case, replacing, splitting. Marks go where their bytes go.
 // Case follows Unicode's simple mappings, one character to one, and "ß" to "SS"; Python knows a few more that grow.
 // Threads: one render, one thread.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_CHANGE_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_CHANGE_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_CHANGE_H
+#define PR_RUNTIME_VALUE_TEMPLATE_CHANGE_H
 
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_value.h"
 
 typedef enum pr_template_case {
     PR_TEMPLATE_UPPER,

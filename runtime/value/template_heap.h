@@ -2,8 +2,8 @@
 // What one parse or one render may use: memory that is freed all at once, and a number of steps. Both are bounded, so
 // that no template and no variables, however hostile, cost more than that.
 // Threads: one heap, one thread.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_HEAP_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_HEAP_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_HEAP_H
+#define PR_RUNTIME_VALUE_TEMPLATE_HEAP_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_print.h"
+#include "runtime/value/template_print.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,8 +7,9 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "runtime/template/template_sort.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_sort.h"
 
 // ---- numbers
 

@@ -5,15 +5,15 @@
 // A text is a value: slices share the bytes, which live in the heap, the template or the variables.
 // All texts are valid UTF-8; positions are in bytes and stand between characters.
 // Threads: one render, one thread.
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_TEXT_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_TEXT_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_TEXT_H
+#define PR_RUNTIME_VALUE_TEMPLATE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "runtime/template/template_heap.h"
+#include "runtime/value/template_heap.h"
 
 // No string, and so no output, is longer.
 #define PR_TEMPLATE_TEXT_MAX_BYTES ((size_t)16 << 20)
@@ -65,32 +65,5 @@ bool pr_template_text_is_space(uint32_t code_point);
 // Without the characters (NULL: white space) that stand at its sides.
 pr_template_text pr_template_text_strip(
     pr_template_text text, const pr_template_text *characters, bool left, bool right);
-
-// A text under way. Failure is sticky, as in pr_byte_buffer: check at finish.
-typedef struct pr_template_builder {
-    pr_template_heap *heap;
-    char *data;
-    uint8_t *mark;  // NULL while all of it has one shade
-    size_t size_bytes, capacity_bytes;
-    bool marked;  // the shade while mark is NULL
-    pr_status status;
-} pr_template_builder;
-
-static inline pr_template_builder pr_template_builder_of(pr_template_heap *heap)
-{
-    return (pr_template_builder){.heap = heap};
-}
-
-// Takes room for so many bytes at once.
-void pr_template_builder_reserve(pr_template_builder *builder, size_t size_bytes);
-void pr_template_builder_append(pr_template_builder *builder, pr_template_text text);
-void pr_template_builder_put(
-    pr_template_builder *builder, const char *data, size_t size_bytes, bool marked);
-void pr_template_builder_put_word(pr_template_builder *builder, const char *word, bool marked);
-void pr_template_builder_put_character(
-    pr_template_builder *builder, uint32_t code_point, bool marked);
-// The builder is empty afterwards.
-pr_status
-pr_template_builder_finish(pr_template_builder *builder, pr_template_text *text) PR_MUST_CHECK;
 
 #endif

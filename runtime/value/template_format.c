@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/template/template_format.h"
+#include "runtime/value/template_format.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/template/template_print.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_print.h"
 
 // ---- "%s" % value
 

@@ -2,10 +2,10 @@
 // The two ways to put values into a text: "%s" % value and "{}".format(value), without widths.
 // Threads: one render, one thread.
 // Source: Python 3 library reference, "printf-style String Formatting" and "Format String Syntax".
-#ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_FORMAT_H
-#define PR_RUNTIME_TEMPLATE_TEMPLATE_FORMAT_H
+#ifndef PR_RUNTIME_VALUE_TEMPLATE_FORMAT_H
+#define PR_RUNTIME_VALUE_TEMPLATE_FORMAT_H
 
-#include "runtime/template/template_builtin.h"
+#include "runtime/value/template_value.h"
 
 // format % value, value a tuple or a single one.
 pr_status pr_template_format_percent(
