@@ -12,22 +12,10 @@
 #include <stddef.h>
 
 #include "runtime/base/status.h"
-#include "runtime/template/template_heap.h"
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_heap.h"
+#include "runtime/value/template_value.h"
 
 enum { PR_TEMPLATE_BUILTIN_MAX_PARAMETERS = 5 };
-
-typedef struct pr_template_keyword {
-    pr_template_text name;
-    pr_template_value value;
-} pr_template_keyword;
-
-typedef struct pr_template_arguments {
-    const pr_template_value *positional;
-    size_t positionals;
-    const pr_template_keyword *keyword;
-    size_t keywords;
-} pr_template_arguments;
 
 typedef struct pr_template_call {
     pr_template_heap *heap;
@@ -59,15 +47,15 @@ pr_status pr_template_builtin_call(
     const pr_template_arguments *arguments,
     pr_template_value *result) PR_MUST_CHECK;
 
-static inline bool pr_template_call_has(const pr_template_call *call, int parameter)
+static inline bool pr_template_builtin_has(const pr_template_call *call, int parameter)
 {
     return call->argument[parameter].kind != PR_TEMPLATE_ABSENT;
 }
 // The argument as an integer, a truth, a string; `fallback` when it is absent. PR_ERR_REQUEST: another kind.
-pr_status pr_template_call_integer(
+pr_status pr_template_builtin_integer(
     const pr_template_call *call, int parameter, int64_t fallback, int64_t *value) PR_MUST_CHECK;
-bool pr_template_call_truth(const pr_template_call *call, int parameter, bool fallback);
-pr_status pr_template_call_text(
+bool pr_template_builtin_truth(const pr_template_call *call, int parameter, bool fallback);
+pr_status pr_template_builtin_text(
     const pr_template_call *call, int parameter, const char *fallback, pr_template_text *text)
     PR_MUST_CHECK;
 

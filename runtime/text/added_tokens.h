@@ -45,6 +45,12 @@ void pr_added_tokens_cut(
     const pr_added_tokens *added,
     bool normalized,
     const pr_special_rule *rule,
+// pieces->piece. with_special = false leaves special tokens' text in place; so does a mark on any byte of it.
+void pr_added_tokens_cut(
+    const pr_added_tokens *added,
+    bool normalized,
+    bool with_special,
+    const uint8_t *mark,  // [whole->size_bytes] 0 or 1, or NULL: none
     const pr_piece *whole,
     pr_pieces *pieces);
 
