@@ -6,7 +6,7 @@
 
 #include "runtime/base/log.h"
 
-static void tell_stored(void *context, uint64_t chain, int32_t depth)
+static void add_to_map(void *context, uint64_t chain, int32_t depth)
 {
     const pr_lane *lane = context;
     if (lane->map && depth % lane->map_blocks == 0 &&
@@ -14,11 +14,27 @@ static void tell_stored(void *context, uint64_t chain, int32_t depth)
         pr_log(PR_LOG_WARN, "the map of cached blocks is full: a prefix will be computed again");
 }
 
-static void tell_evicted(void *context, uint64_t chain, int32_t depth)
+static void remove_from_map(void *context, uint64_t chain, int32_t depth)
 {
     const pr_lane *lane = context;
     if (lane->map && depth % lane->map_blocks == 0)
         pr_cache_map_remove(lane->map, chain, lane->map_number);
+}
+
+static void tell_stored(void *context, const pr_kv_block *block)
+{
+    const pr_lane *lane = context;
+    add_to_map(context, block->chain, block->depth);
+    if (lane->listener)
+        lane->listener->stored(lane->listener->context, lane->group, lane->lane, block);
+}
+
+static void tell_evicted(void *context, uint64_t chain, int32_t depth)
+{
+    const pr_lane *lane = context;
+    remove_from_map(context, chain, depth);
+    if (lane->listener)
+        lane->listener->evicted(lane->listener->context, lane->group, lane->lane, chain);
 }
 
 pr_status pr_lane_create(pr_lane *lane, const pr_kv_cache_params *params, int32_t seats)
@@ -44,11 +60,11 @@ void pr_lane_destroy(pr_lane *lane)
         pr_kv_cache_destroy(lane->cache);
 }
 
-void pr_lane_list(pr_lane *lane) { pr_kv_cache_visit(lane->cache, tell_stored, lane); }
+void pr_lane_list(pr_lane *lane) { pr_kv_cache_visit(lane->cache, add_to_map, lane); }
 
 void pr_lane_unlist(pr_lane *lane)
 {
-    pr_kv_cache_visit(lane->cache, tell_evicted, lane);
+    pr_kv_cache_visit(lane->cache, remove_from_map, lane);
     lane->map = NULL;
 }
 

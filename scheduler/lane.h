@@ -16,12 +16,13 @@ typedef struct pr_lane {
     int32_t block_tokens;
     pr_kv_cache *cache;
     int32_t sequences;
-    pr_sequence **sequence;  // [seats], in order
-    int32_t rows;            // left in the first step of the plan being made
-    pr_cache_map *map;       // told what the pool holds; NULL: nobody is
-    int32_t map_number;      // of the lane in the map
-    int32_t map_blocks;      // every so manieth block of a chain is told
-    int32_t pins;            // gathers in flight that read its blocks
+    pr_sequence **sequence;          // [seats], in order
+    int32_t rows;                    // left in the first step of the plan being made
+    pr_cache_map *map;               // told what the pool holds; NULL: nobody is
+    int32_t map_number;              // of the lane in the map
+    int32_t map_blocks;              // every so manieth block of a chain is told
+    const pr_kv_listener *listener;  // told what the pool holds; NULL: nobody is
+    int32_t pins;                    // gathers in flight that read its blocks
 } pr_lane;
 
 // Sets role, group, lane and tp from the layout.

@@ -73,7 +73,13 @@ static pr_status create_group(pr_scheduler *scheduler, int32_t number)
     group->lanes = lanes;
     for (int32_t l = 0; l < lanes; l++) {
         pr_lane *lane = &group->lane[l];
-        *lane = (pr_lane){.group = number, .lane = l, .tp = layout->tp, .role = layout->role};
+        *lane = (pr_lane){
+            .group = number,
+            .lane = l,
+            .tp = layout->tp,
+            .role = layout->role,
+            .listener = params->listener.stored ? &params->listener : NULL,
+        };
         pr_seating_number(scheduler, lane);
         PR_TRY(pr_lane_create(lane, &pool, scheduler->seats));
     }

@@ -22,6 +22,7 @@
 #include "runtime/batch/layout.h"
 #include "runtime/batch/plan.h"
 #include "runtime/batch/request.h"
+#include "runtime/cache/kv_cache.h"
 #include "scheduler/balance/balance.h"
 #include "scheduler/cost/cost_model.h"
 #include "scheduler/cost/step_fit.h"
@@ -47,6 +48,8 @@ typedef struct pr_scheduler_params {
     pr_cost_model cost;  // what is believed before the first step is measured
     // All zero: roles stay. Else it takes a layout of prefill and decode groups only, three or more.
     pr_balance_params balance;
+    // Told of every block that a lane publishes or evicts, in the middle of an event: it must not call back.
+    pr_kv_listener listener;
 } pr_scheduler_params;
 
 typedef enum pr_decision_kind {

@@ -26,14 +26,10 @@ static pr_status check_line(int64_t number, pr_batch_line *line, pr_refusal *ref
     const char *url = json_string_value(json_object_get(line->root, "url"));
     if (method && strcmp(method, "POST") != 0)
         return pr_refuse(refusal, "method", "line %lld: 'method' must be POST", n);
-    if (url && strcmp(url, "/v1/chat/completions") == 0)
+    line->chat = url && strcmp(url, "/v1/chat/completions") == 0;
+    if (!line->chat && (!url || strcmp(url, "/v1/completions") != 0))
         return pr_refuse(
-            refusal, "url",
-            "line %lld: chat needs the model's chat template, which this version does not render: "
-            "use /v1/completions with the prompt written out",
-            n);
-    if (!url || strcmp(url, "/v1/completions") != 0)
-        return pr_refuse(refusal, "url", "line %lld: 'url' must be /v1/completions", n);
+            refusal, "url", "line %lld: 'url' must be /v1/completions or /v1/chat/completions", n);
     line->body = json_object_get(line->root, "body");
     if (!json_is_object(line->body))
         return pr_refuse(refusal, "body", "line %lld: 'body' must be an object", n);
@@ -93,11 +89,15 @@ result_line(const char *custom_id, int64_t number, int32_t http_status, json_t *
         "status_code", http_status, "request_id", request_id, "body", body_taken, "error"));
 }
 
+void pr_batch_line_name(const char *custom_id, int64_t number, bool chat, char *id, size_t size)
+{
+    snprintf(
+        id, size, "%s-%016llx", chat ? "chatcmpl" : "cmpl",
+        (unsigned long long)line_hash(custom_id, number));
+}
+
 char *pr_batch_line_answer(const char *custom_id, int64_t number, json_t *body_taken)
 {
-    char id[64];
-    snprintf(id, sizeof id, "cmpl-%016llx", (unsigned long long)line_hash(custom_id, number));
-    json_object_set_new(body_taken, "id", json_string(id));
     return result_line(custom_id, number, 200, body_taken);
 }
 

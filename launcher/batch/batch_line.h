@@ -10,6 +10,7 @@ typedef struct pr_batch_line {
     json_t *root;           // owns what the others point into; NULL if it was not even JSON
     const char *custom_id;  // NULL if it is missing or no string
     const json_t *body;
+    bool chat;  // else a completion
 } pr_batch_line;
 
 // Reads a line up to its body. PR_ERR_REQUEST with *refusal (line->custom_id is set if it could be
@@ -18,6 +19,9 @@ pr_status pr_batch_line_parse(
     const char *text, size_t size_bytes, int64_t number, pr_batch_line *line, pr_refusal *refusal)
     PR_MUST_CHECK;
 void pr_batch_line_clear(pr_batch_line *line);
+
+// The id of the reply to a line, in id[size].
+void pr_batch_line_name(const char *custom_id, int64_t number, bool chat, char *id, size_t size);
 
 // A result line (with its newline), malloc'ed, given to the caller; NULL without memory. The ids in
 // it are derived from custom_id and line number, so that a run can be repeated byte by byte.

@@ -9,6 +9,7 @@
 #include "launcher/batch/batch_line.h"
 #include "launcher/batch/id_set.h"
 #include "launcher/batch/progress.h"
+#include "launcher/openai/chat_request.h"
 #include "launcher/openai/reply.h"
 #include "runtime/base/log.h"
 
@@ -22,6 +23,7 @@ typedef struct batch_item {
 struct pr_batch_run {
     const pr_options *options;
     const pr_engine *engine;
+    pr_completion_context context;  // of every line
     pr_batch_input *input;
     pr_result_file *output;
     bool input_ended;
@@ -95,6 +97,7 @@ void pr_batch_run_destroy(pr_batch_run *run)
             destroy_item(item);
     }
     pr_sequence_owners_end(&run->owners);
+    pr_completion_context_close(&run->context);
     pr_id_set_clear(&run->seen);
     pr_batch_input_close(run->input);
     pr_status closed = pr_result_file_close(run->output);
@@ -105,6 +108,7 @@ void pr_batch_run_destroy(pr_batch_run *run)
 pr_status pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine)
 {
     run->engine = engine;
+    PR_TRY(pr_completion_context_open(engine, &run->context));
     pr_progress_begin(&run->progress);
     return run->output ? pr_result_file_begin(run->output) : PR_OK;
 }
@@ -219,14 +223,10 @@ static pr_status parse_body(
     pr_completion_request **request,
     pr_refusal *refusal)
 {
-    const pr_engine *engine = run->engine;
-    pr_completion_context context = {
-        .model = engine->model,
-        .tokenizer = engine->tokenizer,
-        .served_name = engine->model_name,
-        .max_model_len = engine->max_model_len,
-        .default_seed = pr_completion_request_seed(parsed->custom_id),
-    };
+    pr_completion_context context = run->context;
+    context.default_seed = pr_completion_request_seed(parsed->custom_id);
+    if (parsed->chat)
+        return pr_chat_request_parse(&context, parsed->body, request, refusal);
     return pr_completion_request_parse(&context, parsed->body, request, refusal);
 }
 
@@ -339,7 +339,9 @@ static void count_tokens(pr_batch_run *run, const batch_item *item)
 
 static pr_status finish_item(pr_batch_run *run, batch_item *item)
 {
-    pr_reply_names names = {.id = "", .model = run->engine->model_name};
+    char id[64];
+    pr_batch_line_name(item->custom_id, item->number, item->reply.request->chat, id, sizeof id);
+    pr_reply_names names = {.id = id, .model = run->engine->model_name};
     json_t *body = pr_reply_body(&item->reply, run->engine->tokenizer, &names);
     char *line = pr_batch_line_answer(item->custom_id, item->number, body);
     pr_status status = pr_result_file_put(run->output, item->position, line);

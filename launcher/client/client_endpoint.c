@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/client/client_endpoint.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "launcher/serve/endpoint_file.h"
 #include "runtime/base/log.h"
 
 static const char local_url[] = "http://127.0.0.1:8000/v1";
-
-enum { MAX_KEY_BYTES = 4096 };
 
 static pr_status no_memory(void)
 {
@@ -73,61 +70,29 @@ static pr_status set_address(pr_client_endpoint *endpoint, const char *origin, c
     return set_web_address(endpoint, text);
 }
 
-static pr_status set_key(pr_client_endpoint *endpoint, const char *origin, const char *key)
+static pr_status set_key(pr_client_endpoint *endpoint, const char *key)
 {
     if (!has_only_visible_ascii(key) || *key == '\0')
-        return pr_fail(
-            PR_ERR_ARGUMENT, "%s: an API key is one word of visible ASCII characters", origin);
+        return pr_fail(PR_ERR_ARGUMENT, "--api-key: a key is one word of visible ASCII characters");
     return keep(key, strlen(key), &endpoint->key);
 }
 
-// The first line of the file that is not empty.
 static pr_status read_key_file(pr_client_endpoint *endpoint, const char *path)
 {
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return pr_fail(PR_ERR_IO, "API key file %s: %s", path, strerror(errno));
-    char line[MAX_KEY_BYTES];
-    size_t length = 0;
-    while (length == 0 && fgets(line, sizeof line, file))
-        length = strcspn(line, "\r\n");
-    fclose(file);
-    line[length] = '\0';
-    return set_key(endpoint, path, line);
-}
-
-static pr_status apply_file(pr_client_endpoint *endpoint, const char *path, const json_t *root)
-{
-    const char *url = json_string_value(json_object_get(root, "url"));
-    const char *key_file = json_string_value(json_object_get(root, "api_key_file"));
-    const char *state = json_string_value(json_object_get(root, "state"));
-    if (!url)
-        return pr_fail(
-            PR_ERR_FORMAT, "endpoint file %s has no \"url\": did polyreme serve write it?", path);
-    PR_TRY(set_address(endpoint, path, url));
-    endpoint->draining = state && strcmp(state, "draining") == 0;
-    if (key_file && !endpoint->key)
-        PR_TRY(read_key_file(endpoint, key_file));
-    return PR_OK;
+    char key[PR_KEY_BYTES];
+    PR_TRY(pr_key_file_read(path, key));
+    return keep(key, strlen(key), &endpoint->key);
 }
 
 static pr_status read_file(pr_client_endpoint *endpoint, const char *path)
 {
-    json_error_t error;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return pr_fail(
-            PR_ERR_NOT_FOUND,
-            "endpoint file %s: %s; polyreme serve writes it when it is ready to answer", path,
-            strerror(errno));
-    json_t *root = json_loadf(file, 0, &error);
-    fclose(file);
-    if (!root)
-        return pr_fail(PR_ERR_FORMAT, "endpoint file %s: %s", path, error.text);
+    pr_endpoint file;
+    PR_TRY(pr_endpoint_file_read(path, &file));
     endpoint->from_file = true;
-    pr_status status = apply_file(endpoint, path, root);
-    json_decref(root);
-    return status;
+    endpoint->draining = file.state == PR_ENDPOINT_DRAINING;
+    if (file.api_key[0] && !endpoint->key)
+        PR_TRY(keep(file.api_key, strlen(file.api_key), &endpoint->key));
+    return set_address(endpoint, path, file.url);
 }
 
 static pr_status fill(const pr_options *options, pr_client_endpoint *endpoint)
@@ -137,7 +102,7 @@ static pr_status fill(const pr_options *options, pr_client_endpoint *endpoint)
     if (options->api_key.count + (options->api_key_file != NULL) > 1)
         return pr_fail(PR_ERR_ARGUMENT, "a client has one API key: give one --api-key or a file");
     if (options->api_key.count > 0)
-        PR_TRY(set_key(endpoint, "--api-key", options->api_key.text[0]));
+        PR_TRY(set_key(endpoint, options->api_key.text[0]));
     if (options->api_key_file)
         PR_TRY(read_key_file(endpoint, options->api_key_file));
     if (options->endpoint_file)

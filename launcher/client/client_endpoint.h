@@ -4,7 +4,7 @@
 //
 //   http://node7:8000      -> http://node7:8000/v1
 //   unix:/run/p.sock       -> http://localhost/v1 through that socket
-//   {"url": "http://node7:40123/v1", "api_key_file": "/home/u/.key", "state": "ready", ...}
+//   --endpoint-file F  -> what endpoint_file.h reads there, with its key
 //
 // The file is read again whenever a client asks: a run that takes over from another is found that way.
 // Threads: any; nothing is kept but what is handed out.

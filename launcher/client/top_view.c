@@ -331,9 +331,12 @@ static void put_ranks(page *p)
     for (int32_t i = 0; i < s->ranks; i++) {
         char rank[FIGURE], group[FIGURE], text[64];
         bool last = (i + 1) % across == 0 || i + 1 == s->ranks;
-        snprintf(
-            text, sizeof text, "%s %s, group %s", figure(s->rank[i].rank, rank),
-            or_dash(s->rank[i].role), figure(s->rank[i].group, group));
+        int length = snprintf(
+            text, sizeof text, "%s %s", figure(s->rank[i].rank, rank), or_dash(s->rank[i].role));
+        if (!isnan(s->rank[i].group))  // a controller is in none
+            snprintf(
+                text + length, sizeof text - (size_t)length, ", group %s",
+                figure(s->rank[i].group, group));
         put(p, NULL, "%-*s", last ? 0 : RANK_COLUMNS, text);
         if (last)
             end_line(p);

@@ -105,10 +105,9 @@ void pr_http_connection_accept(pr_http_hub *hub, int descriptor)
     made->hub = hub;
     made->wire = wire;
     made->phase = hub->tls ? PR_HTTP_HANDSHAKE : PR_HTTP_IDLE;
-    made->timed = PR_HTTP_OPEN;
+    made->timed = PR_HTTP_UNTIMED;
     event_assign(&made->timer, hub->base, -1, 0, on_timer, made);
     bufferevent_setcb(wire, on_bytes, on_sent, on_event, made);
-    bufferevent_setwatermark(wire, EV_READ, 0, MOST_WAITING_BYTES);
     bufferevent_set_timeouts(wire, NULL, &limit);
     bufferevent_disable(wire, EV_WRITE);
     bufferevent_enable(wire, EV_READ);
@@ -210,7 +209,7 @@ static void read_requests(pr_http_connection *connection)
         if (!connection->exchange) {
             connection->exchange = pr_http_exchange_begin(connection);
             connection->phase = PR_HTTP_IN_HEAD;
-            connection->timed = PR_HTTP_OPEN;  // the timer starts anew
+            connection->timed = PR_HTTP_UNTIMED;  // the timer starts anew
         }
         if (!connection->exchange)
             connection->gone = true;
@@ -288,7 +287,7 @@ static void note_end(pr_http_connection *connection)
 static void note_late(pr_http_connection *connection)
 {
     connection->late = false;
-    connection->timed = PR_HTTP_OPEN;
+    connection->timed = PR_HTTP_UNTIMED;
     if (connection->phase == PR_HTTP_IN_HEAD || connection->phase == PR_HTTP_IN_BODY)
         pr_http_exchange_refuse(connection->exchange, 408, "The request took too long to arrive.");
     else if (!connection->sending)
@@ -314,6 +313,18 @@ static void set_timer(pr_http_connection *connection)
                                                       : hub->read_time);
 }
 
+// (The read watermark would do this, but libevent then calls on_bytes again and again.)
+static void set_reading(pr_http_connection *connection)
+{
+    struct evbuffer *input = bufferevent_get_input(connection->wire);
+    bool full = evbuffer_get_length(input) >= MOST_WAITING_BYTES;
+    if (full && !connection->full)
+        bufferevent_disable(connection->wire, EV_READ);
+    else if (!full && connection->full && !connection->ended)
+        bufferevent_enable(connection->wire, EV_READ);
+    connection->full = full;
+}
+
 static void settle(pr_http_connection *connection)
 {
     if (connection->late)
@@ -332,6 +343,7 @@ static void settle(pr_http_connection *connection)
         drop(connection);
         return;
     }
+    set_reading(connection);
     set_timer(connection);
     connection->unsettled = false;
     // The output made room for requests that were kept waiting.

@@ -37,6 +37,7 @@ typedef enum pr_http_phase {
     PR_HTTP_OPEN,     // the user has it
     PR_HTTP_CLOSING,  // the last reply is being sent
     PR_HTTP_LINGER,
+    PR_HTTP_UNTIMED,  // of no connection; for `timed`
 } pr_http_phase;
 
 struct pr_http_exchange {
@@ -57,7 +58,7 @@ struct pr_http_connection {
     pr_http_exchange
         *exchange;  // from the first byte of a request to the end of the reply, or NULL
     pr_http_phase phase, timed;  // timed: the phase that the timer runs for
-    bool unsettled, sending, ended, gone, late, moved;
+    bool unsettled, sending, full, ended, gone, late, moved;
     pr_http_connection *next_unsettled, *previous, *next;
 };
 

@@ -18,6 +18,7 @@
 
 enum {
     MOST_TARGET_BYTES = 8192,
+    LEAST_HELD_BYTES = 64 << 20,  // unless given
     LINGER_MS = 1000,
     ACCEPT_PAUSE_MS = 100,
     ACCEPTS_PER_PASS = 64,
@@ -197,6 +198,7 @@ pr_status pr_http_server_run(pr_http_server *server)
         pr_http_connection_settle_all(hub);
     }
     pr_http_connection_cut_all(hub);
+    event_base_loop(hub->base, EVLOOP_NONBLOCK);  // libevent closes freed sockets in its loop
     hold_sigpipe(false, &before);
     return status;
 }
@@ -207,27 +209,29 @@ static void set_defaults(pr_http_params *params)
 {
     params->most_head_bytes = params->most_head_bytes ? params->most_head_bytes : 32 << 10;
     params->most_body_bytes = params->most_body_bytes ? params->most_body_bytes : 64 << 20;
-    params->most_held_bytes =
-        params->most_held_bytes ? params->most_held_bytes : 8 * params->most_body_bytes;
+    if (params->most_held_bytes == 0)
+        params->most_held_bytes = params->most_body_bytes > LEAST_HELD_BYTES / 8
+                                      ? 8 * params->most_body_bytes
+                                      : LEAST_HELD_BYTES;
     params->most_output_bytes = params->most_output_bytes ? params->most_output_bytes : 1 << 20;
     params->most_connections = params->most_connections ? params->most_connections : 20000;
     params->read_timeout_ms = params->read_timeout_ms ? params->read_timeout_ms : 30000;
     params->idle_timeout_ms = params->idle_timeout_ms ? params->idle_timeout_ms : 75000;
 }
 
-static void raise_descriptors(int32_t most_connections)
+// As many connections as descriptors allow, after asking for more of them.
+static void fit_descriptors(int32_t *most_connections)
 {
     struct rlimit limit;
-    rlim_t needed = (rlim_t)most_connections + SPARE_DESCRIPTORS;
+    rlim_t needed = (rlim_t)*most_connections + SPARE_DESCRIPTORS;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
         return;
+    rlim_t before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max < needed ? limit.rlim_max : needed;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < needed)
-        pr_log(
-            PR_LOG_WARN,
-            "only %lld descriptors are allowed, fewer than %d connections need: "
-            "raise the hard limit of ulimit -n",
-            (long long)limit.rlim_cur, (int)most_connections);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        limit.rlim_cur = before;
+    if (limit.rlim_cur < needed && limit.rlim_cur > 2 * SPARE_DESCRIPTORS)
+        *most_connections = (int32_t)limit.rlim_cur - SPARE_DESCRIPTORS;
 }
 
 static const struct timeval *queue_of(struct event_base *base, int32_t ms)
@@ -285,7 +289,7 @@ pr_status pr_http_server_create(const pr_http_params *params, pr_http_server **s
         .most_head_bytes = made->hub.params.most_head_bytes,
         .most_target_bytes = MOST_TARGET_BYTES,
         .most_body_bytes = made->hub.params.most_body_bytes};
-    raise_descriptors(made->hub.params.most_connections);
+    fit_descriptors(&made->hub.params.most_connections);
     if (params->certificate || params->key)
         PR_TRY_GOTO(pr_http_tls_open(params->certificate, params->key, &made->hub.tls), undo);
     PR_TRY_GOTO(

@@ -38,13 +38,13 @@ typedef struct pr_http_params {  // the texts are borrowed until the server is d
     const char *key;
     const char *cors_origin;  // "*", one origin, or NULL: no CORS headers
     // Limits: 0 stands for the default behind it.
-    size_t most_head_bytes;    // 32 KiB
-    size_t most_body_bytes;    // 64 MiB
-    size_t most_held_bytes;    // 8 bodies: requests of all connections, until dropped or answered
+    size_t most_head_bytes;  // 32 KiB
+    size_t most_body_bytes;  // 64 MiB
+    size_t most_held_bytes;  // 8 bodies, at least 64 MiB: all requests not yet answered or dropped
     size_t most_output_bytes;  // 1 MiB: of one stream, not yet taken by its reader
-    int32_t most_connections;  // 20,000
-    int32_t
-        read_timeout_ms;  // 30 s: for a whole head, between two pieces of a body, for a stuck reader
+    int32_t most_connections;  // 20,000; fewer where the system allows fewer descriptors
+    // 30 s: for a whole head, between two pieces of a body, and for a reader that takes nothing
+    int32_t read_timeout_ms;
     int32_t idle_timeout_ms;  // 75 s: keep-alive
     int32_t tick_ms;          // how often `tick` is called; 0: never
     void *context;            // of the callbacks below, all on the server's thread
@@ -55,9 +55,9 @@ typedef struct pr_http_params {  // the texts are borrowed until the server is d
     void (*aborted)(void *context, pr_http_exchange *exchange);
     // A reply has begun; `path` is "" where the request had none. NULL: nobody counts.
     void (*replied)(void *context, const char *path, int32_t status);
-    void (*woken)(
-        void *context);  // or NULL; after pr_http_server_wake, several wakes may be one call
-    void (*tick)(void *context);  // or NULL
+    // After pr_http_server_wake; several wakes may be one call. It and tick may be NULL.
+    void (*woken)(void *context);
+    void (*tick)(void *context);
 } pr_http_params;
 
 // Listens at once (so the port is known); serves when run.

@@ -9,12 +9,12 @@ void pr_logprob_lists_begin(pr_logprob_lists *lists)
 }
 
 // JSON has no infinity; vLLM's floor stands for "impossible".
-static json_t *logprob_value(float logprob)
+json_t *pr_logprob_lists_value(float logprob)
 {
     return json_real(logprob < -9999.0f ? -9999.0 : (double)logprob);
 }
 
-static json_t *token_text(const pr_tokenizer *tokenizer, int32_t token)
+json_t *pr_logprob_lists_text(const pr_tokenizer *tokenizer, int32_t token)
 {
     char *text = NULL;
     size_t size_bytes = 0;
@@ -28,16 +28,16 @@ static json_t *token_text(const pr_tokenizer *tokenizer, int32_t token)
 // Two tokens may print alike (parts of characters): the likelier one keeps the key.
 static void add_top(json_t *map, const pr_tokenizer *tokenizer, const pr_logprob *top)
 {
-    json_t *key = token_text(tokenizer, top->token);
+    json_t *key = pr_logprob_lists_text(tokenizer, top->token);
     if (!json_object_get(map, json_string_value(key)))
-        json_object_set_new(map, json_string_value(key), logprob_value(top->logprob));
+        json_object_set_new(map, json_string_value(key), pr_logprob_lists_value(top->logprob));
     json_decref(key);
 }
 
 static void
 add_token(pr_logprob_lists *lists, const pr_tokenizer *tokenizer, int32_t token, size_t text_offset)
 {
-    json_array_append_new(lists->tokens, token_text(tokenizer, token));
+    json_array_append_new(lists->tokens, pr_logprob_lists_text(tokenizer, token));
     json_array_append_new(lists->offsets, json_integer((json_int_t)text_offset));
 }
 
@@ -54,7 +54,7 @@ void pr_logprob_lists_add(
         add_top(map, tokenizer, &top[i]);
     add_top(map, tokenizer, token);
     add_token(lists, tokenizer, token->token, text_offset);
-    json_array_append_new(lists->values, logprob_value(token->logprob));
+    json_array_append_new(lists->values, pr_logprob_lists_value(token->logprob));
     json_array_append_new(lists->tops, map);
 }
 

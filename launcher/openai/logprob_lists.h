@@ -30,6 +30,9 @@ void pr_logprob_lists_add(
 // A token without a logprob.
 void pr_logprob_lists_add_bare(
     pr_logprob_lists *lists, const pr_tokenizer *tokenizer, int32_t token, size_t text_offset);
+// A value and a token's text, as the lists have them.
+json_t *pr_logprob_lists_value(float logprob);
+json_t *pr_logprob_lists_text(const pr_tokenizer *tokenizer, int32_t token);
 // The object, new; the lists are empty afterwards.
 json_t *pr_logprob_lists_end(pr_logprob_lists *lists);
 

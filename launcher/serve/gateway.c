@@ -240,6 +240,7 @@ void pr_gateway_destroy(pr_gateway *gateway)
     pr_mailbox_destroy(gateway->events);
     pr_sequence_owners_end(&gateway->owners);
     pr_metrics_destroy(gateway->metrics);
+    pr_completion_context_close(&gateway->context);
     free(gateway->failure);
     free(gateway);
 }
@@ -274,13 +275,8 @@ static pr_status create_metrics(pr_gateway *gateway, const pr_engine *engine)
 
 pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
 {
-    gateway->context = (pr_completion_context){
-        .model = engine->model,
-        .tokenizer = engine->tokenizer,
-        .served_name = engine->model_name,
-        .max_model_len = engine->max_model_len,
-        .streams = true,
-    };
+    PR_TRY(pr_completion_context_open(engine, &gateway->context));
+    gateway->context.streams = true;
     PR_TRY(create_metrics(gateway, engine));
     gateway->engine = engine;
     gateway->loaded_s = (int64_t)time(NULL);

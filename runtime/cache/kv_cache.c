@@ -313,6 +313,24 @@ pr_status pr_kv_cache_extend(pr_kv_cache *cache, pr_kv_sequence *sequence, int32
     return PR_OK;
 }
 
+static void
+tell_stored(const pr_kv_cache *cache, uint64_t salt, int32_t block, const int32_t *token)
+{
+    if (!cache->watch.stored)
+        return;
+    int32_t parent = pr_prefix_index_parent(cache->index, block);
+    const pr_kv_block told = {
+        .chain = pr_prefix_index_chain(cache->index, block),
+        .parent = parent == PR_PREFIX_ROOT ? pr_prefix_index_root_chain(salt)
+                                           : pr_prefix_index_chain(cache->index, parent),
+        .depth = pr_prefix_index_depth(cache->index, block),
+        .salt = salt,
+        .tokens = cache->block_tokens,
+        .token = token,
+    };
+    cache->watch.stored(cache->watch.context, &told);
+}
+
 void pr_kv_cache_publish(
     pr_kv_cache *cache, pr_kv_sequence *sequence, const int32_t *token, int32_t tokens)
 {
@@ -332,9 +350,7 @@ void pr_kv_cache_publish(
         int32_t block = sequence->block[i];
         pr_prefix_index_insert(cache->index, block, sequence->salt, parent, content);
         sequence->published++;
-        if (cache->watch.stored)
-            cache->watch.stored(
-                cache->watch.context, pr_prefix_index_chain(cache->index, block), i + 1);
+        tell_stored(cache, sequence->salt, block, content);
     }
 }
 

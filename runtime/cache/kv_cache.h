@@ -23,13 +23,29 @@
 typedef struct pr_kv_cache pr_kv_cache;
 typedef struct pr_kv_sequence pr_kv_sequence;
 
-// Told which blocks a later sequence could find, each by its chain (prefix_index.h) and its depth, the
-// number of blocks up to its end. Without functions: nobody is told.
+// A block that a later sequence can find from now on.
+typedef struct pr_kv_block {
+    uint64_t chain;        // names it (prefix_index.h)
+    uint64_t parent;       // chain of the block before it, or of no tokens
+    int32_t depth;         // blocks up to its end; 1: there is none before it
+    uint64_t salt;         // of the tenant
+    int32_t tokens;        // of the block
+    const int32_t *token;  // [tokens]
+} pr_kv_block;
+
+// Told which blocks a later sequence could find. Without functions: nobody is told.
 typedef struct pr_kv_watch {
     void *context;
-    void (*stored)(void *context, uint64_t chain, int32_t depth);
+    void (*stored)(void *context, const pr_kv_block *block);
     void (*evicted)(void *context, uint64_t chain, int32_t depth);
 } pr_kv_watch;
+
+// The same of every lane's pool. It only looks on: what it does changes no decision. Without functions: nobody.
+typedef struct pr_kv_listener {
+    void *context;
+    void (*stored)(void *context, int32_t group, int32_t lane, const pr_kv_block *block);
+    void (*evicted)(void *context, int32_t group, int32_t lane, uint64_t chain);
+} pr_kv_listener;
 
 typedef struct pr_kv_cache_params {
     int32_t blocks;
@@ -85,7 +101,7 @@ int32_t pr_kv_cache_free_blocks(const pr_kv_cache *cache);    // free or evictab
 int32_t pr_kv_cache_used_blocks(const pr_kv_cache *cache);    // referenced
 int32_t pr_kv_cache_cached_blocks(const pr_kv_cache *cache);  // published, referenced or not
 
-// Every published block, as the watch is told of it, in no order that means anything.
+// Every published block by chain and depth, in no order that means anything.
 void pr_kv_cache_visit(
     const pr_kv_cache *cache,
     void (*visit)(void *context, uint64_t chain, int32_t depth),

@@ -58,6 +58,11 @@ expect 2 '--temperature -1 is out of bounds: it must be from 0 to 100' generate 
 expect 2 "--top-k 'x' is not a whole number" generate "$model" --top-k x
 expect 4 'nowhere' generate "$folder/nowhere" -p text
 
+expect 2 '--url names no server' chat --url node7 -p hello
+expect 2 '--url and --endpoint-file name two servers' top --url http://node7 --endpoint-file "$folder/e"
+expect 4 "endpoint file $folder/absent" top --endpoint-file "$folder/absent"
+expect 2 '--interval 0 is out of bounds' top --interval 0
+
 echo '{"max-num-seqs": 12, "input": "of another command"}' > "$folder/good.json"
 echo '{"max-num-seq": 12}' > "$folder/bad.json"
 expect 0 '^max-num-seqs = 12  \(file\)$' plan "$model" --config "$folder/good.json" --show-config

@@ -5,6 +5,7 @@
 #ifndef PR_TESTS_SIM_RUN_H
 #define PR_TESTS_SIM_RUN_H
 
+#include "kv_mirror.h"
 #include "sim_worker.h"
 
 typedef struct sim_config {
@@ -24,6 +25,7 @@ typedef struct sim_config {
     pr_balance_params balance;
     bool prompt_delivery;  // messages are always faster than steps
     FILE *record;
+    kv_mirror *mirror;  // listens; NULL: nobody does
 } sim_config;
 
 typedef struct sim_result {
@@ -267,11 +269,12 @@ static inline void sim_pass_time(sim_run *run)
 // What a group is said to hold agrees with what there is at all; nothing, when everybody has gone.
 static inline void sim_check_loads(const sim_run *run, bool ended)
 {
-    int64_t seated = 0, unfinished = pr_scheduler_unfinished(run->scheduler);
+    int64_t seated = 0, cached = 0, unfinished = pr_scheduler_unfinished(run->scheduler);
     for (int32_t g = 0; g < run->layout.groups; g++) {
         pr_group_load load;
         pr_scheduler_group_load(run->scheduler, g, &load);
         seated += load.sequences;
+        cached += load.cached_blocks;
         SIM_ASSERT(load.role == pr_scheduler_role(run->scheduler, g));
         SIM_ASSERT(load.blocks == run->params.kv_blocks * pr_layout_lanes(&run->layout, g));
         SIM_ASSERT(load.used_blocks >= 0 && load.used_blocks <= load.blocks);
@@ -280,6 +283,7 @@ static inline void sim_check_loads(const sim_run *run, bool ended)
         SIM_ASSERT(run->config->prefix_caching || load.cached_blocks == 0);
         SIM_ASSERT(!ended || (load.sequences == 0 && load.used_blocks == 0));
     }
+    SIM_ASSERT(!run->config->mirror || cached == run->config->mirror->blocks);
     // One that is handed over has two seats.
     SIM_ASSERT(seated <= 2 * (unfinished - pr_scheduler_waiting(run->scheduler)));
     SIM_ASSERT(seated >= unfinished - pr_scheduler_waiting(run->scheduler));
@@ -331,6 +335,12 @@ static inline sim_result sim_run_all(const sim_config *config)
         .cost = sim_cost,
         .balance = config->balance,
     };
+    if (config->mirror)
+        run.params.listener = (pr_kv_listener){
+            .context = config->mirror,
+            .stored = kv_mirror_stored,
+            .evicted = kv_mirror_evicted,
+        };
     if (config->most_jobs)
         run.params.queue.most_jobs = config->most_jobs;
     SIM_ASSERT(pr_scheduler_create(&run.params, &run.scheduler) == PR_OK);

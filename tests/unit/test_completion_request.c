@@ -251,8 +251,7 @@ static void refused_lines_name_the_line_and_keep_the_custom_id(void **state)
         {"[1]", NULL, "not a JSON object"},
         {"{\"url\":\"/v1/completions\"}", NULL, "custom_id"},
         {"{\"custom_id\":\"q\",\"url\":\"/v1/embeddings\",\"body\":{}}", "q", "/v1/completions"},
-        {"{\"custom_id\":\"q\",\"url\":\"/v1/chat/completions\",\"body\":{}}", "q",
-         "chat template"},
+        {"{\"custom_id\":\"q\",\"url\":\"/v1/chat/completions\"}", "q", "'body'"},
         {"{\"custom_id\":\"q\",\"url\":\"/v1/completions\",\"method\":\"GET\"}", "q", "POST"},
         {"{\"custom_id\":\"q\",\"url\":\"/v1/completions\"}", "q", "'body'"},
     };

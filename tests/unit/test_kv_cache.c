@@ -452,12 +452,19 @@ static int find_watched(const watched *seen, uint64_t chain)
     return i;
 }
 
-static void see_stored(void *context, uint64_t chain, int32_t depth)
+static void see_stored(void *context, const pr_kv_block *block)
 {
     watched *seen = context;
-    assert_int_equal(find_watched(seen, chain), seen->blocks);
-    seen->chain[seen->blocks] = chain;
-    seen->depth[seen->blocks++] = depth;
+    assert_int_equal(find_watched(seen, block->chain), seen->blocks);
+    assert_int_equal(block->tokens, M_TOKENS);
+    assert_true(block->chain == pr_prefix_index_next_chain(block->parent, block->token, M_TOKENS));
+    int parent = find_watched(seen, block->parent);
+    if (block->depth == 1)
+        assert_true(block->parent == pr_prefix_index_root_chain(block->salt));
+    else
+        assert_true(parent < seen->blocks && seen->depth[parent] == block->depth - 1);
+    seen->chain[seen->blocks] = block->chain;
+    seen->depth[seen->blocks++] = block->depth;
 }
 
 static void see_evicted(void *context, uint64_t chain, int32_t depth)

@@ -228,6 +228,35 @@ static void groups_change_roles_and_tokens_stay_the_same(void **state)
     assert_int_equal(sim_run_all(&config).counts.role_changes, 0);
 }
 
+static void a_listener_knows_what_every_lane_holds_and_changes_no_decision(void **state)
+{
+    (void)state;
+    sim_config config = base;
+    config.kv_blocks = 30;
+    config.cancel_percent = 10;
+    config.damage_percent = 10;
+    config.siblings = 2;
+    kv_mirror *mirror = calloc(1, sizeof *mirror);
+    assert_non_null(mirror);
+    int64_t evicted = 0;
+    for (int32_t l = 0; l < 2 * LAYOUTS; l++) {
+        config.layout = layouts[l % LAYOUTS];
+        config.seed = (uint64_t)l;
+        bool rotates = l >= LAYOUTS && strncmp(config.layout, "prefill", 7) == 0;
+        config.balance = (pr_balance_params){
+            .period_s = rotates ? 0.03 : 0, .tpot_target_s = 0.1, .rotate = rotates};
+        config.mirror = NULL;
+        uint64_t hash = sim_run_all(&config).hash;
+        *mirror = (kv_mirror){0};
+        config.mirror = mirror;
+        assert_true(hash == sim_run_all(&config).hash);
+        assert_true(mirror->stored > 0);
+        evicted += mirror->evicted;
+    }
+    assert_true(evicted > 1000);
+    free(mirror);
+}
+
 // With messages faster than steps and blocks for everyone, grants are always there in time.
 static void a_decoding_sequence_never_stalls_while_blocks_are_free(void **state)
 {
@@ -604,6 +633,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(gathers_survive_cancels_damage_and_scarce_blocks),
     cmocka_unit_test(groups_change_roles_and_tokens_stay_the_same),
     cmocka_unit_test(the_same_seed_gives_the_same_decisions),
+    cmocka_unit_test(a_listener_knows_what_every_lane_holds_and_changes_no_decision),
     cmocka_unit_test(a_decoding_sequence_never_stalls_while_blocks_are_free),
     cmocka_unit_test(an_idle_scheduler_makes_no_plan),
     cmocka_unit_test(a_chunk_goes_out_while_the_one_before_runs_but_no_third),
