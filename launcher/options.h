@@ -61,6 +61,9 @@ typedef struct pr_options {
     const char *chat_template;                         // FILE or NULL
     const char *tool_call_parser, *reasoning_parser;
     bool allow_special_in_content;
+    bool generate_api_key, protect_metrics;
+    const char *endpoints_yaml;                // FILE or NULL
+    const char *kv_events, *kv_events_replay;  // ZeroMQ endpoints or NULL
 
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)

@@ -128,19 +128,64 @@ char *pr_reply_echo(
     return text;
 }
 
+pr_chat_calls pr_reply_calls(const pr_reply *reply, int32_t index, const char *id)
+{
+    return (pr_chat_calls){
+        .request_id = id,
+        .choice = index,
+        .short_ids = reply->request->format.tools == PR_TOOL_FORMAT_MISTRAL,
+    };
+}
+
+static json_t *
+completion_choice(const pr_reply *reply, const pr_tokenizer *tokenizer, int32_t index)
+{
+    size_t prefix_bytes;
+    char *prefix = pr_reply_echo(reply, tokenizer, index, &prefix_bytes);
+    json_t *choice =
+        pr_answer_choice(&reply->answer[index], tokenizer, index, prefix, prefix_bytes);
+    free(prefix);
+    return choice;
+}
+
+// All of the text at once, through the parser that a stream feeds piece by piece.
+static json_t *
+chat_choice(const pr_reply *reply, const pr_tokenizer *tokenizer, int32_t index, const char *id)
+{
+    const pr_answer *answer = &reply->answer[index];
+    const pr_completion_request *request = reply->request;
+    pr_message_parser *parser;
+    pr_chat_answer chat = {0};
+    const pr_delta *delta;
+    int32_t deltas;
+    json_t *choice = NULL;
+    pr_chat_calls calls = pr_reply_calls(reply, index, id);
+    if (pr_message_parser_create(&request->format, request->named_tool, &parser) != PR_OK)
+        return NULL;
+    if (pr_message_parser_feed(parser, answer->text, answer->text_bytes, true, &delta, &deltas) ==
+            PR_OK &&
+        pr_chat_answer_add(&chat, delta, deltas) == PR_OK)
+        choice = pr_chat_answer_choice(&chat, &calls, answer, tokenizer);
+    pr_chat_answer_free(&chat);
+    pr_message_parser_destroy(parser);
+    return choice;
+}
+
 json_t *
 pr_reply_body(const pr_reply *reply, const pr_tokenizer *tokenizer, const pr_reply_names *names)
 {
     json_t *choices = json_array();
-    for (int32_t i = 0; i < reply->answers; i++) {
-        size_t prefix_bytes;
-        char *prefix = pr_reply_echo(reply, tokenizer, i, &prefix_bytes);
+    for (int32_t i = 0; i < reply->answers; i++)
         json_array_append_new(
-            choices, pr_answer_choice(&reply->answer[i], tokenizer, i, prefix, prefix_bytes));
-        free(prefix);
+            choices, reply->request->chat ? chat_choice(reply, tokenizer, i, names->id)
+                                          : completion_choice(reply, tokenizer, i));
+    if (json_array_size(choices) != (size_t)reply->answers) {
+        json_decref(choices);
+        return NULL;
     }
     return json_pack(
-        "{s:s, s:s, s:I, s:s, s:o, s:o}", "id", names->id, "object", "text_completion", "created",
+        "{s:s, s:s, s:I, s:s, s:o, s:o}", "id", names->id, "object",
+        reply->request->chat ? "chat.completion" : "text_completion", "created",
         (json_int_t)names->created, "model", names->model, "choices", choices, "usage",
         pr_reply_usage(reply, names->tells_cached));
 }

@@ -6,6 +6,7 @@
 #define PR_LAUNCHER_OPENAI_REPLY_H
 
 #include "launcher/openai/answer.h"
+#include "launcher/openai/chat_answer.h"
 #include "launcher/openai/sequence_owners.h"
 
 typedef struct pr_reply {
@@ -51,6 +52,8 @@ typedef struct pr_reply_names {
 json_t *
 pr_reply_body(const pr_reply *reply, const pr_tokenizer *tokenizer, const pr_reply_names *names);
 json_t *pr_reply_usage(const pr_reply *reply, bool tells_cached);
+// Of the tool calls of answer `index`, in a reply of this id.
+pr_chat_calls pr_reply_calls(const pr_reply *reply, int32_t index, const char *id);
 // What `echo` puts before the text of answer `index`: malloc'ed, NULL if nothing.
 char *pr_reply_echo(
     const pr_reply *reply, const pr_tokenizer *tokenizer, int32_t index, size_t *size_bytes);

@@ -31,10 +31,10 @@ static void forget_ended(pr_sequence_owners *owners)
 static pr_status make_room(pr_sequence_owners *owners, uint64_t count)
 {
     uint64_t needed = owners->next_id - owners->first_id + count;
-    if (needed > owners->capacity) {
-        forget_ended(owners);
-        needed = owners->next_id - owners->first_id + count;
-    }
+    if (needed <= owners->capacity)
+        return PR_OK;
+    forget_ended(owners);
+    needed = owners->next_id - owners->first_id + count;
     if (needed <= owners->capacity / 2)  // half free: forgetting again is a while off
         return PR_OK;
     uint64_t capacity = needed * 4;

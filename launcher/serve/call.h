@@ -18,7 +18,8 @@ enum { PR_CALL_ID_BYTES = 64 };
 typedef struct pr_call_answer {
     size_t sent_bytes;
     int32_t sent_tokens;
-    bool begun;  // its first chunk is out
+    bool begun;                 // its first chunk is out
+    pr_message_parser *parser;  // of a streamed chat; sent_bytes are those it was fed
     pr_request_life life;
 } pr_call_answer;
 

@@ -35,12 +35,17 @@ static pr_status take_target(
     return pr_completion_request_set_target(request, target, header, milliseconds, refusal);
 }
 
-static pr_status
-take_headers(const pr_http_exchange *exchange, pr_completion_request *request, pr_refusal *refusal)
+static pr_status take_headers(
+    const pr_http_exchange *exchange,
+    uint64_t salt,
+    pr_completion_request *request,
+    pr_refusal *refusal)
 {
     const char *tenant = pr_http_header(exchange, "x-llm-d-inference-fairness-id");
     if (tenant)
         request->tenant = pr_completion_request_tenant(tenant, strlen(tenant));
+    if (salt != 0)  // a user of another key is another user
+        request->tenant = request->tenant ? pr_hash_mix(request->tenant ^ salt) : salt;
     PR_TRY(take_target(exchange, "x-slo-ttft-ms", PR_TARGET_TTFT, request, refusal));
     PR_TRY(take_target(exchange, "x-slo-tpot-ms", PR_TARGET_TPOT, request, refusal));
     PR_TRY(take_target(exchange, "x-llm-d-slo-ttft-ms", PR_TARGET_TTFT, request, refusal));
@@ -85,7 +90,7 @@ answer(pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *c
     pr_status status = read(&context, body, &request, &refusal);
     json_decref(body);
     if (status == PR_OK)
-        status = take_headers(exchange, request, &refusal);
+        status = take_headers(exchange, caller->salt, request, &refusal);
     if (status == PR_OK) {
         pr_serve_calls_begin(gateway, exchange, request, caller->salt);
         return;

@@ -142,7 +142,7 @@ static bool is_host(const char *host, size_t length)
     return length > 0;
 }
 
-// http(s)://HOST:PORT and nothing more: no user, no path, no query.
+// http(s)://HOST:PORT/v1 and nothing more: no user, no other path, no query.
 static bool split_url(const char *url, const char **host, size_t *length, int32_t *port)
 {
     const char *at = strncmp(url, "http://", 7) == 0    ? url + 7
@@ -156,7 +156,7 @@ static bool split_url(const char *url, const char **host, size_t *length, int32_
     *host = at;
     *length = (size_t)(colon - at);
     *port = (int32_t)number;
-    return *end == '\0' && number >= 1 && number <= 65535 && is_host(at, *length);
+    return strcmp(end, "/v1") == 0 && number >= 1 && number <= 65535 && is_host(at, *length);
 }
 
 static pr_status check_url(const char *path, pr_endpoint *endpoint)
@@ -172,7 +172,7 @@ static pr_status check_url(const char *path, pr_endpoint *endpoint)
         return PR_OK;
     }
     if (!split_url(endpoint->url, &host, &length, &port))
-        return fail_field(path, "url is not http(s)://HOST:PORT or unix:/PATH");
+        return fail_field(path, "url is not http(s)://HOST:PORT/v1 or unix:/PATH");
     if (*host == '[') {
         host++;
         length -= 2;

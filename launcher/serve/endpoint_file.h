@@ -2,7 +2,7 @@
 // The file that says where a serving job is, for its user's clients: written when the endpoint is ready, marked
 // while it drains, removed at the end. docs/endpoint-file.md.
 //
-//   {"url": "http://10.0.0.7:40123", "host": "10.0.0.7", "port": 40123, "model": "demo",
+//   {"url": "http://10.0.0.7:40123/v1", "host": "10.0.0.7", "port": 40123, "model": "demo",
 //    "api_key_file": "/home/ada/endpoint.json.key", "job_id": "4711", "pid": 812, "state": "ready", ...}
 //
 // A client goes where the file says and gives it the key, so the reader trusts nothing in it: schemes, characters
@@ -20,7 +20,8 @@ enum { PR_ENDPOINT_TEXT_BYTES = 512, PR_ENDPOINT_PATH_BYTES = 4096 };
 typedef enum pr_endpoint_state { PR_ENDPOINT_READY, PR_ENDPOINT_DRAINING } pr_endpoint_state;
 
 typedef struct pr_endpoint {
-    char url[PR_ENDPOINT_TEXT_BYTES];  // http://HOST:PORT, https://HOST:PORT or unix:/ABSOLUTE/PATH
+    char url
+        [PR_ENDPOINT_TEXT_BYTES];  // http://HOST:PORT/v1, https://HOST:PORT/v1 or unix:/ABSOLUTE/PATH
     char host[PR_ENDPOINT_TEXT_BYTES];  // "" for a unix socket; IPv6 without brackets
     int32_t port;                       // 0 for a unix socket
     char model[PR_ENDPOINT_TEXT_BYTES];

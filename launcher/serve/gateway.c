@@ -109,6 +109,7 @@ void pr_gateway_drain(pr_gateway *gateway)
         PR_LOG_INFO,
         "drain: no new requests are taken; %d sequences are under way, for at most %g s",
         gateway->sequences, gateway->options->drain_timeout);
+    pr_advertiser_drain(gateway->advertiser);
     leave_when_empty(gateway);
 }
 
@@ -202,6 +203,8 @@ pr_status pr_gateway_create(const pr_options *options, pr_gateway **gateway)
     PR_TRY_GOTO(draw_secrets(made), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_command), &made->commands), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_event), &made->events), failed);
+    PR_TRY_GOTO(pr_api_keys_create(&made->keys), failed);
+    PR_TRY_GOTO(pr_advertiser_create(options, made->keys, &made->advertiser), failed);
     PR_TRY_GOTO(listen_for(made), failed);
     *gateway = made;
     return PR_OK;
@@ -234,6 +237,9 @@ void pr_gateway_destroy(pr_gateway *gateway)
     if (!gateway)
         return;
     pr_http_server_destroy(gateway->server);
+    pr_advertiser_end(gateway->advertiser);
+    pr_advertiser_destroy(gateway->advertiser);
+    pr_api_keys_destroy(gateway->keys);
     empty_commands(gateway);
     empty_events(gateway);
     pr_mailbox_destroy(gateway->commands);
@@ -263,7 +269,7 @@ static pr_status create_metrics(pr_gateway *gateway, const pr_engine *engine)
         .model_name = engine->model_name,
         .version = PR_VERSION,
         .layout_text = text,
-        .job_id = getenv("SLURM_JOB_ID"),
+        .job_id = pr_advertiser_job(),
         .max_model_len = engine->max_model_len,
         .block_tokens = engine->options->block_size,
         .kv_blocks = count_decode_blocks(engine),
@@ -281,7 +287,8 @@ pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
     gateway->engine = engine;
     gateway->loaded_s = (int64_t)time(NULL);
     atomic_store(&gateway->phase, PR_GATEWAY_READY);
-    return PR_OK;
+    return pr_advertiser_ready(
+        gateway->advertiser, engine->model_name, pr_http_server_port(gateway->server));
 }
 
 static void *serve(void *argument)
@@ -306,7 +313,13 @@ void pr_gateway_join(pr_gateway *gateway, int32_t grace_ms)
         return;
     pr_http_server_stop(gateway->server, grace_ms);
     pthread_join(gateway->thread, NULL);
+    pr_advertiser_end(gateway->advertiser);
     gateway->started = false;
+}
+
+const char *pr_gateway_address(const pr_gateway *gateway)
+{
+    return pr_advertiser_address(gateway->advertiser);
 }
 
 pr_http_server *pr_gateway_server(const pr_gateway *gateway) { return gateway->server; }

@@ -28,6 +28,8 @@ pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine) PR_MUS
 // Stops the server; replies that are under way get at most grace_ms. Afterwards the gateway only waits for destroy.
 void pr_gateway_join(pr_gateway *gateway, int32_t grace_ms);
 
+// The IPv4 address and port at which others reach it.
+const char *pr_gateway_address(const pr_gateway *gateway);
 pr_http_server *pr_gateway_server(const pr_gateway *gateway);
 pr_mailbox *pr_gateway_commands(const pr_gateway *gateway);
 pr_mailbox *pr_gateway_events(const pr_gateway *gateway);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "launcher/serve/advertiser.h"
 #include "launcher/serve/call.h"
 #include "launcher/serve/gateway.h"
 #include "launcher/serve/serve_message.h"
@@ -25,14 +26,16 @@ struct pr_gateway {
     bool started;
     pr_mailbox *commands, *events;
     pr_completion_context context;  // of every request
-    pr_metrics *metrics;            // from READY on
-    pr_sequence_owners owners;      // pr_call
-    pr_call *call;                  // the open ones
-    int32_t sequences;              // of open calls
-    char instance[17];              // in the ids of replies: 16 hex digits
-    uint64_t secret;                // of seeds that nobody gave
-    uint64_t made;                  // calls so far
-    int64_t loaded_s;               // when the model was ready, s since 1970
+    pr_api_keys *keys;
+    pr_advertiser *advertiser;
+    pr_metrics *metrics;        // from READY on
+    pr_sequence_owners owners;  // pr_call
+    pr_call *call;              // the open ones
+    int32_t sequences;          // of open calls
+    char instance[17];          // in the ids of replies: 16 hex digits
+    uint64_t secret;            // of seeds that nobody gave
+    uint64_t made;              // calls so far
+    int64_t loaded_s;           // when the model was ready, s since 1970
     int64_t drain_end_ns;
     bool left;      // the controller was told that no more comes
     char *failure;  // the run is lost, and why

@@ -11,12 +11,13 @@
 #include "launcher/serve/text_api.h"
 #include "runtime/base/log.h"
 
-typedef enum needs { NEEDS_NOTHING = 0, NEEDS_KEY = 1, NEEDS_MODEL = 2 } needs;
+// What a route asks for; a sum of these.
+enum { NEEDS_NOTHING = 0, NEEDS_KEY = 1, NEEDS_MODEL = 2, NEEDS_KEY_IF_PROTECTED = 4 };
 
 typedef struct route {
     const char *method, *path;  // a path that ends with '/' stands for all below it
     pr_route_handler *handler;
-    int needs;  // of `needs`
+    int needs;
 } route;
 
 static const route routes[] = {
@@ -33,7 +34,7 @@ static const route routes[] = {
     {"GET", "/ping", pr_admin_api_health, NEEDS_NOTHING},
     {"GET", "/version", pr_admin_api_version, NEEDS_NOTHING},
     {"GET", "/load", pr_admin_api_load, NEEDS_KEY},
-    {"GET", "/metrics", pr_admin_api_metrics, NEEDS_MODEL},
+    {"GET", "/metrics", pr_admin_api_metrics, NEEDS_MODEL | NEEDS_KEY_IF_PROTECTED},
     {"GET", "/v1/polyreme/status", pr_admin_api_status, NEEDS_KEY | NEEDS_MODEL},
     {"GET", "/", pr_admin_api_page, NEEDS_NOTHING},
     {"POST", "/v1/polyreme/drain", pr_admin_api_drain, NEEDS_KEY},
@@ -134,6 +135,26 @@ static bool is_foreign(const pr_gateway *gateway, const pr_http_exchange *exchan
     return !authority || !host || strcasecmp(authority + 3, host) != 0;
 }
 
+static bool may_ask(
+    const pr_gateway *gateway,
+    pr_http_exchange *exchange,
+    const route *found,
+    pr_route_caller *caller)
+{
+    const char *bearer = pr_http_header(exchange, "authorization");
+    const char *plain = pr_http_header(exchange, "x-api-key");
+    bool needed = (found->needs & NEEDS_KEY) ||
+                  ((found->needs & NEEDS_KEY_IF_PROTECTED) && gateway->options->protect_metrics);
+    if (!needed || pr_api_keys_check(gateway->keys, bearer, &caller->salt) ||
+        (!bearer && plain && pr_api_keys_check_plain(gateway->keys, plain, &caller->salt)))
+        return true;
+    pr_route_refuse(
+        exchange, 401, "authentication_error", "invalid_api_key",
+        bearer || plain ? "the API key is not right"
+                        : "an API key is needed: send 'Authorization: Bearer KEY'");
+    return false;
+}
+
 static bool is_there(pr_gateway *gateway, pr_http_exchange *exchange, const route *found)
 {
     if (gateway->failure) {
@@ -158,6 +179,6 @@ void pr_route_answer(pr_gateway *gateway, pr_http_exchange *exchange)
             "a web page from another origin asks: start with --cors-origin to allow it");
         return;
     }
-    if (is_there(gateway, exchange, found))
+    if (may_ask(gateway, exchange, found, &caller) && is_there(gateway, exchange, found))
         found->handler(gateway, exchange, &caller);
 }

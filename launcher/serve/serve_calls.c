@@ -96,6 +96,8 @@ static void destroy_call(pr_gateway *gateway, pr_call *call, pr_request_end end)
         call->next->prev = call->prev;
     gateway->sequences -= call->reply.answers;
     pr_sequence_owners_remove(&gateway->owners, call->reply.first_id, call->reply.answers);
+    for (int32_t i = 0; i < call->reply.answers; i++)
+        pr_message_parser_destroy(call->answer[i].parser);
     pr_reply_end(&call->reply);
     pr_byte_buffer_free(&call->chunk);
     free(call->answer);

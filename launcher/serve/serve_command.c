@@ -16,6 +16,7 @@ typedef struct serve_run {
     const pr_options *options;
     pr_gateway *gateway;
     pr_serve_face *face;
+    pr_kv_events *kv_events;  // NULL: nobody is told
 } serve_run;
 
 // The port is taken, and probes are answered, before the model is loaded.
@@ -32,13 +33,38 @@ static void tell_clients(void *context)
     pr_gateway_join(run->gateway, LAST_WORDS_MS);
 }
 
+enum { KV_REPLAY_MESSAGES = 10000, KV_HIGH_WATER = 100000 };  // vLLM's
+
+static pr_status open_kv_events(serve_run *run, pr_engine *engine)
+{
+    const pr_options *options = run->options;
+    if (!options->kv_events)
+        return PR_OK;
+    pr_kv_events_params params = {
+        .endpoint = options->kv_events,
+        .replay_endpoint = options->kv_events_replay,
+        .address = pr_gateway_address(run->gateway),
+        .port = pr_http_server_port(pr_gateway_server(run->gateway)),
+        .model = engine->model_name,
+        .layout = &engine->layout,
+        .block_tokens = options->block_size,
+        .replay_messages = KV_REPLAY_MESSAGES,
+        .high_water = KV_HIGH_WATER,
+    };
+    PR_TRY(pr_kv_events_open(&params, &run->kv_events));
+    engine->scheduler.listener = pr_kv_events_listener(run->kv_events);
+    return PR_OK;
+}
+
 static pr_status serve(serve_run *run, pr_engine *engine, pr_controller **controller)
 {
+    PR_TRY(open_kv_events(run, engine));
     pr_serve_face_params params = {
         .commands = pr_gateway_commands(run->gateway),
         .events = pr_gateway_events(run->gateway),
         .server = pr_gateway_server(run->gateway),
         .layout = &engine->layout,
+        .kv_events = run->kv_events,
         .lost = tell_clients,
         .context = run,
     };
@@ -70,6 +96,8 @@ int pr_serve_command(const pr_options *options)
         status = pr_engine_run(engine, NULL, &controller);
     pr_gateway_destroy(run.gateway);
     pr_serve_face_destroy(run.face);
+    if (run.kv_events)
+        pr_kv_events_close(run.kv_events);
     pr_engine_close(engine, controller, status);
     return pr_exit_code(status);
 }

@@ -189,6 +189,8 @@ static void progress(void *context, const pr_scheduler_counts *counts)
 {
     pr_serve_face *face = context;
     take_snapshot(face, counts);
+    if (face->params.kv_events)
+        pr_kv_events_flush(face->params.kv_events, pr_clock_now_ns());
     if (face->has_events)
         pr_http_server_wake(face->params.server);
     face->has_events = false;

@@ -5,6 +5,7 @@
 #ifndef PR_LAUNCHER_SERVE_SERVE_FACE_H
 #define PR_LAUNCHER_SERVE_SERVE_FACE_H
 
+#include "k8s-adapter/kv_events.h"
 #include "launcher/controller.h"
 #include "launcher/http/http_server.h"
 #include "launcher/serve/mailbox.h"
@@ -15,6 +16,7 @@ typedef struct pr_serve_face_params {
     pr_mailbox *commands, *events;
     pr_http_server *server;  // woken when there are events
     const pr_layout *layout;
+    pr_kv_events *kv_events;  // flushed once a round, or NULL
     // The run is lost and the process ends after this: tell the clients, and remove what says that we serve.
     void (*lost)(void *context);
     void *context;

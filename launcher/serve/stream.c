@@ -14,7 +14,8 @@ static void write_prefix(pr_call *call)
 {
     raw(call, "data: {\"id\":");
     pr_json_text_append_string(&call->chunk, call->id, strlen(call->id));
-    raw(call, ",\"object\":\"text_completion\",\"created\":");
+    raw(call, call->reply.request->chat ? ",\"object\":\"chat.completion.chunk\",\"created\":"
+                                        : ",\"object\":\"text_completion\",\"created\":");
     pr_json_text_append(&call->chunk, json_integer((json_int_t)call->created_s));
     raw(call, ",\"model\":");
     pr_json_text_append_string(&call->chunk, call->model, strlen(call->model));
@@ -94,24 +95,70 @@ static void write_text(
     join_strings(&call->chunk, border);
 }
 
+static void write_index(pr_call *call, int32_t index)
+{
+    raw(call, "{\"index\":");
+    pr_json_text_append(&call->chunk, json_integer(index));
+}
+
+static void write_end(pr_call *call, json_t *finish_reason, json_t *stop_reason)
+{
+    raw(call, ",\"finish_reason\":");
+    pr_json_text_append(&call->chunk, finish_reason);
+    raw(call, ",\"stop_reason\":");
+    pr_json_text_append(&call->chunk, stop_reason);
+    raw(call, "}");
+}
+
 static void
 write_completion(pr_call *call, const pr_tokenizer *tokenizer, int32_t index, size_t settled_bytes)
 {
     const pr_answer *answer = &call->reply.answer[index];
     pr_call_answer *sent = &call->answer[index];
-    raw(call, "{\"index\":");
-    pr_json_text_append(&call->chunk, json_integer(index));
+    write_index(call, index);
     raw(call, ",\"text\":");
     write_text(
         call, tokenizer, index, answer->text + sent->sent_bytes, settled_bytes - sent->sent_bytes);
     raw(call, ",\"logprobs\":");
     pr_json_text_append(
         &call->chunk, pr_answer_logprobs(answer, tokenizer, sent->sent_tokens, answer->tokens));
-    raw(call, ",\"finish_reason\":");
-    pr_json_text_append(&call->chunk, pr_answer_finish_reason(answer));
-    raw(call, ",\"stop_reason\":");
-    pr_json_text_append(&call->chunk, pr_answer_stop_reason(answer));
-    raw(call, "}");
+    write_end(call, pr_answer_finish_reason(answer), pr_answer_stop_reason(answer));
+}
+
+static void write_chat(
+    pr_call *call,
+    const pr_tokenizer *tokenizer,
+    int32_t index,
+    const pr_delta *delta,
+    int32_t deltas)
+{
+    const pr_answer *answer = &call->reply.answer[index];
+    pr_call_answer *sent = &call->answer[index];
+    pr_chat_calls calls = pr_reply_calls(&call->reply, index, call->id);
+    write_index(call, index);
+    raw(call, ",\"delta\":");
+    pr_json_text_append(&call->chunk, pr_chat_answer_delta(&calls, delta, deltas, !sent->begun));
+    raw(call, ",\"logprobs\":");
+    pr_json_text_append(
+        &call->chunk,
+        pr_chat_answer_logprobs(answer, tokenizer, sent->sent_tokens, answer->tokens));
+    write_end(
+        call, pr_chat_answer_finish_reason(answer, pr_message_parser_calls(sent->parser)),
+        pr_answer_stop_reason(answer));
+}
+
+// The new text in the parser, and what comes out of it.
+static pr_status feed_parser(
+    pr_call *call, int32_t index, size_t settled_bytes, const pr_delta **delta, int32_t *deltas)
+{
+    const pr_answer *answer = &call->reply.answer[index];
+    const pr_completion_request *request = call->reply.request;
+    pr_call_answer *sent = &call->answer[index];
+    if (!sent->parser)
+        PR_TRY(pr_message_parser_create(&request->format, request->named_tool, &sent->parser));
+    return pr_message_parser_feed(
+        sent->parser, answer->text + sent->sent_bytes, settled_bytes - sent->sent_bytes,
+        answer->done, delta, deltas);
 }
 
 pr_status pr_stream_send(pr_call *call, const pr_tokenizer *tokenizer, int32_t index)
@@ -119,14 +166,24 @@ pr_status pr_stream_send(pr_call *call, const pr_tokenizer *tokenizer, int32_t i
     const pr_answer *answer = &call->reply.answer[index];
     pr_call_answer *sent = &call->answer[index];
     size_t settled_bytes = pr_answer_settled(answer);
+    bool chat = call->reply.request->chat;
+    const pr_delta *delta = NULL;
+    int32_t deltas = 0;
     if (settled_bytes == sent->sent_bytes && !answer->done)
         return PR_OK;
-    begin_event(call);
-    write_completion(call, tokenizer, index, settled_bytes);
-    PR_TRY(send_event(call, call->reply.request->continuous_usage));
+    if (chat)
+        PR_TRY(feed_parser(call, index, settled_bytes, &delta, &deltas));
+    if (!chat || deltas > 0 || answer->done) {
+        begin_event(call);
+        if (chat)
+            write_chat(call, tokenizer, index, delta, deltas);
+        else
+            write_completion(call, tokenizer, index, settled_bytes);
+        PR_TRY(send_event(call, call->reply.request->continuous_usage));
+        sent->sent_tokens = answer->tokens;
+        sent->begun = true;
+    }
     sent->sent_bytes = settled_bytes;
-    sent->sent_tokens = answer->tokens;
-    sent->begun = true;
     return PR_OK;
 }
 

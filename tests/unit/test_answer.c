@@ -82,6 +82,59 @@ static void the_stop_string_is_kept_when_asked(void **state)
     pr_answer_end(&answer);
 }
 
+// At every token: what was settled before still stands at the end, and at the end all is settled.
+static void settled_text_is_never_taken_back(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"the rowers come", "roroww ow", "rowr", "a row of rows"};
+    for (size_t t = 0; t < sizeof texts / sizeof *texts; t++) {
+        pr_completion_request request = {.stops = 2, .stop = {stop_rows, stop_wer}};
+        pr_answer answer;
+        int32_t *token, tokens;
+        size_t settled[64] = {0};
+        char kept[64][64] = {{0}};
+        bool cancelled = false;
+        assert_int_equal(pr_answer_begin(&request, tokenizer, &answer), PR_OK);
+        assert_int_equal(
+            pr_tokenizer_encode(
+                tokenizer, texts[t], strlen(texts[t]), false, false, &token, &tokens),
+            PR_OK);
+        for (int32_t i = 0; i < tokens && !cancelled; i++) {
+            pr_token_report report = {
+                .token = token[i],
+                .finish = i == tokens - 1 ? PR_FINISH_LENGTH : PR_FINISH_NONE,
+            };
+            assert_int_equal(pr_answer_add(&answer, model, &report, &cancelled), PR_OK);
+            settled[i] = pr_answer_settled(&answer);
+            memcpy(kept[i], answer.text, settled[i]);
+        }
+        assert_int_equal(pr_answer_settled(&answer), answer.text_bytes);
+        for (int32_t i = 0; i < tokens; i++) {
+            assert_true(settled[i] <= answer.text_bytes);
+            assert_memory_equal(kept[i], answer.text, settled[i]);
+        }
+        free(token);
+        pr_answer_end(&answer);
+    }
+}
+
+static void only_the_beginning_of_a_stop_string_is_held(void **state)
+{
+    (void)state;
+    pr_completion_request request = {.stops = 1, .stop = {stop_rows}};
+    pr_answer answer = {.request = &request};
+    static char text[] = "a crow";
+    answer.text = text;
+    answer.text_bytes = 6;
+    assert_int_equal(pr_answer_settled(&answer), 3);
+    answer.text_bytes = 4;
+    assert_int_equal(pr_answer_settled(&answer), 3);
+    answer.text_bytes = 3;
+    assert_int_equal(pr_answer_settled(&answer), 3);
+    answer.text_bytes = 0;
+    assert_int_equal(pr_answer_settled(&answer), 0);
+}
+
 static void a_stop_string_counts_only_after_min_tokens(void **state)
 {
     (void)state;
@@ -139,6 +192,8 @@ int main(void)
         cmocka_unit_test(a_stop_string_is_found_across_token_borders),
         cmocka_unit_test(the_stop_string_is_kept_when_asked),
         cmocka_unit_test(a_stop_string_counts_only_after_min_tokens),
+        cmocka_unit_test(settled_text_is_never_taken_back),
+        cmocka_unit_test(only_the_beginning_of_a_stop_string_is_held),
         cmocka_unit_test(tokens_after_the_stop_change_nothing),
         cmocka_unit_test(split_characters_come_out_whole_and_logprobs_keep_their_bits),
     };

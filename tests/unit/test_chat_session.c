@@ -361,7 +361,7 @@ static void a_run_that_takes_over_is_found_through_the_file(void **state)
         int port = i == 0 ? first.port : second.port;
         snprintf(
             text[i], sizeof text[i],
-            "{\"url\":\"http://127.0.0.1:%d\",\"host\":\"127.0.0.1\",\"port\":%d,"
+            "{\"url\":\"http://127.0.0.1:%d/v1\",\"host\":\"127.0.0.1\",\"port\":%d,"
             "\"model\":\"m\",\"state\":\"%s\"}",
             port, port, i == 0 ? "draining" : "ready");
     }

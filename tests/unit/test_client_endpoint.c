@@ -104,7 +104,7 @@ static void a_file_names_server_key_and_state(void **state)
     (void)state;
     pr_options options = {.endpoint_file = file_path};
     pr_client_endpoint endpoint, later;
-    pr_endpoint file = {.url = "http://n:1", .host = "n", .port = 1, .model = "demo"};
+    pr_endpoint file = {.url = "http://n:1/v1", .host = "n", .port = 1, .model = "demo"};
     write_file(key_path, "secret\nsecond\n");
     snprintf(file.api_key_file, sizeof file.api_key_file, "%s", key_path);
     assert_int_equal(pr_endpoint_file_write(file_path, &file), PR_OK);

@@ -40,7 +40,7 @@ static int remove_folder(void **state)
 static pr_endpoint an_endpoint(void)
 {
     return (pr_endpoint){
-        .url = "http://127.0.0.1:8000",
+        .url = "http://127.0.0.1:8000/v1",
         .host = "127.0.0.1",
         .port = 8000,
         .model = "demo",
@@ -102,7 +102,7 @@ static void the_file_says_what_docs_say(void **state)
     fclose(file);
     assert_string_equal(
         text, "{\n"
-              "  \"url\": \"http://127.0.0.1:8000\",\n"
+              "  \"url\": \"http://127.0.0.1:8000/v1\",\n"
               "  \"host\": \"127.0.0.1\",\n"
               "  \"port\": 8000,\n"
               "  \"model\": \"demo\",\n"
@@ -202,23 +202,23 @@ static void a_url_leads_to_a_host_and_port_or_a_socket(void **state)
         int port;
         pr_status status;
     } given[] = {
-        {"http://a-b.example:1", "a-b.example", 1, PR_OK},
-        {"https://[::1]:65535", "::1", 65535, PR_OK},
+        {"http://a-b.example:1/v1", "a-b.example", 1, PR_OK},
+        {"https://[::1]:65535/v1", "::1", 65535, PR_OK},
         {"unix:/run/user/1/p.sock", "", 0, PR_OK},
         {"unix:p.sock", "", 0, PR_ERR_FORMAT},
-        {"http://h:0", "h", 0, PR_ERR_FORMAT},
-        {"http://h:65536", "h", 65536, PR_ERR_FORMAT},
+        {"http://h:0/v1", "h", 0, PR_ERR_FORMAT},
+        {"http://h:65536/v1", "h", 65536, PR_ERR_FORMAT},
         {"http://h:8a", "h", 8, PR_ERR_FORMAT},
         {"http://h:-8", "h", -8, PR_ERR_FORMAT},
         {"http://h", "h", 80, PR_ERR_FORMAT},
         {"http://:80", "", 80, PR_ERR_FORMAT},
-        {"http://h:80/v1", "h", 80, PR_ERR_FORMAT},
+        {"http://h:80/v2", "h", 80, PR_ERR_FORMAT},
         {"http://h:80?x=:80", "h", 80, PR_ERR_FORMAT},
         {"http://user@h:80", "user@h", 80, PR_ERR_FORMAT},
         {"http://h g:80", "h g", 80, PR_ERR_FORMAT},
         {"file:///etc/passwd:80", "/etc/passwd", 80, PR_ERR_FORMAT},
-        {"http://h:80", "g", 80, PR_ERR_FORMAT},
-        {"http://h:80", "h", 81, PR_ERR_FORMAT},
+        {"http://h:80/v1", "g", 80, PR_ERR_FORMAT},
+        {"http://h:80/v1", "h", 81, PR_ERR_FORMAT},
         {"http://h\\n:80", "h\\n", 80, PR_ERR_FORMAT},
     };
     char text[1024];
