@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the suites share: the server of this run, clients that are recorded, and streams put together."""
 import json
-import os
 import unittest
 
 import openai
 
 import recording
 import shapes
-from server import MODEL, TEMPLATE, Server
+from server import TEMPLATE, Server
 
-LAYOUT = os.environ.get("POLYREME_LAYOUT", "one")
 COMMON_FLAGS = ["--served-model-name", "demo", "--chat-template", str(TEMPLATE)]
 TRANSCRIPT = recording.Transcript()
 WORDS = "In the beginning God created the heaven and the earth."
@@ -19,12 +17,13 @@ WORDS = "In the beginning God created the heaven and the earth."
 class Shared:
     """One server for all suites of a run; special ones are started by those who need them."""
 
+    layout = "one"
     server = None
 
     @classmethod
     def get(cls):
         if not cls.server:
-            cls.server = Server(LAYOUT, *COMMON_FLAGS)
+            cls.server = Server(cls.layout, *COMMON_FLAGS)
         return cls.server
 
     @classmethod

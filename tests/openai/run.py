@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs the suites against one layout: run.py one|five TRANSCRIPT [NAME...]. Exit code 1 if anything failed."""
-import os
 import pathlib
 import sys
 import unittest
+
+import case
 
 HERE = pathlib.Path(__file__).parent
 
 
 def main():
     layout, transcript, *names = sys.argv[1:]
-    os.environ["POLYREME_LAYOUT"] = layout
-    import case  # reads the layout
-
+    case.Shared.layout = layout
     loader = unittest.TestLoader()
     loader.testNamePatterns = [f"*{name}*" for name in names] or None
     tests = loader.discover(str(HERE), "suite_*.py")

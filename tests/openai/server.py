@@ -42,10 +42,6 @@ class Server:
         self.ranks = bool(launcher)
         command = [*launcher, str(BUILD / "polyreme"), "serve", str(model), "--port", "0"]
         command += ["--endpoint-file", str(self.endpoint_file), *division, *flags]
-        import socket  # TEMPORARY
-        probe = socket.create_server(("127.0.0.1", 0)); port = probe.getsockname()[1]; probe.close()
-        command[command.index("--port") + 1] = str(port)
-        self.port = port
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})})
@@ -54,28 +50,27 @@ class Server:
         except BaseException:
             self.process.kill()
             self.process.wait()
+            self._clean()
             raise
 
     def _wait_until_ready(self, command):
         end = time.monotonic() + START_S
         while not self.endpoint_file.exists():
-            try:  # TEMPORARY
-                if httpx2.get(f"http://127.0.0.1:{self.port}/v1/models").status_code in (200, 401):
-                    self.url = f"http://127.0.0.1:{self.port}"; self.key = None
-                    return
-            except httpx2.HTTPError:
-                pass
             if self.process.poll() is not None or time.monotonic() > end:
                 raise ServerFault(f"{command} does not become ready:\n{self.log()}")
             time.sleep(0.02)
         self.endpoint = json.loads(self.endpoint_file.read_text())
-        self.url = self.endpoint["url"]
+        self.url = "http://{host}:{port}".format(**self.endpoint)
         key_file = self.endpoint["api_key_file"]
         self.key = pathlib.Path(key_file).read_text().split("\n")[0] if key_file else None
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         reply = httpx2.get(self.url + "/v1/models", headers=headers)
         if reply.status_code not in (200, 401):  # 401: a key that only the test knows
             raise ServerFault(f"ready, but /v1/models answers {reply.status_code} {reply.text}")
+
+    def _clean(self):
+        self.log_file.close()
+        self.folder.cleanup()
 
     def log(self):
         self.log_file.flush()
@@ -118,8 +113,7 @@ class Server:
             raise ServerFault(f"does not end:\n{self.log()}") from None
         log = self.log()
         left = self.endpoint_file.exists()
-        self.log_file.close()
-        self.folder.cleanup()
+        self._clean()
         if code != 0 or " ERROR " in log or left:
             raise ServerFault(f"exit code {code}, endpoint file left: {left}, log:\n{log}")
         return code
