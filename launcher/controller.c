@@ -14,6 +14,8 @@
 enum { POLL_MS = 100, STOP_WAIT_MS = 30000 };
 // A loop that took so long was not running.
 enum { PAUSE_MS = 2000 };
+// Of the timeline's counters.
+enum { SAMPLE_MS = 20 };
 
 // What a group has to do, and when it last gave a sign of doing it.
 typedef struct group_watch {
@@ -33,6 +35,7 @@ struct pr_controller {
     int32_t cancels, cancel_capacity;
     group_watch *watch;    // [groups]
     pr_step_tally *steps;  // of every group
+    pr_snapshot sample;    // the timeline's last
     int64_t looked_ns;     // when the groups were last looked at
     int64_t wake_ns;       // when the face wants to be fed; INT64_MAX: no matter when
 };
@@ -48,7 +51,8 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
     made->counts = calloc(ranks, sizeof *made->counts);
     made->counted = calloc(ranks, sizeof *made->counted);
     made->watch = calloc((size_t)params->layout->groups, sizeof *made->watch);
-    pr_status status = made->counts && made->counted && made->watch
+    made->sample.group = calloc((size_t)params->layout->groups, sizeof *made->sample.group);
+    pr_status status = made->counts && made->counted && made->watch && made->sample.group
                            ? pr_scheduler_create(&params->scheduler, &made->scheduler)
                            : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
     if (status == PR_OK)
@@ -72,6 +76,7 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->counts);
     free(controller->counted);
     free(controller->watch);
+    free(controller->sample.group);
     pr_step_tally_destroy(controller->steps);
     free(controller->cancelled);
     free(controller);
@@ -79,8 +84,12 @@ void pr_controller_destroy(pr_controller *controller)
 
 pr_status pr_controller_submit(pr_controller *controller, pr_request *request)
 {
-    pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());  // the time of arrival
-    return pr_scheduler_submit(controller->scheduler, request);
+    int64_t now_ns = pr_clock_now_ns();
+    pr_scheduler_advance(controller->scheduler, now_ns);  // the time of arrival
+    PR_TRY(pr_scheduler_submit(controller->scheduler, request));
+    if (controller->params.timeline)
+        pr_timeline_arrived(controller->params.timeline, now_ns, request);
+    return PR_OK;
 }
 
 // The face asks from inside a decision; the scheduler takes events only between rounds.
@@ -217,7 +226,6 @@ static pr_status fail_faulty_ranks(pr_controller *controller, pr_message message
 
 static void note_report(pr_controller *controller, const pr_report *report)
 {
-    const pr_face *face = &controller->params.face;
     if (report->group >= controller->params.layout->groups)
         return;
     group_watch *watch = &controller->watch[report->group];
@@ -225,8 +233,8 @@ static void note_report(pr_controller *controller, const pr_report *report)
     if (report->plan_finished && report->plan > watch->done)
         watch->done = report->plan;
     pr_step_tally_add(controller->steps, report);
-    if (face->reported)
-        face->reported(face->context, report);
+    if (controller->params.timeline)
+        pr_timeline_reported(controller->params.timeline, watch->heard_ns, report);
 }
 
 // Prompt logprobs are no event of the scheduler's: nothing is decided by them.
@@ -347,12 +355,25 @@ static pr_status send_plan(pr_controller *controller, const pr_plan *plan)
     return PR_OK;
 }
 
+static void show_decision(pr_timeline *timeline, const pr_decision *decision)
+{
+    int64_t now_ns = pr_clock_now_ns();
+    if (decision->kind == PR_DECISION_PLAN)
+        pr_timeline_planned(timeline, now_ns, decision->plan);
+    else if (decision->kind == PR_DECISION_TOKEN)
+        pr_timeline_token(timeline, now_ns, decision->token);
+    else if (decision->kind == PR_DECISION_REJECTED)
+        pr_timeline_ended(timeline, now_ns, decision->id, "rejected");
+}
+
 static pr_status carry_out_round(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
     for (;;) {
         pr_decision decision;
         pr_scheduler_next(controller->scheduler, &decision);
+        if (controller->params.timeline)
+            show_decision(controller->params.timeline, &decision);
         switch (decision.kind) {
         case PR_DECISION_NONE:
             return PR_OK;
@@ -371,15 +392,25 @@ static pr_status carry_out_round(pr_controller *controller)
     }
 }
 
+static void carry_out_cancels(pr_controller *controller)
+{
+    int64_t now_ns = pr_clock_now_ns();
+    if (controller->cancels > 0)
+        pr_scheduler_advance(controller->scheduler, now_ns);
+    for (int32_t i = 0; i < controller->cancels; i++) {
+        pr_scheduler_cancel(controller->scheduler, controller->cancelled[i]);
+        if (controller->params.timeline)
+            pr_timeline_ended(
+                controller->params.timeline, now_ns, controller->cancelled[i], "cancelled");
+    }
+    controller->cancels = 0;
+}
+
 // Until a round asks for no cancel.
 static pr_status carry_out_decisions(pr_controller *controller)
 {
     do {
-        if (controller->cancels > 0)
-            pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
-        for (int32_t i = 0; i < controller->cancels; i++)
-            pr_scheduler_cancel(controller->scheduler, controller->cancelled[i]);
-        controller->cancels = 0;
+        carry_out_cancels(controller);
         PR_TRY(carry_out_round(controller));
     } while (controller->cancels > 0);
     return PR_OK;
@@ -397,6 +428,15 @@ static int32_t wait_ms(const pr_controller *controller)
     return left_ns > 0 ? (int32_t)((left_ns + 999999) / 1000000) : 0;
 }
 
+static void sample_timeline(pr_controller *controller)
+{
+    int64_t now_ns = pr_clock_now_ns();
+    if (now_ns - controller->sample.time_ns < (int64_t)SAMPLE_MS * 1000000)
+        return;
+    pr_controller_snapshot(controller, &controller->sample);
+    pr_timeline_sample(controller->params.timeline, &controller->sample);
+}
+
 static pr_status answer_everything(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
@@ -410,6 +450,8 @@ static pr_status answer_everything(pr_controller *controller)
         PR_TRY(carry_out_decisions(controller));
         pr_scheduler_count(controller->scheduler, &counts);
         face->progress(face->context, &counts);
+        if (controller->params.timeline)
+            sample_timeline(controller);
         int32_t unfinished = pr_scheduler_unfinished(controller->scheduler);
         if (unfinished == 0 && !more)
             return PR_OK;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "comm/control.h"
+#include "launcher/observe/timeline.h"
 #include "launcher/serve/snapshot.h"
 #include "launcher/worker.h"
 #include "scheduler/scheduler.h"
@@ -29,8 +30,6 @@ typedef struct pr_face {
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
-    // A rank tells what it did, before the tokens of it come. NULL: the face does not care.
-    void (*reported)(void *context, const pr_report *report);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -45,8 +44,9 @@ typedef struct pr_controller_params {
     pr_control *control;  // the controller's endpoint
     int32_t timeout_ms;   // --comm-timeout
     pr_face face;
-    FILE *record;  // events for replay, or NULL
-    bool check;    // pr_scheduler_check after every event (POLYREME_CHECK=1)
+    FILE *record;           // events for replay, or NULL
+    pr_timeline *timeline;  // or NULL
+    bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
 pr_status

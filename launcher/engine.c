@@ -186,6 +186,19 @@ static pr_status open_record(pr_engine *engine)
     return PR_OK;
 }
 
+static pr_status open_timeline(pr_engine *engine)
+{
+    pr_timeline_params params = {
+        .path = engine->options->trace_file,
+        .layout = &engine->layout,
+        .most_bytes = engine->options->trace_file_size,
+        .begin_ns = pr_clock_now_ns(),
+    };
+    if (!params.path || engine->rank != 0)
+        return PR_OK;
+    return pr_timeline_open(&params, &engine->timeline);
+}
+
 static void say_what_runs(const pr_engine *engine, const char *why)
 {
     const pr_model *model = engine->model;
@@ -255,6 +268,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     STAGE(engine, choose_layout(engine, &facts, why));
     STAGE(engine, take_place(engine));
     STAGE(engine, open_record(engine));
+    STAGE(engine, open_timeline(engine));
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
@@ -388,6 +402,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .timeout_ms = engine->options->comm_timeout,
         .face = *face,
         .record = engine->record,
+        .timeline = engine->timeline,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -424,6 +439,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
         return;
     if (engine->record)
         fflush(engine->record);
+    pr_timeline_close(engine->timeline, pr_clock_now_ns());
     if (status != PR_OK && engine->ranks > 1)
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)

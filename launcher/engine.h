@@ -35,6 +35,7 @@ typedef struct pr_engine {
     pr_control *control, *controller_control;
     pr_worker *worker;
     FILE *record;
+    pr_timeline *timeline;  // rank 0, or NULL
 } pr_engine;
 
 // What the command opens on rank 0 (input, output) before the model is loaded; a fault there ends

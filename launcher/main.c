@@ -194,6 +194,7 @@ static int run_command(const command *chosen, int arguments, const char *const *
         code = PR_EXIT_USAGE;
     } else {
         pr_log_set_level(level);
+        pr_log_set_json(strcmp(options.log_format, "json") == 0);
         code = chosen->run(&options);
     }
     pr_config_destroy(config);

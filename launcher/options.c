@@ -19,6 +19,9 @@ static const pr_option general[] = {
     {.name = "log-level", .value_name = "LEVEL", .kind = PR_OPTION_STRING, .offset = FIELD(log_level),
      .standard = "info", .choices = "error|warn|info|debug", .common = true,
      .help = "the least important lines to print"},
+    {.name = "log-format", .value_name = "FORMAT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(log_format), .standard = "text", .choices = "text|json",
+     .help = "json = each line one object: time, level, rank, text"},
 };
 
 static const pr_option model[] = {
@@ -82,6 +85,11 @@ static const pr_option engine[] = {
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
      .help = "write the scheduler's events and decisions, for a replay"},
+    {.name = "trace-file", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(trace_file),
+     .help = "write what requests and groups did when, as a Chrome trace for ui.perfetto.dev"},
+    {.name = "trace-file-size", .value_name = "BYTES", .kind = PR_OPTION_INT64,
+     .offset = FIELD(trace_file_size), .standard = "256MiB", .least = 65536, .most = 1e15,
+     .help = "end the trace there"},
 };
 
 static const pr_option batch[] = {

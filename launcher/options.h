@@ -16,7 +16,7 @@ typedef struct pr_options {
     // general
     const char *config;
     bool show_config;
-    const char *log_level;
+    const char *log_level, *log_format;
 
     const char *model;              // the model directory
     const char *served_model_name;  // NULL = last part of the path
@@ -40,7 +40,9 @@ typedef struct pr_options {
     const char *cpu_isa;
     int32_t comm_timeout;  // ms
     const char *control;
-    const char *record;  // FILE or NULL
+    const char *record;       // FILE or NULL
+    const char *trace_file;   // FILE or NULL
+    int64_t trace_file_size;  // bytes
 
     // batch
     const char *input, *output;

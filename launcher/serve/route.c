@@ -146,8 +146,11 @@ static bool may_ask(
     bool needed = (found->needs & NEEDS_KEY) ||
                   ((found->needs & NEEDS_KEY_IF_PROTECTED) && gateway->options->protect_metrics);
     if (!needed || pr_api_keys_check(gateway->keys, bearer, &caller->salt) ||
-        (!bearer && plain && pr_api_keys_check_plain(gateway->keys, plain, &caller->salt)))
+        (!bearer && plain && pr_api_keys_check_plain(gateway->keys, plain, &caller->salt))) {
+        if (pr_api_keys_count(gateway->keys) == 1)  // one tenant: nobody to keep prefixes from
+            caller->salt = 0;
         return true;
+    }
     pr_route_refuse(
         exchange, 401, "authentication_error", "invalid_api_key",
         bearer || plain ? "the API key is not right"

@@ -7,6 +7,8 @@
 #ifndef PR_RUNTIME_BASE_LOG_H
 #define PR_RUNTIME_BASE_LOG_H
 
+#include <stdbool.h>
+
 #include "runtime/base/status.h"
 
 typedef enum pr_log_level { PR_LOG_ERROR, PR_LOG_WARN, PR_LOG_INFO, PR_LOG_DEBUG } pr_log_level;
@@ -14,6 +16,8 @@ typedef enum pr_log_level { PR_LOG_ERROR, PR_LOG_WARN, PR_LOG_INFO, PR_LOG_DEBUG
 // Who speaks: rank -1 (no prefix) until set. Lines: "2026-01-01T00:00:00.123Z INFO [r03] text".
 void pr_log_set_rank(int rank);
 void pr_log_set_level(pr_log_level level);
+// Each line one object instead: {"time":"2026-...Z","level":"INFO","rank":3,"text":"..."}; rank null until set.
+void pr_log_set_json(bool json);
 pr_status pr_log_parse_level(const char *text, pr_log_level *level) PR_MUST_CHECK;
 
 void pr_log(pr_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));

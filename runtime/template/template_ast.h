@@ -17,34 +17,34 @@
 
 typedef enum pr_template_node_kind {
     // expressions                     left, right, third          item[]
-    PR_TEMPLATE_NODE_LITERAL,       // value
-    PR_TEMPLATE_NODE_NAME,          // symbol
-    PR_TEMPLATE_NODE_BODY,          // what the block around was rendered to
-    PR_TEMPLATE_NODE_LIST,          //                             items
-    PR_TEMPLATE_NODE_TUPLE,         //                             items
-    PR_TEMPLATE_NODE_DICT,          //                             key, value, key, value, ...
-    PR_TEMPLATE_NODE_NOT,           // operand
-    PR_TEMPLATE_NODE_NEGATE,        // operand
-    PR_TEMPLATE_NODE_PLUS,          // operand
-    PR_TEMPLATE_NODE_BINARY,        // a, b; by operation
-    PR_TEMPLATE_NODE_AND,           // a, b
-    PR_TEMPLATE_NODE_OR,            // a, b
-    PR_TEMPLATE_NODE_CONCATENATE,   //                             parts
-    PR_TEMPLATE_NODE_COMPARE,       // first                       the others, each a BINARY: operation, left
-    PR_TEMPLATE_NODE_CONDITION,     // if true, test, else or NULL
-    PR_TEMPLATE_NODE_ATTRIBUTE,     // object; text
-    PR_TEMPLATE_NODE_SUBSCRIPT,     // object, index
-    PR_TEMPLATE_NODE_SLICE,         // object                      start, stop, step; each may be NULL
-    PR_TEMPLATE_NODE_CALL,          // callee; arguments
-    PR_TEMPLATE_NODE_FILTER,        // operand; text, builtin, arguments
-    PR_TEMPLATE_NODE_TEST,          // operand; text, builtin, arguments
+    PR_TEMPLATE_NODE_LITERAL,      // value
+    PR_TEMPLATE_NODE_NAME,         // symbol
+    PR_TEMPLATE_NODE_BODY,         // what the block around was rendered to
+    PR_TEMPLATE_NODE_LIST,         //                             items
+    PR_TEMPLATE_NODE_TUPLE,        //                             items
+    PR_TEMPLATE_NODE_DICT,         //                             key, value, key, value, ...
+    PR_TEMPLATE_NODE_NOT,          // operand
+    PR_TEMPLATE_NODE_NEGATE,       // operand
+    PR_TEMPLATE_NODE_PLUS,         // operand
+    PR_TEMPLATE_NODE_BINARY,       // a, b; by operation
+    PR_TEMPLATE_NODE_AND,          // a, b
+    PR_TEMPLATE_NODE_OR,           // a, b
+    PR_TEMPLATE_NODE_CONCATENATE,  //                             parts
+    PR_TEMPLATE_NODE_COMPARE,  // first                       the others, each a BINARY: operation, left
+    PR_TEMPLATE_NODE_CONDITION,  // if true, test, else or NULL
+    PR_TEMPLATE_NODE_ATTRIBUTE,  // object; text
+    PR_TEMPLATE_NODE_SUBSCRIPT,  // object, index
+    PR_TEMPLATE_NODE_SLICE,      // object                      start, stop, step; each may be NULL
+    PR_TEMPLATE_NODE_CALL,       // callee; arguments
+    PR_TEMPLATE_NODE_FILTER,     // operand; text, builtin, arguments
+    PR_TEMPLATE_NODE_TEST,       // operand; text, builtin, arguments
     // statements                      expressions                 blocks
-    PR_TEMPLATE_NODE_DATA,          // text
-    PR_TEMPLATE_NODE_PRINT,         // what
-    PR_TEMPLATE_NODE_IF,            // item[]: tests               block[]: one for each test, and else
-    PR_TEMPLATE_NODE_FOR,           // target, over, test or NULL  body, else
-    PR_TEMPLATE_NODE_SET,           // target, value
-    PR_TEMPLATE_NODE_SET_BLOCK,     // target, filters of BODY     body
+    PR_TEMPLATE_NODE_DATA,       // text
+    PR_TEMPLATE_NODE_PRINT,      // what
+    PR_TEMPLATE_NODE_IF,         // item[]: tests               block[]: one for each test, and else
+    PR_TEMPLATE_NODE_FOR,        // target, over, test or NULL  body, else
+    PR_TEMPLATE_NODE_SET,        // target, value
+    PR_TEMPLATE_NODE_SET_BLOCK,  // target, filters of BODY     body
     PR_TEMPLATE_NODE_FILTER_BLOCK,  // filters of BODY             body
     PR_TEMPLATE_NODE_WITH,          // item[]: target, value, ...  body
     PR_TEMPLATE_NODE_SCOPE,         //                             body

@@ -30,8 +30,9 @@ pr_status pr_template_change_replace(
     pr_template_value *result) PR_MUST_CHECK;
 // Charges a search for the last place of `part`, which compares at each place.
 pr_status pr_template_change_charge_backwards(
-    pr_template_heap *heap, const pr_template_text *text, const pr_template_text *part)
-    PR_MUST_CHECK;
+    pr_template_heap *heap,
+    const pr_template_text *text,
+    const pr_template_text *part) PR_MUST_CHECK;
 // str.split and str.rsplit: at `between`, or at runs of white space if it is NULL; at most `most` cuts, negative: any.
 pr_status pr_template_change_split(
     pr_template_heap *heap,
@@ -46,10 +47,8 @@ pr_status pr_template_change_split_right(
     int64_t most,
     pr_template_value *result) PR_MUST_CHECK;
 pr_status pr_template_change_split_lines(
-    pr_template_heap *heap,
-    const pr_template_text *text,
-    bool keep_ends,
-    pr_template_value *result) PR_MUST_CHECK;
+    pr_template_heap *heap, const pr_template_text *text, bool keep_ends, pr_template_value *result)
+    PR_MUST_CHECK;
 // The str() of the items with `between` between them.
 pr_status pr_template_change_join(
     pr_template_heap *heap,

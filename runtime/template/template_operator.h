@@ -14,8 +14,9 @@ pr_status pr_template_operator_binary(
     const pr_template_value *right,
     pr_template_value *result) PR_MUST_CHECK;
 pr_status pr_template_operator_negate(
-    pr_template_heap *heap, const pr_template_value *operand, pr_template_value *result)
-    PR_MUST_CHECK;
+    pr_template_heap *heap,
+    const pr_template_value *operand,
+    pr_template_value *result) PR_MUST_CHECK;
 // item in container.
 pr_status pr_template_operator_contains(
     pr_template_heap *heap,

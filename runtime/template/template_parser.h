@@ -14,8 +14,7 @@
 enum { PR_TEMPLATE_PARSER_MAX_DEPTH = 100 };
 
 // Into a zeroed program; whatever comes of it, its heap is the caller's to clear.
-pr_status
-pr_template_parser_run(pr_template_program *program, const char *text, size_t size_bytes)
+pr_status pr_template_parser_run(pr_template_program *program, const char *text, size_t size_bytes)
     PR_MUST_CHECK;
 
 // ---- for the two files
@@ -62,7 +61,7 @@ pr_template_expression_postfix(pr_template_parser *parser, pr_template_node **no
 // Filters on *node; first: the leading | is not there.
 pr_status pr_template_expression_filters(
     pr_template_parser *parser, bool first, pr_template_node **node) PR_MUST_CHECK;
-pr_status pr_template_expression_primary(
-    pr_template_parser *parser, pr_template_node **node) PR_MUST_CHECK;
+pr_status
+pr_template_expression_primary(pr_template_parser *parser, pr_template_node **node) PR_MUST_CHECK;
 
 #endif

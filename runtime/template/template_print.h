@@ -23,9 +23,9 @@ pr_status pr_template_print_to_text(
     pr_template_heap *heap, const pr_template_value *value, pr_template_text *text) PR_MUST_CHECK;
 
 typedef struct pr_template_json_style {
-    bool ascii;                // everything else as \uXXXX
-    bool sorted;               // by key
-    bool indented;             // one item a line, each level behind `indent` more
+    bool ascii;     // everything else as \uXXXX
+    bool sorted;    // by key
+    bool indented;  // one item a line, each level behind `indent` more
     pr_template_text indent;
     pr_template_text between;  // ", "
     pr_template_text colon;    // ": "

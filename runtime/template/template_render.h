@@ -40,7 +40,7 @@ typedef struct pr_template_render {
     pr_template_builder *output;
     pr_template_value body;  // what BODY stands for
     int32_t depth, loop_depth;
-    int64_t turns;  // of all loops
+    int64_t turns;   // of all loops
     json_t *parsed;  // an array that keeps alive what from_json read, or NULL
     bool has_now;
     int64_t now_s;  // since the epoch: what strftime_now shows, if has_now
@@ -57,8 +57,8 @@ static inline void pr_template_render_leave(pr_template_render *render) { render
 
 // ---- template_eval.c
 
-pr_status pr_template_eval(
-    pr_template_render *render, const pr_template_node *node, pr_template_value *value)
+pr_status
+pr_template_eval(pr_template_render *render, const pr_template_node *node, pr_template_value *value)
     PR_MUST_CHECK;
 pr_status pr_template_eval_arguments(
     pr_template_render *render,
@@ -85,8 +85,9 @@ pr_status pr_template_eval_subscript(
 // ---- template_run.c
 
 pr_status pr_template_run(
-    pr_template_render *render, const pr_template_nodes *block, pr_template_signal *signal)
-    PR_MUST_CHECK;
+    pr_template_render *render,
+    const pr_template_nodes *block,
+    pr_template_signal *signal) PR_MUST_CHECK;
 pr_status pr_template_run_macro(
     pr_template_render *render,
     const pr_template_macro *macro,

@@ -17,7 +17,8 @@ pr_status pr_template_sort(
 
 // The dict's entries in the order of their keys, in a fresh array.
 pr_status pr_template_sort_entries(
-    pr_template_heap *heap, const pr_template_dict *dict, const pr_template_entry **entry)
-    PR_MUST_CHECK;
+    pr_template_heap *heap,
+    const pr_template_dict *dict,
+    const pr_template_entry **entry) PR_MUST_CHECK;
 
 #endif

@@ -32,8 +32,7 @@ typedef struct pr_template_text {
     bool safe;  // went through the filter `safe`: what is added to it with + is escaped for HTML
 } pr_template_text;
 
-static inline pr_template_text
-pr_template_text_of(const char *data, size_t size_bytes, bool marked)
+static inline pr_template_text pr_template_text_of(const char *data, size_t size_bytes, bool marked)
 {
     return (pr_template_text){
         .data = data,

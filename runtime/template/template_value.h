@@ -150,7 +150,7 @@ pr_status pr_template_value_read(
     pr_template_heap *heap, const json_t *json, bool marked, pr_template_value *value)
     PR_MUST_CHECK;
 
-bool pr_template_value_is_list(const pr_template_value *value);  // any kind with a list
+bool pr_template_value_is_list(const pr_template_value *value);    // any kind with a list
 bool pr_template_value_is_number(const pr_template_value *value);  // bool, integer, float
 bool pr_template_value_is_true(const pr_template_value *value);
 double pr_template_value_as_real(const pr_template_value *number);

@@ -76,7 +76,7 @@ static void feed(pr_message_parser *parser, reply *record, const char *text, siz
 typedef bool (*cuts)(size_t i, uint64_t key);
 static bool cut_nowhere(size_t i, uint64_t key) { return (void)i, (void)key, false; }
 static bool cut_everywhere(size_t i, uint64_t key) { return (void)i, (void)key, true; }
-static bool cut_at_bits(size_t i, uint64_t key) { return key >> i & 1; }
+static bool cut_at_bits(size_t i, uint64_t key) { return i < 64 && (key >> i & 1); }
 static bool cut_at_random(size_t i, uint64_t key)
 {
     return pr_hash_mix(key * 1000003 + i) % (key % 7 + 1) == 0;
@@ -182,6 +182,14 @@ static void hermes_calls_stand_beside_content(void **state)
     check(
         &hermes, "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n\nB",
         "T0[f] A0[{}] C[B]");
+}
+
+static void space_behind_the_last_call_is_dropped(void **state)
+{
+    (void)state;
+    check(
+        &hermes, "A\n<tool_call>{\"name\":\"f\",\"arguments\":{}}\n</tool_call>\n \n",
+        "C[A] T0[f] A0[{}]");
 }
 
 static void the_arguments_are_the_models_bytes(void **state)
@@ -563,6 +571,7 @@ int main(void)
         cmocka_unit_test(content_of_a_plain_format_passes_byte_for_byte),
         cmocka_unit_test(all_cuts_of_a_short_text_say_the_same),
         cmocka_unit_test(hermes_calls_stand_beside_content),
+        cmocka_unit_test(space_behind_the_last_call_is_dropped),
         cmocka_unit_test(the_arguments_are_the_models_bytes),
         cmocka_unit_test(arguments_in_a_string_are_decoded),
         cmocka_unit_test(a_call_may_name_its_arguments_first),
