@@ -37,7 +37,6 @@ static void begin_stream(pr_call *call)
     call->streaming = true;
     pr_http_set_header(call->exchange, "Cache-Control", "no-cache");
     pr_http_set_header(call->exchange, "X-Accel-Buffering", "no");
-    pr_http_set_header(call->exchange, "X-Request-Id", call->id);
     pr_http_stream_begin(call->exchange, 200, "text/event-stream; charset=utf-8");
 }
 
