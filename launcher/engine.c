@@ -141,6 +141,41 @@ static pr_status join_group(pr_engine *engine)
     return pr_kv_transfer_create(&transfer, &engine->transfer);
 }
 
+// ---- The bytes of the tokens: rank 0 has the tokenizer, every rank's grammars need them ----
+
+static pr_status build_token_bytes(pr_engine *engine)
+{
+    if (engine->rank != 0)
+        return PR_OK;
+    return pr_token_bytes_from_tokenizer(
+        engine->tokenizer, engine->model->vocabulary, &engine->token_bytes);
+}
+
+static pr_status make_room_for_token_bytes(pr_engine *engine, int64_t packed_bytes)
+{
+    if (engine->rank == 0)
+        return PR_OK;
+    return pr_token_bytes_create(engine->model->vocabulary, packed_bytes, &engine->token_bytes);
+}
+
+static pr_status share_token_bytes(pr_engine *engine)
+{
+    int64_t begin_ns = pr_clock_now_ns();
+    STAGE(engine, build_token_bytes(engine));
+    int64_t built_ns = pr_clock_now_ns();
+    int64_t packed_bytes = engine->rank == 0 ? engine->token_bytes->packed_bytes : 0;
+    PR_TRY(pr_world_broadcast(engine->world, &packed_bytes, sizeof packed_bytes));
+    STAGE(engine, make_room_for_token_bytes(engine, packed_bytes));
+    PR_TRY(pr_world_broadcast(engine->world, engine->token_bytes->packed, packed_bytes));
+    if (engine->rank == 0)
+        pr_log(
+            PR_LOG_DEBUG, "bytes of %d tokens: %lld bytes, made in %.1f ms, shared in %.1f ms",
+            engine->token_bytes->tokens, (long long)packed_bytes,
+            (double)(built_ns - begin_ns) * 1e-6, (double)(pr_clock_now_ns() - built_ns) * 1e-6);
+    STAGE(engine, pr_token_bytes_index(engine->token_bytes));
+    return PR_OK;
+}
+
 static pr_status create_worker(pr_engine *engine)
 {
     const pr_options *options = engine->options;
@@ -167,6 +202,7 @@ static pr_status create_worker(pr_engine *engine)
         .store = engine->store,
         .shard = engine->shard,
         .parallel = engine->parallel,
+        .token_bytes = engine->token_bytes,
         .max_num_batched_tokens = options->max_num_batched_tokens,
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
@@ -272,6 +308,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
+    PR_TRY(share_token_bytes(engine));
     STAGE(engine, create_worker(engine));
     engine->open_ns = pr_clock_now_ns() - begin_ns;
     engine->scheduler = (pr_scheduler_params){
@@ -455,6 +492,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     pr_shard_unload(engine->shard);
     pr_weights_close(engine->weights);
     pr_cpu_device_close(engine->device);
+    pr_token_bytes_destroy(engine->token_bytes);
     pr_tokenizer_close(engine->tokenizer);
     pr_model_close(engine->model);
     pr_world_close(engine->world);

@@ -9,6 +9,7 @@
 
 #include "launcher/controller.h"
 #include "launcher/options.h"
+#include "runtime/grammar/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct pr_engine {
@@ -18,7 +19,8 @@ typedef struct pr_engine {
     pr_layout layout;
     pr_model *model;
     pr_tokenizer *tokenizer;  // rank 0 only
-    char *model_name;         // what requests call it
+    pr_token_bytes *token_bytes;
+    char *model_name;  // what requests call it
     int32_t max_model_len;
     int32_t kv_blocks;  // per lane
     int64_t open_ns;    // how long opening took

@@ -6,8 +6,12 @@
 
 #include "runtime/base/log.h"
 
-pr_status
-pr_slots_create(int32_t count, int32_t max_model_len, int32_t block_tokens, pr_slots **slots)
+pr_status pr_slots_create(
+    int32_t count,
+    int32_t max_model_len,
+    int32_t block_tokens,
+    pr_constraints *constraints,
+    pr_slots **slots)
 {
     pr_slots *made = calloc(1, sizeof *made);
     if (!made)
@@ -16,6 +20,7 @@ pr_slots_create(int32_t count, int32_t max_model_len, int32_t block_tokens, pr_s
     made->max_tokens = max_model_len + 1;
     made->max_blocks = (max_model_len + block_tokens) / block_tokens + 1;
     made->slots = count;
+    made->constraints = constraints;
     made->slot = calloc((size_t)count, sizeof *made->slot);
     bool complete = made->slot != NULL;
     for (int32_t i = 0; complete && i < count; i++) {
@@ -59,6 +64,8 @@ pr_slot *pr_slots_find(pr_slots *slots, uint64_t id)
 
 void pr_slot_release(pr_slot *slot)
 {
+    pr_constraint_release(slot->constraint);
+    slot->constraint = NULL;
     pr_request_destroy(slot->request);
     slot->request = NULL;
 }
@@ -72,6 +79,30 @@ static pr_slot *free_slot(pr_slots *slots)
     return NULL;
 }
 
+// The outputs so far are read again: the grammar stands where it stood.
+static pr_status admit_grammar(pr_slots *slots, const pr_admission *admission, pr_slot *slot)
+{
+    const pr_grammar_source *source = &slot->request->sampling.grammar;
+    if (source->kind == PR_GRAMMAR_NONE)
+        return PR_OK;
+    PR_TRY(pr_constraints_admit(slots->constraints, source, &slot->constraint));
+    for (int32_t i = 0; i < admission->outputs; i++) {
+        if (!pr_constraint_take(slot->constraint, admission->output[i]))
+            return pr_fail(
+                PR_ERR_INTERNAL, "output %d of request %llu does not fit its grammar", i,
+                (unsigned long long)slot->request->id);
+    }
+    return PR_OK;
+}
+
+bool pr_slot_add_token(pr_slot *slot, int32_t token)
+{
+    if (slot->constraint && !pr_constraint_take(slot->constraint, token))
+        return false;
+    slot->token[slot->total++] = token;
+    return true;
+}
+
 pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission)
 {
     const pr_request *request = admission->request;
@@ -82,6 +113,7 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission)
             PR_ERR_INTERNAL, "request %llu does not fit the worker: %d tokens, %d blocks, slot %s",
             (unsigned long long)request->id, total, admission->blocks, slot ? "free" : "none");
     PR_TRY(pr_request_copy(request, &slot->request));
+    PR_TRY(admit_grammar(slots, admission, slot));
     slot->generation = admission->generation;
     slot->total = total;
     slot->computed = admission->arrives ? total : admission->computed;

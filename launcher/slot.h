@@ -10,6 +10,7 @@
 #define PR_LAUNCHER_SLOT_H
 
 #include "runtime/batch/plan.h"
+#include "runtime/grammar/constraint.h"
 
 typedef struct pr_slot {
     pr_request *request;  // own copy; NULL: the slot is free
@@ -20,21 +21,29 @@ typedef struct pr_slot {
     int32_t *block;  // [ceil(max_model_len / B) + 1]
     bool prefilled;  // its last chunk was computed, or its KV arrived and it was started
     bool hands_over;
+    pr_constraint *constraint;  // where its outputs stand in its grammar; NULL: no grammar
 } pr_slot;
 
 typedef struct pr_slots {
     int32_t slots, block_tokens, max_tokens, max_blocks;
-    pr_slot *slot;  // [slots]
+    pr_slot *slot;                // [slots]
+    pr_constraints *constraints;  // borrowed
 } pr_slots;
 
 pr_status pr_slots_create(
-    int32_t count, int32_t max_model_len, int32_t block_tokens, pr_slots **slots) PR_MUST_CHECK;
+    int32_t count,
+    int32_t max_model_len,
+    int32_t block_tokens,
+    pr_constraints *constraints,
+    pr_slots **slots) PR_MUST_CHECK;
 void pr_slots_destroy(pr_slots *slots);
 
 pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission) PR_MUST_CHECK;
 pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant) PR_MUST_CHECK;
 pr_slot *pr_slots_find(pr_slots *slots, uint64_t id);  // NULL if there is none
 void pr_slot_release(pr_slot *slot);                   // the slot is free
+// One more token at the end; false when it does not fit the sequence's grammar.
+bool pr_slot_add_token(pr_slot *slot, int32_t token) PR_MUST_CHECK;
 
 // True if the sequence can compute its last token in the next step without a chunk of a plan.
 static inline bool pr_slot_decodes(const pr_slot *slot, int32_t block_tokens)

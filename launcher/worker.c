@@ -18,6 +18,7 @@ struct pr_worker {
     pr_forward *forward;
     pr_sampler *sampler;
     pr_prompt_scorer *scorer;
+    pr_constraints *constraints;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
     int32_t queued;
     uint64_t plan_number;  // the last one begun
@@ -68,8 +69,12 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
         goto failed;
     }
     PR_TRY_GOTO(
+        pr_constraints_create(params->token_bytes, params->model->vocabulary, &made->constraints),
+        failed);
+    PR_TRY_GOTO(
         pr_slots_create(
-            params->max_num_seqs, params->max_model_len, params->store->block_tokens, &made->slots),
+            params->max_num_seqs, params->max_model_len, params->store->block_tokens,
+            made->constraints, &made->slots),
         failed);
     pr_forward_limits limits = {
         .max_tokens = params->max_num_batched_tokens,
@@ -106,6 +111,7 @@ void pr_worker_destroy(pr_worker *worker)
         pr_plan_free(worker->queue[i]);
     pr_slots_destroy(worker->slots);
     pr_prompt_scorer_destroy(worker->scorer);
+    pr_constraints_destroy(worker->constraints);
     pr_forward_destroy(worker->forward);
     pr_sampler_destroy(worker->sampler);
     free(worker->token);
@@ -217,8 +223,11 @@ static pr_status start_slot(pr_worker *worker, const pr_start *start)
         return pr_fail(
             PR_ERR_INTERNAL, "request %llu started at output %d, but holds %d tokens",
             (unsigned long long)start->id, start->index, slot->total);
-    slot->token[slot->total++] = start->token;
     slot->prefilled = true;
+    if (!pr_slot_add_token(slot, start->token))
+        return pr_fail(
+            PR_ERR_INTERNAL, "output %d of request %llu does not fit its grammar", start->index,
+            (unsigned long long)start->id);
     return PR_OK;
 }
 
@@ -346,6 +355,36 @@ static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
     return finish;
 }
 
+static void set_mask(const pr_slot *slot, pr_sampler_args *args)
+{
+    pr_constraint_mask mask;
+    pr_constraint_find_mask(slot->constraint, &mask);
+    args->allowed = mask.allowed;
+    args->must_stop = !mask.any;
+    args->may_stop = mask.may_end || !mask.any;
+}
+
+// A sequence whose grammar is at its end, and which has no stop token to say so, ends here.
+static bool is_at_end(const pr_slot *slot)
+{
+    pr_constraint_mask mask;
+    if (!slot->constraint || slot->request->sampling.stop_tokens > 0)
+        return false;
+    pr_constraint_find_mask(slot->constraint, &mask);
+    return !mask.any;
+}
+
+// Keeps the token if the sequence goes on. One that no longer fits its grammar (there was no possible
+// token left to draw) ends.
+static pr_finish keep_token(pr_slot *slot, int32_t token, pr_finish finish)
+{
+    if (finish != PR_FINISH_NONE && finish != PR_FINISH_HANDED)
+        return finish;
+    if (!pr_slot_add_token(slot, token) || is_at_end(slot))
+        return PR_FINISH_STOP;
+    return finish;
+}
+
 static void sample_row(pr_worker *worker, int32_t output, float *logits)
 {
     pr_slot *slot = worker->output_owner[output];
@@ -360,8 +399,11 @@ static void sample_row(pr_worker *worker, int32_t output, float *logits)
         .outputs = index,
         .logits = logits,
     };
+    if (slot->constraint)
+        set_mask(slot, &args);
     pr_sampler_draw(worker->sampler, &args, sampled);
     pr_finish finish = finish_of(slot, index, sampled->token);
+    finish = keep_token(slot, sampled->token, finish);
     worker->token_report[worker->token_reports++] = (pr_token_report){
         .id = request->id,
         .generation = slot->generation,
@@ -372,9 +414,7 @@ static void sample_row(pr_worker *worker, int32_t output, float *logits)
         .tops = sampled->tops,
         .top = sampled->top,
     };
-    if (finish == PR_FINISH_NONE)
-        slot->token[slot->total++] = sampled->token;
-    else
+    if (finish != PR_FINISH_NONE)
         pr_slot_release(slot);
 }
 

@@ -14,6 +14,7 @@
 #include "comm/control.h"
 #include "comm/group.h"
 #include "comm/kv_transfer.h"
+#include "runtime/grammar/token_bytes.h"
 #include "runtime/model/forward.h"
 
 typedef struct pr_worker pr_worker;
@@ -27,6 +28,7 @@ typedef struct pr_worker_params {
     pr_kv_store *store;
     const pr_shard *shard;
     pr_parallel *parallel;
+    const pr_token_bytes *token_bytes;
     int32_t max_num_batched_tokens, max_num_seqs, max_model_len;
     int32_t timeout_ms;
 } pr_worker_params;

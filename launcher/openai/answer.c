@@ -124,7 +124,9 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
         return PR_OK;
     }
     PR_TRY(keep_token(answer, report));
-    PR_TRY(pr_detokenizer_feed(answer->detokenizer, report->token, &piece, &piece_bytes));
+    // As vLLM: a stop token ends the text, it is no part of it.
+    if (report->finish != PR_FINISH_STOP || answer->request->include_stop)
+        PR_TRY(pr_detokenizer_feed(answer->detokenizer, report->token, &piece, &piece_bytes));
     PR_TRY(append_text(answer, piece, piece_bytes));
     if (report->finish != PR_FINISH_NONE) {
         PR_TRY(pr_detokenizer_finish(answer->detokenizer, &piece, &piece_bytes));

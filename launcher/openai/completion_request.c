@@ -14,9 +14,8 @@
 static pr_status refuse_unsupported(const json_t *body, pr_refusal *refusal)
 {
     static const char *const names[] = {
-        "suffix",          "response_format", "structured_outputs", "guided_json",
-        "guided_regex",    "guided_choice",   "guided_grammar",     "prompt_logprobs",
-        "use_beam_search", "length_penalty",  "prompt_embeds",      "logits_processors",
+        "suffix",         "prompt_logprobs", "use_beam_search",
+        "length_penalty", "prompt_embeds",   "logits_processors",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *value = pr_request_field(body, names[i]);
@@ -409,6 +408,6 @@ void pr_completion_request_destroy(pr_completion_request *request)
         free(request->stop[i]);
     free(request->prompt);
     free(request->named_tool);
-    free(request->sampling.bias);
+    pr_sampling_free(&request->sampling);
     free(request);
 }

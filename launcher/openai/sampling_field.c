@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "launcher/openai/request_field.h"
+#include "launcher/openai/response_format.h"
 
 static pr_status take_stop_tokens(
     const pr_completion_context *context,
@@ -12,7 +13,9 @@ static pr_status take_stop_tokens(
     pr_refusal *refusal)
 {
     const json_t *list = pr_request_field(body, "stop_token_ids");
-    for (int32_t i = 0; !sampling->ignore_eos && i < context->model->eos_count; i++)
+    // With a grammar the end is where the grammar has one: ignore_eos cannot move it.
+    bool eos = !sampling->ignore_eos || sampling->grammar.kind != PR_GRAMMAR_NONE;
+    for (int32_t i = 0; eos && i < context->model->eos_count; i++)
         sampling->stop_token[sampling->stop_tokens++] = context->model->eos[i];
     if (!list)
         return PR_OK;
@@ -160,6 +163,7 @@ pr_status pr_sampling_field_take(
         return pr_refuse(
             refusal, "repetition_penalty",
             "'repetition_penalty' must be above 0: 1 switches it off");
+    PR_TRY(pr_response_format_take(body, s, refusal));
     PR_TRY(take_stop_tokens(context, body, s, refusal));
     return take_logit_bias(context, body, s, refusal);
 }

@@ -9,7 +9,7 @@
 enum {
     DROP_BYTES = 12,
     COPY_BYTES = 12,
-    ADMISSION_BYTES = 119,
+    ADMISSION_BYTES = 124,
     GRANT_BYTES = 12,
     START_BYTES = 16,
     HANDOVER_BYTES = 41,
@@ -41,6 +41,9 @@ static void put_sampling(pr_wire_writer *writer, const pr_sampling *sampling)
         pr_wire_put_i32(writer, sampling->bias[i].token);
         pr_wire_put_f32(writer, sampling->bias[i].bias);
     }
+    pr_wire_put_u8(writer, (uint8_t)sampling->grammar.kind);
+    pr_wire_put_i32(writer, sampling->grammar.size_bytes);
+    pr_wire_put_bytes(writer, sampling->grammar.text, sampling->grammar.size_bytes);
 }
 
 static void get_stop_tokens(pr_wire_reader *reader, pr_sampling *sampling)
@@ -78,6 +81,18 @@ static int32_t get_tops(pr_wire_reader *reader)
     return tops;
 }
 
+static void get_grammar(pr_wire_reader *reader, pr_grammar_source *grammar)
+{
+    uint8_t kind = pr_wire_get_u8(reader);
+    int32_t size_bytes = pr_wire_get_count(reader, 1);
+    bool has_text = kind != PR_GRAMMAR_NONE && kind != PR_GRAMMAR_JSON_OBJECT;
+    pr_wire_require(reader, kind < PR_GRAMMAR_KINDS, "an unknown kind of grammar");
+    pr_wire_require(reader, has_text || size_bytes == 0, "a grammar's text without a use");
+    pr_wire_require(reader, size_bytes <= PR_GRAMMAR_MAX_TEXT_BYTES, "a grammar is too long");
+    *grammar = (pr_grammar_source){.kind = (pr_grammar_kind)kind, .size_bytes = size_bytes};
+    grammar->text = pr_wire_get_bytes(reader, size_bytes);
+}
+
 static void get_sampling(pr_wire_reader *reader, pr_sampling *sampling)
 {
     *sampling = (pr_sampling){.temperature = pr_wire_get_finite(reader)};
@@ -96,6 +111,7 @@ static void get_sampling(pr_wire_reader *reader, pr_sampling *sampling)
     sampling->prompt_logprobs = get_tops(reader);
     get_stop_tokens(reader, sampling);
     get_biases(reader, sampling);
+    get_grammar(reader, &sampling->grammar);
 }
 
 static void put_request(pr_wire_writer *writer, const pr_request *request)

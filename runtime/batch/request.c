@@ -18,6 +18,12 @@ void pr_sampling_defaults(pr_sampling *sampling)
     };
 }
 
+void pr_sampling_free(pr_sampling *sampling)
+{
+    free(sampling->bias);
+    free(sampling->grammar.text);
+}
+
 // NULL for an empty array; false when there is no memory.
 static bool copy_array(const void *array, int32_t count, size_t element_bytes, void **copy)
 {
@@ -34,15 +40,16 @@ pr_status pr_request_copy(const pr_request *request, pr_request **copy)
 {
     pr_request *made = malloc(sizeof *made);
     if (made) {
-        void *prompt, *bias = NULL;
+        const pr_sampling *from = &request->sampling;
+        void *prompt, *bias = NULL, *grammar = NULL;
         *made = *request;
         bool complete =
             copy_array(request->prompt, request->prompt_tokens, sizeof *request->prompt, &prompt) &&
-            copy_array(
-                request->sampling.bias, request->sampling.biases, sizeof *request->sampling.bias,
-                &bias);
+            copy_array(from->bias, from->biases, sizeof *from->bias, &bias) &&
+            copy_array(from->grammar.text, from->grammar.size_bytes, 1, &grammar);
         made->prompt = prompt;
         made->sampling.bias = bias;
+        made->sampling.grammar.text = grammar;
         if (complete) {
             *copy = made;
             return PR_OK;
@@ -58,6 +65,6 @@ void pr_request_destroy(pr_request *request)
     if (!request)
         return;
     free(request->prompt);
-    free(request->sampling.bias);
+    pr_sampling_free(&request->sampling);
     free(request);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/grammar/grammar_source.h"
 
 enum { PR_MAX_STOP_TOKENS = 32, PR_MAX_LOGIT_BIAS = 1024, PR_MAX_TOP_LOGPROBS = 20 };
 
@@ -35,7 +36,8 @@ typedef struct pr_sampling {
     int32_t stop_tokens;      // end the sequence; the eos tokens are among them unless ignore_eos
     int32_t stop_token[PR_MAX_STOP_TOKENS];
     int32_t biases;
-    pr_logit_bias *bias;  // [biases], ascending token
+    pr_logit_bias *bias;        // [biases], ascending token
+    pr_grammar_source grammar;  // what the output must look like; owned
 } pr_sampling;
 
 typedef struct pr_request {
@@ -52,6 +54,7 @@ typedef struct pr_request {
 } pr_request;
 
 void pr_sampling_defaults(pr_sampling *sampling);
+void pr_sampling_free(pr_sampling *sampling);  // what it owns
 
 // Deep copy and free. The copy is one the receiver owns.
 pr_status pr_request_copy(const pr_request *request, pr_request **copy) PR_MUST_CHECK;

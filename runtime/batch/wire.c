@@ -49,6 +49,13 @@ void pr_wire_put_i32s(pr_wire_writer *writer, const int32_t *value, int32_t coun
         pr_wire_put_i32(writer, value[i]);
 }
 
+void pr_wire_put_bytes(pr_wire_writer *writer, const void *data, int32_t count)
+{
+    if (writer->data && count > 0)
+        memcpy(writer->data + writer->size_bytes, data, (size_t)count);
+    writer->size_bytes += (size_t)count;
+}
+
 pr_status pr_wire_encode(
     pr_wire_kind kind,
     pr_wire_put *put,
@@ -147,6 +154,18 @@ void *pr_wire_take(pr_wire_reader *reader, int32_t count, size_t element_bytes)
     size_t start = reader->used;
     reader->used += ((size_t)count * element_bytes + 7) & ~(size_t)7;
     return reader->memory && count > 0 ? reader->memory + start : NULL;
+}
+
+void *pr_wire_get_bytes(pr_wire_reader *reader, int32_t count)
+{
+    void *array = pr_wire_take(reader, count, 1);
+    pr_wire_require(reader, (size_t)count <= reader->size_bytes - reader->at, "it ends too early");
+    if (reader->fault)
+        return NULL;
+    if (array)
+        memcpy(array, reader->data + reader->at, (size_t)count);
+    reader->at += (size_t)count;
+    return array;
 }
 
 int32_t *pr_wire_get_indices(pr_wire_reader *reader, int32_t count)

@@ -63,6 +63,7 @@ void pr_wire_put_u64(pr_wire_writer *writer, uint64_t value);
 void pr_wire_put_i32(pr_wire_writer *writer, int32_t value);
 void pr_wire_put_f32(pr_wire_writer *writer, float value);
 void pr_wire_put_i32s(pr_wire_writer *writer, const int32_t *value, int32_t count);
+void pr_wire_put_bytes(pr_wire_writer *writer, const void *data, int32_t count);
 
 uint8_t pr_wire_get_u8(pr_wire_reader *reader);
 uint16_t pr_wire_get_u16(pr_wire_reader *reader);
@@ -79,6 +80,9 @@ int32_t pr_wire_get_count(pr_wire_reader *reader, size_t element_bytes);
 
 // An array of `count` indices inside the record's memory; NULL when measuring or when empty.
 int32_t *pr_wire_get_indices(pr_wire_reader *reader, int32_t count);
+
+// An array of `count` bytes inside the record's memory; NULL when measuring or when empty.
+void *pr_wire_get_bytes(pr_wire_reader *reader, int32_t count);
 
 // Memory for an array, 8-byte aligned; NULL when measuring or when empty.
 void *pr_wire_take(pr_wire_reader *reader, int32_t count, size_t element_bytes);

@@ -196,6 +196,28 @@ static void apply_penalties(pr_sampler *sampler, const pr_sampler_args *args)
     forget(sampler, args->output, args->outputs);
 }
 
+static void apply_mask(const pr_sampler *sampler, const pr_sampler_args *args)
+{
+    const pr_sampling *sampling = args->sampling;
+    float stop[PR_MAX_STOP_TOKENS], *logits = args->logits;
+    for (int32_t i = 0; i < sampling->stop_tokens; i++) {
+        bool kept = args->may_stop && is_token(sampler, sampling->stop_token[i]);
+        stop[i] = kept ? logits[sampling->stop_token[i]] : -INFINITY;
+    }
+    for (int32_t begin = 0; begin < sampler->vocabulary; begin += 64) {
+        uint64_t bits = args->allowed[begin / 64];
+        int32_t end = begin + 64 < sampler->vocabulary ? begin + 64 : sampler->vocabulary;
+        if (bits == UINT64_MAX)
+            continue;
+        for (int32_t i = begin; i < end; i++, bits >>= 1)
+            logits[i] = bits & 1 ? logits[i] : -INFINITY;
+    }
+    for (int32_t i = 0; i < sampling->stop_tokens; i++) {
+        if (is_token(sampler, sampling->stop_token[i]))
+            logits[sampling->stop_token[i]] = stop[i];
+    }
+}
+
 // ---- Choice
 
 static int32_t largest_token(const pr_sampler *sampler, const float *logits)
@@ -349,9 +371,12 @@ void pr_sampler_draw(pr_sampler *sampler, const pr_sampler_args *args, pr_sample
     if (logprobs)
         keep_raw(sampler, args->logits);
     apply_bias(sampler, sampling, args->logits);
-    if (args->outputs < sampling->min_tokens)
+    bool ends = args->allowed && args->must_stop;
+    if (args->outputs < sampling->min_tokens && !ends)
         forbid_stop_tokens(sampler, sampling, args->logits);
     apply_penalties(sampler, args);
+    if (args->allowed)
+        apply_mask(sampler, args);
     sampled->token = sampling->temperature > 0 ? draw_token(sampler, args)
                                                : largest_token(sampler, args->logits);
     sampled->logprob = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From one row of logits to one token: bias, penalties, temperature, min-p, top-k, top-p, draw.
+// From one row of logits to one token: bias, penalties, the grammar's mask, temperature, min-p, top-k,
+// top-p, draw.
 // The random number depends on (seed, choice, position) only: a counter-based generator (Philox
 // 4x32-10; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). Greedy: the
 // largest logit, ties to the lowest token. Order of operations and vLLM's meaning of each field:
@@ -21,6 +22,10 @@ typedef struct pr_sampler_args {
     const int32_t *output;  // [outputs] generated so far
     int32_t outputs;        // = index of the token to draw
     float *logits;          // [V], changed
+    // Of a grammar; NULL: any token. Stop tokens stand apart from the bits.
+    const uint64_t *allowed;  // [ceil(V / 64)]
+    bool may_stop;            // stop tokens are allowed, too
+    bool must_stop;           // no bit is set: min_tokens does not hold
 } pr_sampler_args;
 
 typedef struct pr_sampled {

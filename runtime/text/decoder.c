@@ -204,28 +204,34 @@ push_byte_level(pr_decoder_stream *stream, size_t index, const char *text, size_
     return push(stream, index + 1, state->changed.data, state->changed.size_bytes, false);
 }
 
-static pr_status push_replaced(pr_decoder_stream *stream, size_t index, const decoder_step *step)
+static pr_status
+replace_all(const decoder_step *step, const pr_byte_buffer *from, pr_byte_buffer *to)
 {
-    step_state *state = &stream->state[index];
     pr_pattern_search search;
-    const char *text = state->held.data;
+    const char *text = from->data;
     size_t copied = 0, start, end;
     bool found;
-    pr_byte_buffer_clear(&state->changed);
     PR_TRY(pr_pattern_search_begin(step->pattern, &search));
-    pr_pattern_search_set(&search, state->held.size_bytes ? text : "", state->held.size_bytes);
+    pr_pattern_search_set(&search, from->size_bytes ? text : "", from->size_bytes);
     pr_status status = PR_OK;
-    while (state->held.size_bytes > 0 &&
+    while (from->size_bytes > 0 &&
            (status = pr_pattern_search_next(&search, &found, &start, &end)) == PR_OK && found) {
-        pr_byte_buffer_append(&state->changed, text + copied, start - copied);
-        pr_byte_buffer_append(&state->changed, step->content, step->content_bytes);
+        pr_byte_buffer_append(to, text + copied, start - copied);
+        pr_byte_buffer_append(to, step->content, step->content_bytes);
         copied = end;
     }
     pr_pattern_search_end(&search);
     PR_TRY(status);
-    if (state->held.size_bytes > copied)
-        pr_byte_buffer_append(&state->changed, text + copied, state->held.size_bytes - copied);
-    PR_TRY(pr_byte_buffer_check(&state->changed));
+    if (from->size_bytes > copied)
+        pr_byte_buffer_append(to, text + copied, from->size_bytes - copied);
+    return pr_byte_buffer_check(to);
+}
+
+static pr_status push_replaced(pr_decoder_stream *stream, size_t index, const decoder_step *step)
+{
+    step_state *state = &stream->state[index];
+    pr_byte_buffer_clear(&state->changed);
+    PR_TRY(replace_all(step, &state->held, &state->changed));
     pr_byte_buffer_clear(&state->held);
     return push(stream, index + 1, state->changed.data, state->changed.size_bytes, true);
 }
@@ -475,4 +481,86 @@ pr_status pr_decoder_stream_finish(pr_decoder_stream *stream, pr_byte_buffer *ou
     for (size_t i = 0; i < step_count(stream->decoder); i++)
         PR_TRY(finish_step(stream, i, &steps[i]));
     return PR_OK;
+}
+
+// ---- single tokens
+
+// A token with a character outside of the alphabet stands for itself.
+static void raw_byte_level(const pr_byte_buffer *from, pr_byte_buffer *to)
+{
+    for (size_t at = 0; at < from->size_bytes;) {
+        int byte = pr_byte_level_byte(pr_utf8_next(from->data, &at));
+        char value = (char)byte;
+        if (byte < 0) {
+            pr_byte_buffer_clear(to);
+            pr_byte_buffer_append(to, from->data, from->size_bytes);
+            return;
+        }
+        pr_byte_buffer_append(to, &value, 1);
+    }
+}
+
+static void raw_metaspace(const decoder_step *step, const pr_byte_buffer *from, pr_byte_buffer *to)
+{
+    const char *text = from->data;
+    for (size_t at = 0, start = 0; at < from->size_bytes; start = at) {
+        bool mark = starts_with_content(step, text + at, from->size_bytes - at);
+        (void)pr_utf8_next(text, &at);
+        pr_byte_buffer_append(to, mark ? " " : text + start, mark ? 1 : at - start);
+    }
+}
+
+// *bytes: the result is raw bytes, not text that further steps may read.
+static pr_status
+raw_step(const decoder_step *step, const pr_byte_buffer *from, pr_byte_buffer *to, bool *bytes)
+{
+    int byte = -1;
+    char value;
+    switch (step->kind) {
+    case STEP_JOIN:
+        break;
+    case STEP_BYTE_LEVEL:
+        raw_byte_level(from, to);
+        *bytes = true;
+        break;
+    case STEP_REPLACE:
+        return replace_all(step, from, to);
+    case STEP_BYTE_FALLBACK:
+        byte = byte_of_token(from->data, from->size_bytes);
+        value = (char)byte;
+        *bytes = byte >= 0;
+        pr_byte_buffer_append(to, byte < 0 ? from->data : &value, byte < 0 ? from->size_bytes : 1);
+        break;
+    case STEP_METASPACE:
+        raw_metaspace(step, from, to);
+        break;
+    case STEP_FUSE:
+    case STEP_STRIP:
+        pr_byte_buffer_append(to, from->data, from->size_bytes);
+        break;
+    }
+    return pr_byte_buffer_check(to);
+}
+
+pr_status pr_decoder_raw_bytes(
+    const pr_decoder *decoder, const char *token, size_t size_bytes, pr_byte_buffer *out)
+{
+    pr_byte_buffer from = {0}, to = {0};
+    bool bytes = false;
+    pr_byte_buffer_append(&from, token, size_bytes);
+    pr_status status = pr_byte_buffer_check(&from);
+    for (size_t i = 0; i < step_count(decoder) && !bytes && status == PR_OK; i++) {
+        pr_byte_buffer_clear(&to);
+        status = raw_step((const decoder_step *)decoder->step.data + i, &from, &to, &bytes);
+        pr_byte_buffer swap = from;
+        from = to;
+        to = swap;
+    }
+    if (status == PR_OK) {
+        pr_byte_buffer_append(out, from.data, from.size_bytes);
+        status = pr_byte_buffer_check(out);
+    }
+    pr_byte_buffer_free(&from);
+    pr_byte_buffer_free(&to);
+    return status;
 }

@@ -26,6 +26,13 @@ typedef struct pr_decoder_stream pr_decoder_stream;
 pr_status pr_decoder_create(const json_t *json, pr_decoder **decoder) PR_MUST_CHECK;
 void pr_decoder_destroy(pr_decoder *decoder);
 
+// Appends the bytes that a token stands for wherever it stands: without repair of UTF-8, and without what
+// depends on its neighbours (the space that some decoders strip from the beginning of a text). Nothing
+// when the decoder puts spaces between tokens.
+pr_status pr_decoder_raw_bytes(
+    const pr_decoder *decoder, const char *token, size_t size_bytes, pr_byte_buffer *out)
+    PR_MUST_CHECK;
+
 // The decoder is borrowed and must outlive the stream.
 pr_status
 pr_decoder_stream_create(const pr_decoder *decoder, pr_decoder_stream **stream) PR_MUST_CHECK;

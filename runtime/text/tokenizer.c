@@ -212,6 +212,21 @@ bool pr_tokenizer_is_special(const pr_tokenizer *tokenizer, int32_t token)
            pr_added_tokens_special(tokenizer->added)[token];
 }
 
+pr_status
+pr_tokenizer_raw_bytes(const pr_tokenizer *tokenizer, int32_t token, pr_byte_buffer *bytes)
+{
+    size_t size_bytes;
+    const pr_vocabulary *vocabulary = tokenizer->vocabulary;
+    if (token < 0 || token >= pr_vocabulary_size(vocabulary) ||
+        pr_tokenizer_is_special(tokenizer, token))
+        return PR_OK;
+    const char *text = pr_vocabulary_text(vocabulary, token, &size_bytes);
+    if (!text || pr_vocabulary_find_in_model(vocabulary, text, size_bytes) != token)
+        return PR_OK;
+    text = pr_vocabulary_decoded(vocabulary, token, &size_bytes);
+    return pr_decoder_raw_bytes(tokenizer->decoder, text, size_bytes, bytes);
+}
+
 int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content)
 {
     return pr_vocabulary_find(tokenizer->vocabulary, content, strlen(content));
@@ -221,7 +236,7 @@ int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content)
 
 typedef struct encoding {
     const pr_tokenizer *tokenizer;
-    bool parse_special;
+    pr_special_rule rule;
     pr_pieces pieces, spare;
     pr_byte_buffer normalized;
     pr_bpe_work work;
@@ -235,6 +250,24 @@ static void free_encoding(encoding *e)
     pr_byte_buffer_free(&e->normalized);
     pr_bpe_work_free(&e->work);
     pr_byte_buffer_free(&e->token);
+}
+
+// Where the normalizer changed a stretch, its bytes are no longer those that ranges speak of: special tokens are
+// looked for only if no range touches it.
+static pr_special_rule rule_of_normalized(const encoding *e, const pr_piece *piece)
+{
+    pr_special_rule rule = e->rule;
+    const char *raw = (const char *)e->pieces.text.data + piece->start;
+    bool same = e->normalized.size_bytes == piece->size_bytes &&
+                memcmp(e->normalized.data, raw, piece->size_bytes) == 0;
+    rule.origin = piece->start;
+    if (same || rule.ranges == 0)
+        return rule;
+    size_t end = piece->start + piece->size_bytes;
+    for (int32_t i = 0; i < rule.ranges && rule.parse; i++)
+        rule.parse = rule.range[i].end <= piece->start || rule.range[i].begin >= end;
+    rule.ranges = 0;
+    return rule;
 }
 
 // One stretch of raw text: normalized, and cut at the added tokens of the normalized text.
@@ -252,7 +285,8 @@ static pr_status normalize_piece(encoding *e, const pr_piece *piece, pr_pieces *
         to->text.size_bytes, e->normalized.size_bytes, -1, piece->first && start_kept};
     pr_byte_buffer_append(&to->text, e->normalized.data, e->normalized.size_bytes);
     PR_TRY(pr_byte_buffer_check(&to->text));
-    pr_added_tokens_cut(e->tokenizer->added, true, e->parse_special, &whole, to);
+    pr_special_rule rule = rule_of_normalized(e, piece);
+    pr_added_tokens_cut(e->tokenizer->added, true, &rule, &whole, to);
     return PR_OK;
 }
 
@@ -277,7 +311,8 @@ static pr_status normalize(encoding *e)
 
 static pr_status encode_words(encoding *e)
 {
-    const bool *barred = e->parse_special ? NULL : pr_added_tokens_special(e->tokenizer->added);
+    bool open = e->rule.parse && e->rule.ranges == 0;
+    const bool *barred = open ? NULL : pr_added_tokens_special(e->tokenizer->added);
     for (size_t i = 0; i < pr_pieces_count(&e->pieces); i++) {
         const pr_piece *piece = (const pr_piece *)e->pieces.piece.data + i;
         if (piece->token >= 0)
@@ -297,12 +332,38 @@ static pr_status encode(encoding *e, const char *text, size_t size_bytes, bool a
     PR_TRY(pr_byte_buffer_check(&e->pieces.text));
     pr_piece whole = {0, e->pieces.text.size_bytes, -1, true};
     if (size_bytes > 0)
-        pr_added_tokens_cut(tokenizer->added, false, e->parse_special, &whole, &e->pieces);
+        pr_added_tokens_cut(tokenizer->added, false, &e->rule, &whole, &e->pieces);
     PR_TRY(pr_byte_buffer_check(&e->pieces.piece));
     PR_TRY(normalize(e));
     PR_TRY(pr_pre_tokenizer_apply(tokenizer->pre_tokenizer, &e->pieces, &e->spare));
     PR_TRY(encode_words(e));
     return add_special ? pr_post_processor_apply(tokenizer->post_processor, &e->token) : PR_OK;
+}
+
+static pr_status encode_text(
+    const pr_tokenizer *tokenizer,
+    const char *text,
+    size_t size_bytes,
+    bool add_special,
+    const pr_special_rule *rule,
+    int32_t **token,
+    int32_t *tokens)
+{
+    if (size_bytes > MAX_TEXT_BYTES)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "a text of %zu bytes is too long to encode: the limit is %zu",
+            size_bytes, MAX_TEXT_BYTES);
+    encoding e = {.tokenizer = tokenizer, .rule = *rule};
+    pr_status status = encode(&e, text, size_bytes, add_special);
+    if (status == PR_OK && !e.token.data && !pr_byte_buffer_extend(&e.token, 0))
+        status = pr_byte_buffer_check(&e.token);  // an empty list is an allocation too
+    if (status == PR_OK) {
+        *token = e.token.data;
+        *tokens = (int32_t)(e.token.size_bytes / sizeof(int32_t));
+        e.token = (pr_byte_buffer){0};
+    }
+    free_encoding(&e);
+    return status;
 }
 
 pr_status pr_tokenizer_encode(
@@ -314,21 +375,23 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens)
 {
-    if (size_bytes > MAX_TEXT_BYTES)
-        return pr_fail(
-            PR_ERR_ARGUMENT, "a text of %zu bytes is too long to encode: the limit is %zu",
-            size_bytes, MAX_TEXT_BYTES);
-    encoding e = {.tokenizer = tokenizer, .parse_special = parse_special};
-    pr_status status = encode(&e, text, size_bytes, add_special);
-    if (status == PR_OK && !e.token.data && !pr_byte_buffer_extend(&e.token, 0))
-        status = pr_byte_buffer_check(&e.token);  // an empty list is an allocation too
-    if (status == PR_OK) {
-        *token = e.token.data;
-        *tokens = (int32_t)(e.token.size_bytes / sizeof(int32_t));
-        e.token = (pr_byte_buffer){0};
-    }
-    free_encoding(&e);
-    return status;
+    pr_special_rule rule = {.parse = parse_special};
+    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
+}
+
+// Ranges are of valid text: repaired text is longer, and would shift them.
+pr_status pr_tokenizer_encode_marked(
+    const pr_tokenizer *tokenizer,
+    const char *text,
+    size_t size_bytes,
+    bool add_special,
+    const pr_text_range *range,
+    int32_t ranges,
+    int32_t **token,
+    int32_t *tokens)
+{
+    pr_special_rule rule = {.parse = true, .range = range, .ranges = ranges};
+    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
 }
 
 // ---- decoding

@@ -12,6 +12,8 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
+#include "runtime/text/byte_buffer.h"
+#include "runtime/text/text_range.h"
 
 typedef struct pr_tokenizer pr_tokenizer;
 typedef struct pr_detokenizer pr_detokenizer;
@@ -35,6 +37,18 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens) PR_MUST_CHECK;
 
+// The same with special tokens parsed, but not where one would touch a range: bytes of `text` that came from a user.
+// The ranges are ascending and disjoint; all other tokens take no notice of them.
+pr_status pr_tokenizer_encode_marked(
+    const pr_tokenizer *tokenizer,
+    const char *text,
+    size_t size_bytes,
+    bool add_special,
+    const pr_text_range *range,
+    int32_t ranges,
+    int32_t **token,
+    int32_t *tokens) PR_MUST_CHECK;
+
 // *text is malloc'ed, NUL-terminated, given to the caller. skip_special drops special tokens. An id
 // without a token has no text: models pad their vocabularies.
 pr_status pr_tokenizer_decode(
@@ -47,6 +61,10 @@ pr_status pr_tokenizer_decode(
 
 int32_t pr_tokenizer_size(const pr_tokenizer *tokenizer);  // ids are 0..size-1
 bool pr_tokenizer_is_special(const pr_tokenizer *tokenizer, int32_t token);
+// Appends the bytes the token stands for, wherever it stands (docs/structured-output.md on spaces at the
+// beginning). Special and added tokens and ids without a token have none.
+pr_status pr_tokenizer_raw_bytes(
+    const pr_tokenizer *tokenizer, int32_t token, pr_byte_buffer *bytes) PR_MUST_CHECK;
 // Id of a token by its exact content, or -1.
 int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content);
 

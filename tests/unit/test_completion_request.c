@@ -178,7 +178,7 @@ static void wrong_bodies_are_refused_by_field(void **state)
         {"{\"prompt\":\"a\",\"top_p\":0}", "top_p", "above 0"},
         {"{\"prompt\":\"a\",\"stream\":true}", "stream", "whole requests"},
         {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "suffix", "not supported"},
-        {"{\"prompt\":\"a\",\"response_format\":{}}", "response_format", "not supported"},
+        {"{\"prompt\":\"a\",\"response_format\":{}}", "response_format", "json_schema"},
         {"{\"prompt\":\"a\",\"best_of\":2}", "best_of", "use 'n'"},
         {"{\"prompt\":\"a\",\"stop\":[1]}", "stop", "string"},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"x\":1}}", "logit_bias", "token id"},

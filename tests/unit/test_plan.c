@@ -80,6 +80,13 @@ static pr_request *random_request(int32_t size)
     sampling->bias = take(sampling->biases, sizeof *sampling->bias);
     for (int32_t i = 0; i < sampling->biases; i++)
         sampling->bias[i] = (pr_logit_bias){3 * i + below(3), random_f32()};
+    pr_grammar_source *grammar = &sampling->grammar;
+    grammar->kind = (pr_grammar_kind)below(PR_GRAMMAR_KINDS);
+    bool has_text = grammar->kind != PR_GRAMMAR_NONE && grammar->kind != PR_GRAMMAR_JSON_OBJECT;
+    grammar->size_bytes = has_text ? below(size) : 0;
+    grammar->text = take(grammar->size_bytes, 1);
+    for (int32_t i = 0; i < grammar->size_bytes; i++)
+        grammar->text[i] = (char)random_u64();
     return request;
 }
 
@@ -233,6 +240,10 @@ static void assert_same_request(const pr_request *a, const pr_request *b)
     assert_int_equal(s->biases, t->biases);
     for (int32_t i = 0; i < s->biases; i++)
         assert_true(s->bias[i].token == t->bias[i].token && s->bias[i].bias == t->bias[i].bias);
+    assert_int_equal(s->grammar.kind, t->grammar.kind);
+    assert_int_equal(s->grammar.size_bytes, t->grammar.size_bytes);
+    if (s->grammar.size_bytes > 0)
+        assert_memory_equal(s->grammar.text, t->grammar.text, (size_t)s->grammar.size_bytes);
 }
 
 static void assert_same_admission(const pr_admission *a, const pr_admission *b)
@@ -578,6 +589,41 @@ static void another_version_kind_or_tail_is_named(void **state)
     free(buffer);
 }
 
+// A grammar of a kind, with so many bytes of text, as the only odd thing of a plan.
+static pr_status decode_with_grammar(int kind, int32_t size_bytes)
+{
+    pr_request request = {.id = 1};
+    pr_admission admission = {.request = &request};
+    pr_plan plan = {.number = 1, .admissions = 1, .admission = &admission}, *back;
+    unsigned char *buffer = NULL;
+    size_t length = 0;
+    request.sampling.grammar.kind = (pr_grammar_kind)kind;
+    request.sampling.grammar.size_bytes = size_bytes;
+    request.sampling.grammar.text = calloc((size_t)size_bytes + 1, 1);
+    assert_int_equal(pr_plan_encode(&plan, &buffer, &length), PR_OK);
+    pr_status status = pr_plan_decode(buffer, length, &back);
+    if (status == PR_OK)
+        pr_plan_free(back);
+    free(request.sampling.grammar.text);
+    free(buffer);
+    return status;
+}
+
+static void a_grammar_keeps_to_its_bounds(void **state)
+{
+    (void)state;
+    pr_error_capture_begin();
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_NONE, 0), PR_OK);
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_NONE, 1), PR_ERR_FORMAT);
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_JSON_OBJECT, 1), PR_ERR_FORMAT);
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_REGEX, 0), PR_OK);
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_CHOICE, PR_GRAMMAR_MAX_TEXT_BYTES), PR_OK);
+    assert_int_equal(
+        decode_with_grammar(PR_GRAMMAR_CHOICE, PR_GRAMMAR_MAX_TEXT_BYTES + 1), PR_ERR_FORMAT);
+    assert_int_equal(decode_with_grammar(PR_GRAMMAR_KINDS, 0), PR_ERR_FORMAT);
+    pr_error_capture_end();
+}
+
 static void a_copied_request_is_deep(void **state)
 {
     (void)state;
@@ -588,6 +634,8 @@ static void a_copied_request_is_deep(void **state)
         assert_same_request(request, copy);
         assert_true(request->prompt_tokens == 0 || request->prompt != copy->prompt);
         assert_true(request->sampling.biases == 0 || request->sampling.bias != copy->sampling.bias);
+        const pr_grammar_source *grammar = &request->sampling.grammar;
+        assert_true(grammar->size_bytes == 0 || grammar->text != copy->sampling.grammar.text);
         pr_request_destroy(copy);
         memory_used = 0;
     }
@@ -605,6 +653,7 @@ int main(void)
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_changed_byte_is_refused_or_decoded),
         cmocka_unit_test(another_version_kind_or_tail_is_named),
+        cmocka_unit_test(a_grammar_keeps_to_its_bounds),
         cmocka_unit_test(a_copied_request_is_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,7 +236,14 @@ static void penalties_count_prompt_and_output_as_documented(void **state)
         sampling.repetition_penalty = 2;
         sampling.frequency_penalty = 0.5f;
         sampling.presence_penalty = 0.25f;
-        pr_sampler_args args = {&sampling, prompt, 4, output, 3, logits};
+        pr_sampler_args args = {
+            .sampling = &sampling,
+            .prompt = prompt,
+            .prompt_tokens = 4,
+            .output = output,
+            .outputs = 3,
+            .logits = logits,
+        };
         pr_sampler_draw(sampler, &args, &sampled);
         float expected[5] = {2, -4.75f, 2.75f, 1, 0};
         for (int i = 0; i < 5; i++)
