@@ -36,7 +36,7 @@ class Shared:
 def open_client(server, **options):
     options.setdefault("api_key", server.key or "none")
     options.setdefault("max_retries", 0)
-    return openai.OpenAI(base_url=server.url + "/v1", **options)
+    return openai.OpenAI(base_url=server.endpoint["url"], **options)
 
 
 class Case(unittest.TestCase):

@@ -60,7 +60,7 @@ class Transcript:
 class Exchange:
     def __init__(self, request, name):
         self.request = f"{request.method} {request.url.raw_path.decode()}".encode()
-        self.asked = request.content
+        self.asked = request.read()
         self.name = name.encode()
         self.status = 0
         self.content_type = ""

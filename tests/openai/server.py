@@ -60,7 +60,7 @@ class Server:
                 raise ServerFault(f"{command} does not become ready:\n{self.log()}")
             time.sleep(0.02)
         self.endpoint = json.loads(self.endpoint_file.read_text())
-        self.url = "http://{host}:{port}".format(**self.endpoint)
+        self.url = self.endpoint["url"].removesuffix("/v1")
         key_file = self.endpoint["api_key_file"]
         self.key = pathlib.Path(key_file).read_text().split("\n")[0] if key_file else None
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}

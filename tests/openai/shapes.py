@@ -71,15 +71,26 @@ def check(model, raw):
     return value
 
 
+def with_first_score(raw):
+    """Nothing comes before the first token of an echo, so it has null as logprob: OpenAI's replies do, its shape not."""
+    told = json.loads(json.dumps(raw))
+    for choice in told["choices"]:
+        scores = choice["logprobs"] or {"token_logprobs": []}
+        if scores["token_logprobs"] and scores["token_logprobs"][0] is None:
+            require(scores["top_logprobs"][0] is None, "the first token has tops and no logprob")
+            scores["token_logprobs"][0], scores["top_logprobs"][0] = 0.0, {}
+    return told
+
+
 def check_completion(raw):
     require(raw["id"].startswith("cmpl-"), f"id {raw['id']}")
     check_usage(raw["usage"])
-    return check(Completion, raw)
+    return check(Completion, with_first_score(raw))
 
 
 def check_completion_event(raw):
     """Streamed completions have null as finish_reason until the last, which the SDK's model does not know."""
-    told = json.loads(json.dumps(raw))
+    told = with_first_score(raw)
     for choice in told["choices"]:
         require("finish_reason" in choice, "no finish_reason")
         choice["finish_reason"] = choice["finish_reason"] or "stop"
