@@ -89,7 +89,8 @@ def main():
     bodies += [structured_body(index, draw) for index in range(len(FORMS))]
     bodies += chats()
     for index, body in enumerate(bodies):
-        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": "/v1/chat/completions" if "messages" in body else "/v1/completions", "body": body}
+        url = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": url, "body": body}
         out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 

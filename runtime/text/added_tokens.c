@@ -281,26 +281,9 @@ add_text(const pr_piece *whole, size_t start, size_t end, const uint8_t *mark, p
         pr_byte_buffer_append(&pieces->piece, &fresh, sizeof fresh);
 }
 
-// Whether any range has a byte of [start, end).
-static bool touches(const pr_special_rule *rule, size_t start, size_t end)
-{
-    int32_t low = 0, high = rule->ranges;
-    start += rule->origin;
-    end += rule->origin;
-    while (low < high) {  // the first range that ends behind start
-        int32_t middle = low + (high - low) / 2;
-        if (rule->range[middle].end > start)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low < rule->ranges && rule->range[low].begin < end;
-}
-
 void pr_added_tokens_cut(
     const pr_added_tokens *added,
     bool normalized,
-    const pr_special_rule *rule,
     bool with_special,
     const uint8_t *mark,
     const pr_piece *whole,
@@ -316,12 +299,8 @@ void pr_added_tokens_cut(
             continue;
         }
         size_t start = at, end = at + found->size_bytes;
-        if (found->special && touches(rule, start, end)) {  // another may begin within its text
-            at++;
-            continue;
-        }
         at = end;
-        if ((found->special && !rule->parse) ||
+        if ((found->special && !with_special) ||
             (found->single_word && !stands_alone(text, size, start, end)))
             continue;
         if (found->strip_left) {

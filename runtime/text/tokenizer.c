@@ -236,7 +236,6 @@ int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content)
 
 typedef struct encoding {
     const pr_tokenizer *tokenizer;
-    pr_special_rule rule;
     bool parse_special, has_marks;
     pr_pieces pieces, spare;
     pr_byte_buffer mark;  // [bytes of pieces.text] before the normalizer, if has_marks
@@ -256,22 +255,6 @@ static void free_encoding(encoding *e)
     pr_byte_buffer_free(&e->token);
 }
 
-// Where the normalizer changed a stretch, its bytes are no longer those that ranges speak of: special tokens are
-// looked for only if no range touches it.
-static pr_special_rule rule_of_normalized(const encoding *e, const pr_piece *piece)
-{
-    pr_special_rule rule = e->rule;
-    const char *raw = (const char *)e->pieces.text.data + piece->start;
-    bool same = e->normalized.size_bytes == piece->size_bytes &&
-                memcmp(e->normalized.data, raw, piece->size_bytes) == 0;
-    rule.origin = piece->start;
-    if (same || rule.ranges == 0)
-        return rule;
-    size_t end = piece->start + piece->size_bytes;
-    for (int32_t i = 0; i < rule.ranges && rule.parse; i++)
-        rule.parse = rule.range[i].end <= piece->start || rule.range[i].begin >= end;
-    rule.ranges = 0;
-    return rule;
 static const uint8_t *marks_of(const encoding *e, const pr_byte_buffer *mark)
 {
     return e->has_marks ? mark->data : NULL;
@@ -299,8 +282,6 @@ static pr_status normalize_piece(encoding *e, const pr_piece *piece, pr_pieces *
         to->text.size_bytes, e->normalized.size_bytes, -1, piece->first && start_kept, false};
     pr_byte_buffer_append(&to->text, e->normalized.data, e->normalized.size_bytes);
     PR_TRY(pr_byte_buffer_check(&to->text));
-    pr_special_rule rule = rule_of_normalized(e, piece);
-    pr_added_tokens_cut(e->tokenizer->added, true, &rule, &whole, to);
     pr_added_tokens_cut(
         e->tokenizer->added, true, e->parse_special, marks_of(e, &e->normalized_mark), &whole, to);
     return PR_OK;
@@ -327,8 +308,6 @@ static pr_status normalize(encoding *e)
 
 static pr_status encode_words(encoding *e)
 {
-    bool open = e->rule.parse && e->rule.ranges == 0;
-    const bool *barred = open ? NULL : pr_added_tokens_special(e->tokenizer->added);
     const bool *special = pr_added_tokens_special(e->tokenizer->added);
     for (size_t i = 0; i < pr_pieces_count(&e->pieces); i++) {
         const pr_piece *piece = (const pr_piece *)e->pieces.piece.data + i;
@@ -393,11 +372,6 @@ repair(encoding *e, const char *text, size_t size_bytes, const pr_text_range *ra
 static pr_status encode(encoding *e, bool add_special)
 {
     const pr_tokenizer *tokenizer = e->tokenizer;
-    (void)pr_utf8_repair(text, size_bytes, true, &e->pieces.text);
-    PR_TRY(pr_byte_buffer_check(&e->pieces.text));
-    pr_piece whole = {0, e->pieces.text.size_bytes, -1, true};
-    if (size_bytes > 0)
-        pr_added_tokens_cut(tokenizer->added, false, &e->rule, &whole, &e->pieces);
     pr_piece whole = {0, e->pieces.text.size_bytes, -1, true, false};
     if (whole.size_bytes > 0)
         pr_added_tokens_cut(
@@ -409,30 +383,12 @@ static pr_status encode(encoding *e, bool add_special)
     return add_special ? pr_post_processor_apply(tokenizer->post_processor, &e->token) : PR_OK;
 }
 
-static pr_status encode_text(
-    const pr_tokenizer *tokenizer,
-    const char *text,
-    size_t size_bytes,
-    bool add_special,
-    const pr_special_rule *rule,
-    int32_t **token,
-    int32_t *tokens)
 static pr_status check_size(size_t size_bytes)
 {
     if (size_bytes > MAX_TEXT_BYTES)
         return pr_fail(
             PR_ERR_ARGUMENT, "a text of %zu bytes is too long to encode: the limit is %zu",
             size_bytes, MAX_TEXT_BYTES);
-    encoding e = {.tokenizer = tokenizer, .rule = *rule};
-    pr_status status = encode(&e, text, size_bytes, add_special);
-    if (status == PR_OK && !e.token.data && !pr_byte_buffer_extend(&e.token, 0))
-        status = pr_byte_buffer_check(&e.token);  // an empty list is an allocation too
-    if (status == PR_OK) {
-        *token = e.token.data;
-        *tokens = (int32_t)(e.token.size_bytes / sizeof(int32_t));
-        e.token = (pr_byte_buffer){0};
-    }
-    free_encoding(&e);
     return PR_OK;
 }
 
@@ -459,11 +415,6 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens)
 {
-    pr_special_rule rule = {.parse = parse_special};
-    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
-}
-
-// Ranges are of valid text: repaired text is longer, and would shift them.
     PR_TRY(check_size(size_bytes));
     encoding e = {.tokenizer = tokenizer, .parse_special = parse_special};
     pr_status status = repair(&e, text, size_bytes, NULL, 0);
@@ -482,8 +433,6 @@ pr_status pr_tokenizer_encode_marked(
     int32_t **token,
     int32_t *tokens)
 {
-    pr_special_rule rule = {.parse = true, .range = range, .ranges = ranges};
-    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
     PR_TRY(check_size(size_bytes));
     encoding e = {.tokenizer = tokenizer, .parse_special = true, .has_marks = ranges > 0};
     pr_status status = repair(&e, text, size_bytes, range, ranges);
