@@ -238,6 +238,51 @@ static void marks_follow_the_normalizer(void **state)
     pr_tokenizer_close(tokenizer);
 }
 
+static void a_composed_character_is_marked_if_a_part_of_it_was(void **state)
+{
+    (void)state;
+    pr_tokenizer *tokenizer = parse(
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\u00e9\":0,\"<\":1,\">\":2},\"merges\":[]},"
+        "\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":3,\"content\":\"<\u00e9>"
+        "\"," FLAGS("true", "true") "}]}");
+    expect(tokenizer, "<e\u0301>", (int32_t[]){3}, 1);
+    expect(tokenizer, "<[e]\u0301>", (int32_t[]){1, 0, 2}, 3);
+    expect(tokenizer, "<e[\u0301]>", (int32_t[]){1, 0, 2}, 3);
+    expect(tokenizer, "[e\u0301]<e\u0301>[>]", (int32_t[]){0, 3, 2}, 3);
+    expect(tokenizer, "e\u0301[<]e\u0301>", (int32_t[]){0, 1, 0, 2}, 4);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void words_of_marked_text_stay_guarded_when_they_are_cut(void **state)
+{
+    (void)state;
+    pr_tokenizer *tokenizer =
+        parse("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,"
+              "\" \":5},"
+              "\"merges\":[\"< s\",\"<s >\"]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":"
+              "{\"String\":\" "
+              "\"},\"behavior\":\"Isolated\",\"invert\":false},\"added_tokens\":[{\"id\":4,"
+              "\"content\":\"<s>\"," FLAGS("true", "false") "}]}");
+    expect(tokenizer, "s <s>", (int32_t[]){1, 5, 4}, 3);
+    expect(tokenizer, "[s <s>]", (int32_t[]){1, 5, 3, 2}, 4);
+    expect(tokenizer, "[s] <[s>]", (int32_t[]){1, 5, 3, 2}, 4);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void a_range_that_ends_within_a_character_covers_it(void **state)
+{
+    (void)state;
+    pr_tokenizer *tokenizer = parse(
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\u00e9\":0,\"<\":1,\">\":2},\"merges\":[]},"
+        "\"added_tokens\":[{\"id\":3,\"content\":\"<\u00e9>\"," FLAGS("true", "false") "}]}");
+    expect(tokenizer, "<\xc3\xa9>", (int32_t[]){3}, 1);
+    expect(tokenizer, "<[\xc3]\xa9>", (int32_t[]){1, 0, 2}, 3);
+    expect(tokenizer, "<\xc3[\xa9]>", (int32_t[]){1, 0, 2}, 3);
+    expect(tokenizer, "[<\xc3]\xa9[>]", (int32_t[]){1, 0, 2}, 3);
+    expect(tokenizer, "[\xc3][\xa9]<\xc3\xa9>", (int32_t[]){0, 3}, 2);
+    pr_tokenizer_close(tokenizer);
+}
+
 static void ranges_out_of_order_are_refused(void **state)
 {
     (void)state;
@@ -264,6 +309,9 @@ int main(void)
         cmocka_unit_test(merges_do_not_lead_from_marked_text_to_a_special_token),
         cmocka_unit_test(other_added_tokens_are_found_across_the_ends_of_ranges),
         cmocka_unit_test(marks_follow_the_normalizer),
+        cmocka_unit_test(a_composed_character_is_marked_if_a_part_of_it_was),
+        cmocka_unit_test(words_of_marked_text_stay_guarded_when_they_are_cut),
+        cmocka_unit_test(a_range_that_ends_within_a_character_covers_it),
         cmocka_unit_test(ranges_out_of_order_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
