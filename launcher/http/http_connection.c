@@ -14,6 +14,8 @@ enum {
     // Of pipelined bytes while an exchange is open; beyond it nothing is read.
     MOST_WAITING_BYTES = 64 << 10,
     SEND_PIECES = 32,
+    // In the kernel, which would take megabytes for a reader that stopped: the bound on a stream's output is ours.
+    MOST_UNSENT_BYTES = 64 << 10,
 };
 
 void pr_http_connection_touch(pr_http_connection *connection)
@@ -72,8 +74,9 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
 static void set_options(int descriptor)
 {
     // A client whose machine vanished is noticed within two minutes.
-    const int on = 1, idle_s = 60, interval_s = 10, probes = 6;
+    const int on = 1, idle_s = 60, interval_s = 10, probes = 6, unsent_bytes = MOST_UNSENT_BYTES;
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof unsent_bytes);
     setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);

@@ -303,6 +303,7 @@ pr_status pr_gateway_start(pr_gateway *gateway)
 {
     if (pthread_create(&gateway->thread, NULL, serve, gateway) != 0)
         return pr_fail(PR_ERR_RESOURCE, "cannot start the HTTP thread");
+    pthread_setname_np(gateway->thread, "http");  // for who looks at CPU time by thread
     gateway->started = true;
     return PR_OK;
 }
