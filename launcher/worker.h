@@ -14,7 +14,7 @@
 #include "comm/control.h"
 #include "comm/group.h"
 #include "comm/kv_transfer.h"
-#include "runtime/grammar/token_bytes.h"
+#include "runtime/sampling/token_bytes.h"
 #include "runtime/model/forward.h"
 
 typedef struct pr_worker pr_worker;

@@ -5,8 +5,8 @@
 #ifndef PR_LAUNCHER_OPENAI_ANSWER_H
 #define PR_LAUNCHER_OPENAI_ANSWER_H
 
-#include "launcher/openai/completion_request.h"
 #include "launcher/openai/prompt_scores.h"
+#include "launcher/request/completion_request.h"
 #include "runtime/batch/plan.h"
 
 typedef struct pr_answer_token {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/response_format.h"
+#include "launcher/request/response_format.h"
 
 static pr_status take(const char *body, pr_sampling *sampling, pr_refusal *refusal)
 {

@@ -10,7 +10,7 @@
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
-#include "runtime/grammar/constraint.h"
+#include "runtime/sampling/constraint.h"
 #include "runtime/sampling/sampler.h"
 
 static uint64_t random_state;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Typed fields of a request's body. Absent and null are the same: the value keeps its default. A wrong type or
 // a value out of bounds is refused by the field's name.
-#ifndef PR_LAUNCHER_OPENAI_REQUEST_FIELD_H
-#define PR_LAUNCHER_OPENAI_REQUEST_FIELD_H
+#ifndef PR_LAUNCHER_REQUEST_REQUEST_FIELD_H
+#define PR_LAUNCHER_REQUEST_REQUEST_FIELD_H
 
 #include <stdbool.h>
 
-#include "launcher/openai/refusal.h"
+#include "launcher/request/refusal.h"
 
 // NULL when absent or null.
 json_t *pr_request_field(const json_t *body, const char *name);

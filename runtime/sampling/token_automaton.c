@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/grammar/token_automaton.h"
+#include "runtime/sampling/token_automaton.h"
 
 #include <stdlib.h>
 #include <string.h>

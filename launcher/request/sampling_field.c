@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/sampling_field.h"
+#include "launcher/request/sampling_field.h"
 
 #include <stdlib.h>
 
-#include "launcher/openai/request_field.h"
-#include "launcher/openai/response_format.h"
+#include "launcher/request/request_field.h"
+#include "launcher/request/response_format.h"
 
 static pr_status take_stop_tokens(
     const pr_completion_context *context,

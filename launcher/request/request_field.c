@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/request_field.h"
+#include "launcher/request/request_field.h"
 
 #include <string.h>
 

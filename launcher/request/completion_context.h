@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What a request is read against: the model that serves it and how its chats are spelled.
-#ifndef PR_LAUNCHER_OPENAI_COMPLETION_CONTEXT_H
-#define PR_LAUNCHER_OPENAI_COMPLETION_CONTEXT_H
+#ifndef PR_LAUNCHER_REQUEST_COMPLETION_CONTEXT_H
+#define PR_LAUNCHER_REQUEST_COMPLETION_CONTEXT_H
 
 #include "launcher/engine.h"
 #include "launcher/openai/message_parser.h"

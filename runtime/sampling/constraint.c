@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/grammar/constraint.h"
+#include "runtime/sampling/constraint.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,8 +5,8 @@
 //
 // A token without bytes (special, added, unknown, or longer than PR_TOKEN_MAX_BYTES) has length 0.
 // Cost: 1.2 MB for a vocabulary of 152,000. Threads: immutable once made.
-#ifndef PR_RUNTIME_GRAMMAR_TOKEN_BYTES_H
-#define PR_RUNTIME_GRAMMAR_TOKEN_BYTES_H
+#ifndef PR_RUNTIME_SAMPLING_TOKEN_BYTES_H
+#define PR_RUNTIME_SAMPLING_TOKEN_BYTES_H
 
 #include "runtime/text/tokenizer.h"
 

@@ -3,10 +3,10 @@
 // the one prompt of a completion; what tool_choice asks for constrains the output. Fields: docs/chat.md.
 // Text of the client's can never become a special token, unless the context allows it.
 // Source: OpenAI API reference (chat); chat_template_kwargs, continue_final_message and others as vLLM names them.
-#ifndef PR_LAUNCHER_OPENAI_CHAT_REQUEST_H
-#define PR_LAUNCHER_OPENAI_CHAT_REQUEST_H
+#ifndef PR_LAUNCHER_REQUEST_CHAT_REQUEST_H
+#define PR_LAUNCHER_REQUEST_CHAT_REQUEST_H
 
-#include "launcher/openai/completion_request.h"
+#include "launcher/request/completion_request.h"
 
 // As pr_completion_request_parse.
 pr_status pr_chat_request_parse(

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/tool_choice.h"
+#include "launcher/request/tool_choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/request_field.h"
+#include "launcher/request/request_field.h"
 
 enum { PATH_BYTES = 64 };
 

@@ -5,10 +5,10 @@
 //     a  ab  abc  b         node:  a(1) skip 3 | b(2) skip 3 | c(3) skip 3 | b(1) skip 4
 //
 // Cost: 12 bytes a node, some 2.5 nodes a token. Threads: immutable once made.
-#ifndef PR_RUNTIME_GRAMMAR_TOKEN_TRIE_H
-#define PR_RUNTIME_GRAMMAR_TOKEN_TRIE_H
+#ifndef PR_RUNTIME_SAMPLING_TOKEN_TRIE_H
+#define PR_RUNTIME_SAMPLING_TOKEN_TRIE_H
 
-#include "runtime/grammar/token_bytes.h"
+#include "runtime/sampling/token_bytes.h"
 
 typedef struct pr_trie_node {
     uint8_t byte, depth;  // depth 1: the first byte of a token

@@ -10,12 +10,12 @@
 //
 // Absent is `auto` when there are tools. Threads: none of its own.
 // Source: OpenAI API reference (chat completions); the constrained forms as vLLM has them.
-#ifndef PR_LAUNCHER_OPENAI_TOOL_CHOICE_H
-#define PR_LAUNCHER_OPENAI_TOOL_CHOICE_H
+#ifndef PR_LAUNCHER_REQUEST_TOOL_CHOICE_H
+#define PR_LAUNCHER_REQUEST_TOOL_CHOICE_H
 
 #include <stdbool.h>
 
-#include "launcher/openai/refusal.h"
+#include "launcher/request/refusal.h"
 
 enum { PR_MAX_TOOLS = 128, PR_MAX_TOOL_NAME_BYTES = 64 };
 

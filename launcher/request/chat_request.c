@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/chat_request.h"
+#include "launcher/request/chat_request.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/chat_messages.h"
-#include "launcher/openai/request_field.h"
-#include "launcher/openai/response_format.h"
-#include "launcher/openai/tool_choice.h"
+#include "launcher/request/chat_messages.h"
+#include "launcher/request/request_field.h"
+#include "launcher/request/response_format.h"
+#include "launcher/request/tool_choice.h"
 #include "runtime/base/log.h"
 
 // What the final message to be continued is known by in the rendered text, which is cut behind it.

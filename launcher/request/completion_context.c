@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/completion_context.h"
+#include "launcher/request/completion_context.h"
 
 pr_status pr_completion_context_open(const pr_engine *engine, pr_completion_context *context)
 {

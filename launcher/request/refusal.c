@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/refusal.h"
+#include "launcher/request/refusal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -9,11 +9,11 @@
 // Cost: found: the state's hash. Not found: a few nanoseconds per node of the tree that fits, one step of
 // the matcher per new state and byte. All memory is taken at create; most of it is touched only when used.
 // Threads: one per thread.
-#ifndef PR_RUNTIME_GRAMMAR_TOKEN_MASK_H
-#define PR_RUNTIME_GRAMMAR_TOKEN_MASK_H
+#ifndef PR_RUNTIME_SAMPLING_TOKEN_MASK_H
+#define PR_RUNTIME_SAMPLING_TOKEN_MASK_H
 
 #include "runtime/grammar/matcher.h"
-#include "runtime/grammar/token_trie.h"
+#include "runtime/sampling/token_trie.h"
 
 typedef struct pr_token_masks pr_token_masks;
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/grammar/token_mask.h"
+#include "runtime/sampling/token_mask.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
-#include "runtime/grammar/token_automaton.h"
+#include "runtime/sampling/token_automaton.h"
 
 enum { LEAST_MASKS = 16, MOST_MASKS = 8192 };
 

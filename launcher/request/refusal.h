@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Why a request is not answered, as OpenAI's error object says it.
 // Source: OpenAI API reference (errors); the types by HTTP status as vLLM gives them.
-#ifndef PR_LAUNCHER_OPENAI_REFUSAL_H
-#define PR_LAUNCHER_OPENAI_REFUSAL_H
+#ifndef PR_LAUNCHER_REQUEST_REFUSAL_H
+#define PR_LAUNCHER_REQUEST_REFUSAL_H
 
 #include <jansson.h>
 #include <stdint.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The fields of a body that say how tokens are drawn and where an answer ends. Defaults come from the model's
 // generation_config.json. Names and meanings: OpenAI's, extra ones vLLM's; docs/formats.md lists them.
-#ifndef PR_LAUNCHER_OPENAI_SAMPLING_FIELD_H
-#define PR_LAUNCHER_OPENAI_SAMPLING_FIELD_H
+#ifndef PR_LAUNCHER_REQUEST_SAMPLING_FIELD_H
+#define PR_LAUNCHER_REQUEST_SAMPLING_FIELD_H
 
-#include "launcher/openai/completion_context.h"
-#include "launcher/openai/refusal.h"
+#include "launcher/request/completion_context.h"
+#include "launcher/request/refusal.h"
 #include "runtime/batch/request.h"
 
 // max_tokens that nobody has set: a chat goes on to the end of the context.

@@ -6,10 +6,10 @@
 //
 // Memory: admit takes it (a constraint, and with the first one the masks of token_mask.h); find_mask and
 // take take none. Threads: one per thread.
-#ifndef PR_RUNTIME_GRAMMAR_CONSTRAINT_H
-#define PR_RUNTIME_GRAMMAR_CONSTRAINT_H
+#ifndef PR_RUNTIME_SAMPLING_CONSTRAINT_H
+#define PR_RUNTIME_SAMPLING_CONSTRAINT_H
 
-#include "runtime/grammar/token_mask.h"
+#include "runtime/sampling/token_mask.h"
 
 enum { PR_CONSTRAINT_MASK_BYTES = 32 << 20 };  // of the cache of masks
 

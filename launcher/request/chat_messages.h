@@ -7,12 +7,12 @@
 // Fields that are not known are kept: templates read more than OpenAI's API has. Fields that are null are dropped;
 // `content` is always there: null beside calls, else "".
 // Threads: none of its own. Source: OpenAI API reference (chat completions); joining as vLLM does it.
-#ifndef PR_LAUNCHER_OPENAI_CHAT_MESSAGES_H
-#define PR_LAUNCHER_OPENAI_CHAT_MESSAGES_H
+#ifndef PR_LAUNCHER_REQUEST_CHAT_MESSAGES_H
+#define PR_LAUNCHER_REQUEST_CHAT_MESSAGES_H
 
 #include <stdbool.h>
 
-#include "launcher/openai/refusal.h"
+#include "launcher/request/refusal.h"
 
 enum { PR_MAX_MESSAGES = 10000, PR_MAX_MESSAGE_PARTS = 10000, PR_MAX_MESSAGE_CALLS = 1024 };
 

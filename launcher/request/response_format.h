@@ -2,12 +2,12 @@
 // What a request says about the form of its output, in OpenAI's spelling (response_format) and in vLLM's, new
 // (structured_outputs) and old (guided_*). At most one of them may say something. docs/structured-output.md.
 // Source: OpenAI API reference (structured outputs); vLLM documentation (structured outputs).
-#ifndef PR_LAUNCHER_OPENAI_RESPONSE_FORMAT_H
-#define PR_LAUNCHER_OPENAI_RESPONSE_FORMAT_H
+#ifndef PR_LAUNCHER_REQUEST_RESPONSE_FORMAT_H
+#define PR_LAUNCHER_REQUEST_RESPONSE_FORMAT_H
 
 #include <jansson.h>
 
-#include "launcher/openai/refusal.h"
+#include "launcher/request/refusal.h"
 #include "runtime/batch/request.h"
 
 // Sets sampling->grammar (its text is malloc'ed, sampling owns it), after having compiled it once: what a

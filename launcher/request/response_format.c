@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/response_format.h"
+#include "launcher/request/response_format.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/request_field.h"
+#include "launcher/request/request_field.h"
 #include "runtime/base/log.h"
 #include "runtime/grammar/grammar.h"
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/completion_request.h"
+#include "launcher/request/completion_request.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/request_field.h"
-#include "launcher/openai/sampling_field.h"
+#include "launcher/request/request_field.h"
+#include "launcher/request/sampling_field.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 

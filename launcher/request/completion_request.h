@@ -2,11 +2,11 @@
 // The body of an OpenAI /v1/completions request: parsed, checked, tokenised. Which fields are taken,
 // ignored and refused: docs/formats.md. A refusal is the content of OpenAI's error object.
 // Source: OpenAI API reference (completions); extra sampling fields as vLLM names them.
-#ifndef PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
-#define PR_LAUNCHER_OPENAI_COMPLETION_REQUEST_H
+#ifndef PR_LAUNCHER_REQUEST_COMPLETION_REQUEST_H
+#define PR_LAUNCHER_REQUEST_COMPLETION_REQUEST_H
 
-#include "launcher/openai/completion_context.h"
-#include "launcher/openai/refusal.h"
+#include "launcher/request/completion_context.h"
+#include "launcher/request/refusal.h"
 #include "runtime/batch/request.h"
 
 enum { PR_MAX_STOP_STRINGS = 16, PR_MAX_CHOICES = 128, PR_MAX_PROMPTS = 2048 };

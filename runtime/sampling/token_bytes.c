@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "runtime/grammar/token_bytes.h"
+#include "runtime/sampling/token_bytes.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/openai/chat_messages.h"
+#include "launcher/request/chat_messages.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "launcher/openai/request_field.h"
+#include "launcher/request/request_field.h"
 #include "runtime/text/byte_buffer.h"
 
 // Where in the request something is wrong, as refusals name it.

@@ -3,8 +3,8 @@
 // stepped once is a look-up from then on. Memory is fixed: when it is full everything is forgotten, and
 // states are numbered anew as they come.
 // Threads: one per thread. Source: lazy determinisation as in RE2 (Cox 2010).
-#ifndef PR_RUNTIME_GRAMMAR_TOKEN_AUTOMATON_H
-#define PR_RUNTIME_GRAMMAR_TOKEN_AUTOMATON_H
+#ifndef PR_RUNTIME_SAMPLING_TOKEN_AUTOMATON_H
+#define PR_RUNTIME_SAMPLING_TOKEN_AUTOMATON_H
 
 #include "runtime/grammar/matcher.h"
 
