@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What all built-in filters, tests, methods and functions have in common: a table entry with the names of the parameters,
-// and the binding of a call's arguments to them.
+// What all built-in filters, tests, methods and functions have in common: a table entry with the names of the
+// parameters, and the binding of a call's arguments to them.
 //   {"replace", replace, 2, {"old", "new", "count"}}     x | replace("a", new="b")
-//                        │                                self ──┘   argument[0] argument[1], argument[2] ABSENT
-//                        └ the first two must be given
+//                        └ so many must be given         self: x; argument: "a", "b", ABSENT
 // Threads: tables are constant; a call uses its render.
 #ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_BUILTIN_H
 #define PR_RUNTIME_TEMPLATE_TEMPLATE_BUILTIN_H

@@ -15,13 +15,16 @@ enum { MAX_RANGE = 100000 };
 
 static pr_status raise_exception(pr_template_call *call, pr_template_value *result)
 {
+    char line[1000];
     pr_template_text text;
     (void)result;
     PR_TRY(pr_template_print_to_text(call->heap, &call->argument[0], &text));
-    size_t size = text.size_bytes < 1000 ? text.size_bytes : 1000;
+    size_t size = text.size_bytes < sizeof line ? text.size_bytes : sizeof line;
     while (size < text.size_bytes && size > 0 && ((uint8_t)text.data[size] & 0xc0) == 0x80)
         size--;
-    return pr_fail(PR_ERR_REQUEST, "%.*s", (int)size, text.data);
+    for (size_t i = 0; i < size; i++)
+        line[i] = (uint8_t)text.data[i] < 0x20 ? ' ' : text.data[i];
+    return pr_fail(PR_ERR_REQUEST, "%.*s", (int)size, line);
 }
 
 // Of the variable `now` in UTC if it is given, else of the clock in local time.

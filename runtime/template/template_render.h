@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One render under way, and the three that call each other in it: template_eval.c evaluates expressions, template_run.c
-// runs statements and macros, template_operator.c computes.
+// One render under way, and the two that call each other in it: template_eval.c evaluates expressions,
+// template_run.c runs statements and macros.
 //   scopes   innermost ── loop turn ── macro ── ... ── top;   a name is looked for outwards, then among the globals
 // Recursion is counted in `depth`, so that neither nesting nor macros that call themselves exhaust the stack.
 // Threads: one render, one thread.

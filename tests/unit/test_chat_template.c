@@ -555,6 +555,11 @@ static void a_fault_names_its_line_and_is_one_line_of_utf8(void **state)
     json_decref(valid);
     expect_fault(text_of("\xff{{ '\xff' }}{{ y.z }}"), "{}", "'y' is undefined");
     expect_fault(text_of("x"), "[]", "not a JSON object");
+    expect_fault(text_of("{{ raise_exception('a\nb') }}"), "{}", "a b");
+    expect_fault(text_of("{{ raise_exception('\u00e9' * 999) }}"), "{}", "\u00e9\u00e9");
+    valid = json_string(pr_error_text());
+    assert_non_null(valid);
+    json_decref(valid);
 }
 
 int main(void)
