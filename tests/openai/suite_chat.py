@@ -52,7 +52,7 @@ class Messages(Case):
         self.assertEqual((old["choices"], old["usage"]["completion_tokens"]), (new["choices"], 7))
 
     def test_the_rest_of_the_context_is_open_by_default(self):
-        prompt = [{"role": "user", "content": WORDS * 140}]
+        prompt = [{"role": "user", "content": WORDS * 130}]
         tokens = self.post("/tokenize", {"messages": prompt}).json()["count"]
         self.assertGreater(tokens, 1900)
         usage = self.chat(messages=prompt, ignore_eos=True, temperature=0)["usage"]
@@ -77,7 +77,7 @@ class Messages(Case):
         self.chat(messages=begun, continue_final_message=True, max_tokens=4)
         self.refused(
             400, PATH, {"messages": begun, "continue_final_message": True, "add_generation_prompt": True},
-            param="add_generation_prompt")
+            param="continue_final_message")
 
 
 class Logprobs(Case):
@@ -131,13 +131,13 @@ class Streams(Case):
         self.assertTrue(all(event["usage"] is None for event in events[:-1]))
 
     def test_the_sdk_streams(self):
+        whole = contents(self.chat(max_tokens=30, temperature=0))[0]
         with self.client.chat.completions.stream(
-                model="demo", messages=USER, max_tokens=6, temperature=0) as stream:
+                model="demo", messages=USER, max_tokens=30, temperature=0, stop=whole[9:13]) as stream:
             kinds = [event.type for event in stream]
             final = stream.get_final_completion()
         self.assertIn("content.delta", kinds)
-        self.assertEqual(
-            final.choices[0].message.content, contents(self.chat(max_tokens=6, temperature=0))[0])
+        self.assertEqual(final.choices[0].message.content, whole[:whole.index(whole[9:13])])
 
 
 class Refusals(Case):

@@ -30,7 +30,7 @@ def calls_of(events):
         for choice in event["choices"]:
             for piece in choice["delta"].get("tool_calls") or []:
                 if piece["index"] == len(calls):
-                    calls.append({name: piece[name] for name in ("id", "type", "function")})
+                    calls.append({"id": piece["id"], "function": dict(piece["function"])})
                 else:
                     calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
     return calls
@@ -44,6 +44,7 @@ class Tools(Case):
         self.assertEqual(len(calls_of(events)), len(choice["message"].get("tool_calls") or []))
         for streamed, whole in zip(calls_of(events), choice["message"].get("tool_calls") or []):
             self.assertEqual(streamed["function"], whole["function"])
+        self.assertEqual(events[-1]["choices"][0]["finish_reason"], choice["finish_reason"])
         return choice
 
     def check_calls(self, choice, most):
