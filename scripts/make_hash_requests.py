@@ -65,7 +65,7 @@ def structured_body(index, draw):
             "ignore_eos": True, **FORMS[index]}
 
 
-TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ tools | tojson if tools else '' }}\n{% endfor %}"
+TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ tools[0].function.name if tools }}\n{% endfor %}"
 PLACE = {"type": "function", "function": {"name": "place", "parameters": {
     "type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"],
     "additionalProperties": False}}}
