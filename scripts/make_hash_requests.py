@@ -73,7 +73,7 @@ PLACE = {"type": "function", "function": {"name": "place", "parameters": {
 
 def chats():
     """Templates of their own, so that every model has one; a plain answer, a call that is asked for, a named one."""
-    talk = [{"role": "system", "content": STORY[:70]}, {"role": "user", "content": [{"type": "text", "text": "And who?"}]}]
+    talk = [{"role": "system", "content": STORY[:30]}, {"role": "user", "content": [{"type": "text", "text": "And who?"}]}]
     common = {"messages": talk, "chat_template": TEMPLATE, "seed": 7}
     return [
         {**common, "max_tokens": 30, "n": 2, "logprobs": True, "top_logprobs": 2, "stop": [". ", "\n"]},
