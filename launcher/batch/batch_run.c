@@ -9,8 +9,8 @@
 #include "launcher/batch/batch_line.h"
 #include "launcher/batch/id_set.h"
 #include "launcher/batch/progress.h"
-#include "launcher/openai/chat_request.h"
 #include "launcher/openai/reply.h"
+#include "launcher/request/chat_request.h"
 #include "runtime/base/log.h"
 
 // One line of the input that became sequences: prompts x n of them.

@@ -196,7 +196,7 @@ add_head(pr_http_exchange *exchange, int32_t status, const char *content_type, i
 static void finish(pr_http_exchange *exchange)
 {
     pr_http_connection *connection = exchange->connection;
-    bool keep = pr_http_message_keeps_alive(&exchange->message) && !connection->hub->stopping;
+    bool keep = pr_http_message_keeps_alive(&exchange->message);
     connection->gone |= exchange->cut;
     connection->phase = keep ? PR_HTTP_IDLE : PR_HTTP_CLOSING;
     pr_http_exchange_free(exchange);

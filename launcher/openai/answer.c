@@ -168,6 +168,14 @@ size_t pr_answer_settled(const pr_answer *answer)
     return answer->text_bytes - held;
 }
 
+int32_t pr_answer_settled_tokens(const pr_answer *answer, size_t settled_bytes)
+{
+    int32_t tokens = answer->tokens;
+    while (!answer->done && tokens > 0 && answer->token[tokens - 1].text_offset > settled_bytes)
+        tokens--;
+    return tokens;
+}
+
 // ---- The reply ----
 
 json_t *

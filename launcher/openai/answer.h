@@ -5,8 +5,8 @@
 #ifndef PR_LAUNCHER_OPENAI_ANSWER_H
 #define PR_LAUNCHER_OPENAI_ANSWER_H
 
-#include "launcher/openai/completion_request.h"
 #include "launcher/openai/prompt_scores.h"
+#include "launcher/request/completion_request.h"
 #include "runtime/batch/plan.h"
 
 typedef struct pr_answer_token {
@@ -44,6 +44,8 @@ pr_answer_add(pr_answer *answer, const pr_model *model, const pr_token_report *r
 
 // Bytes of the text that no later token can take back: all but what may become a stop string.
 size_t pr_answer_settled(const pr_answer *answer);
+// Tokens that begin within the first settled_bytes: a cut moves the offsets of others.
+int32_t pr_answer_settled_tokens(const pr_answer *answer, size_t settled_bytes);
 
 // Parts of a choice, new values; NULL without memory. logprobs: of tokens [from, to), after the prompt's scores if
 // from is 0; null if not asked for. The reasons are null until the answer is done.

@@ -9,8 +9,8 @@
 #ifndef PR_LAUNCHER_OPENAI_PROMPT_SCORES_H
 #define PR_LAUNCHER_OPENAI_PROMPT_SCORES_H
 
-#include "launcher/openai/completion_request.h"
 #include "launcher/openai/logprob_lists.h"
+#include "launcher/request/completion_request.h"
 
 typedef struct pr_prompt_score {
     bool known;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/chat_request.h"
+#include "launcher/request/chat_request.h"
 #include "launcher/serve/serve_calls.h"
 #include "runtime/base/hash.h"
 

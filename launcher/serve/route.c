@@ -173,6 +173,9 @@ static bool is_there(pr_gateway *gateway, pr_http_exchange *exchange, const rout
 void pr_route_answer(pr_gateway *gateway, pr_http_exchange *exchange)
 {
     pr_route_caller caller = {0};
+    const char *id = pr_http_header(exchange, "x-request-id");
+    if (id && id[0])
+        pr_http_set_header(exchange, "X-Request-Id", id);
     const route *found = find_route(exchange);
     if (!found)
         return;

@@ -116,6 +116,8 @@ static void name_call(pr_gateway *gateway, pr_call *call)
         snprintf(
             call->id, sizeof call->id, "%s-%s%016llx", kind, gateway->instance,
             (unsigned long long)gateway->made);
+    if (!given || !given[0])  // route.c gave it back already
+        pr_http_set_header(call->exchange, "X-Request-Id", call->id);
 }
 
 static pr_status make_call(
@@ -215,7 +217,6 @@ static pr_status reply_whole(const pr_gateway *gateway, pr_call *call)
     pr_json_text_append(&text, pr_reply_body(&call->reply, gateway->context.tokenizer, &names));
     pr_status status = pr_byte_buffer_check(&text);
     if (status == PR_OK) {
-        pr_http_set_header(call->exchange, "X-Request-Id", call->id);
         pr_http_reply(call->exchange, 200, "application/json", text.data, text.size_bytes);
     }
     pr_byte_buffer_free(&text);

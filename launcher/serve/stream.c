@@ -37,7 +37,6 @@ static void begin_stream(pr_call *call)
     call->streaming = true;
     pr_http_set_header(call->exchange, "Cache-Control", "no-cache");
     pr_http_set_header(call->exchange, "X-Accel-Buffering", "no");
-    pr_http_set_header(call->exchange, "X-Request-Id", call->id);
     pr_http_stream_begin(call->exchange, 200, "text/event-stream; charset=utf-8");
 }
 
@@ -110,8 +109,12 @@ static void write_end(pr_call *call, json_t *finish_reason, json_t *stop_reason)
     raw(call, "}");
 }
 
-static void
-write_completion(pr_call *call, const pr_tokenizer *tokenizer, int32_t index, size_t settled_bytes)
+static void write_completion(
+    pr_call *call,
+    const pr_tokenizer *tokenizer,
+    int32_t index,
+    size_t settled_bytes,
+    int32_t settled_tokens)
 {
     const pr_answer *answer = &call->reply.answer[index];
     pr_call_answer *sent = &call->answer[index];
@@ -121,7 +124,7 @@ write_completion(pr_call *call, const pr_tokenizer *tokenizer, int32_t index, si
         call, tokenizer, index, answer->text + sent->sent_bytes, settled_bytes - sent->sent_bytes);
     raw(call, ",\"logprobs\":");
     pr_json_text_append(
-        &call->chunk, pr_answer_logprobs(answer, tokenizer, sent->sent_tokens, answer->tokens));
+        &call->chunk, pr_answer_logprobs(answer, tokenizer, sent->sent_tokens, settled_tokens));
     write_end(call, pr_answer_finish_reason(answer), pr_answer_stop_reason(answer));
 }
 
@@ -129,6 +132,7 @@ static void write_chat(
     pr_call *call,
     const pr_tokenizer *tokenizer,
     int32_t index,
+    int32_t settled_tokens,
     const pr_delta *delta,
     int32_t deltas)
 {
@@ -141,7 +145,7 @@ static void write_chat(
     raw(call, ",\"logprobs\":");
     pr_json_text_append(
         &call->chunk,
-        pr_chat_answer_logprobs(answer, tokenizer, sent->sent_tokens, answer->tokens));
+        pr_chat_answer_logprobs(answer, tokenizer, sent->sent_tokens, settled_tokens));
     write_end(
         call, pr_chat_answer_finish_reason(answer, pr_message_parser_calls(sent->parser)),
         pr_answer_stop_reason(answer));
@@ -166,6 +170,7 @@ pr_status pr_stream_send(pr_call *call, const pr_tokenizer *tokenizer, int32_t i
     const pr_answer *answer = &call->reply.answer[index];
     pr_call_answer *sent = &call->answer[index];
     size_t settled_bytes = pr_answer_settled(answer);
+    int32_t settled_tokens = pr_answer_settled_tokens(answer, settled_bytes);
     bool chat = call->reply.request->chat;
     const pr_delta *delta = NULL;
     int32_t deltas = 0;
@@ -176,11 +181,11 @@ pr_status pr_stream_send(pr_call *call, const pr_tokenizer *tokenizer, int32_t i
     if (!chat || deltas > 0 || answer->done) {
         begin_event(call);
         if (chat)
-            write_chat(call, tokenizer, index, delta, deltas);
+            write_chat(call, tokenizer, index, settled_tokens, delta, deltas);
         else
-            write_completion(call, tokenizer, index, settled_bytes);
+            write_completion(call, tokenizer, index, settled_bytes, settled_tokens);
         PR_TRY(send_event(call, call->reply.request->continuous_usage));
-        sent->sent_tokens = answer->tokens;
+        sent->sent_tokens = settled_tokens;
         sent->begun = true;
     }
     sent->sent_bytes = settled_bytes;
