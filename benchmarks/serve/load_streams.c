@@ -187,7 +187,7 @@ static pr_status await_all(crowd *all)
     return PR_OK;
 }
 
-static void print_rows(crowd *all, int64_t took_ns, int64_t cpu_ns, int64_t before_bytes)
+static void print_rows(crowd *all, int64_t took_ns, pr_load_cpu begin, int64_t before_bytes)
 {
     pr_load_target *target = all->target;
     pr_load_target_row(target, "streams", all->count);
@@ -197,9 +197,15 @@ static void print_rows(crowd *all, int64_t took_ns, int64_t cpu_ns, int64_t befo
     pr_load_target_row(target, "events_per_s", (double)all->events / ((double)took_ns / 1e9));
     pr_load_target_quantiles(target, "ttft_ms", all->first, all->firsts);
     pr_load_target_quantiles(target, "itl_ms", all->gap, all->gaps);
-    if (target->thread_folder[0] && all->events > 0)
+    pr_load_cpu end = pr_load_target_cpu(target);
+    if (target->thread_folder[0] && all->events > 0) {
+        double thousands = 1e3 * (double)all->events;
         pr_load_target_row(
-            target, "http_thread_us_per_event", (double)cpu_ns / 1e3 / (double)all->events);
+            target, "http_thread_us_per_event", (double)(end.all_ns - begin.all_ns) / thousands);
+        pr_load_target_row(
+            target, "http_thread_user_us_per_event",
+            (double)(end.user_ns - begin.user_ns) / thousands);
+    }
     pr_load_target_row(target, "rss_before_bytes", (double)before_bytes);
     pr_load_target_row(target, "rss_peak_bytes", (double)all->peak_bytes);
     pr_load_target_row(target, "rss_after_bytes", (double)pr_load_target_rss_bytes(target));
@@ -231,14 +237,14 @@ run_round(pr_load_target *target, const pr_load_options *options, const pr_load_
         return pr_fail(PR_ERR_RESOURCE, "no memory for %d streams", options->count);
     }
     int64_t before_bytes = pr_load_target_rss_bytes(target);
-    int64_t begin_ns = pr_clock_now_ns(), cpu_ns = pr_load_target_cpu_ns(target);
+    int64_t begin_ns = pr_clock_now_ns();
+    pr_load_cpu cpu = pr_load_target_cpu(target);
     pr_status status = begin(&all, cases);
     if (status == PR_OK)
         status = await_all(&all);
     int64_t took_ns = pr_clock_now_ns() - begin_ns;
-    cpu_ns = pr_load_target_cpu_ns(target) - cpu_ns;
     if (status == PR_OK) {
-        print_rows(&all, took_ns, cpu_ns, before_bytes);
+        print_rows(&all, took_ns, cpu, before_bytes);
         if (all.wrong > 0)
             status = pr_fail(
                 PR_ERR_REQUEST, "%d of %d streams differ from the reply alone", all.wrong,

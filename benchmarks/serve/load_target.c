@@ -215,12 +215,23 @@ pr_status pr_load_target_await_rest(pr_load_target *target, int32_t timeout_ms)
 
 // ---- /proc ----
 
-int64_t pr_load_target_cpu_ns(const pr_load_target *target)
+pr_load_cpu pr_load_target_cpu(const pr_load_target *target)
 {
-    char path[192], line[128];
+    char path[192], line[1024];
+    long long user = 0, system = 0;
     snprintf(path, sizeof path, "%s/schedstat", target->thread_folder);
     read_line(path, line, sizeof line);
-    return strtoll(line, NULL, 10);
+    pr_load_cpu cpu = {.all_ns = strtoll(line, NULL, 10)};
+    snprintf(path, sizeof path, "%s/stat", target->thread_folder);
+    read_line(path, line, sizeof line);
+    const char *state = strrchr(line, ')');
+    // Fields 14 and 15; the state behind the name is field 3.
+    if (state &&
+        sscanf(state, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld", &user, &system) ==
+            2 &&
+        user + system > 0)
+        cpu.user_ns = (int64_t)((double)cpu.all_ns * (double)user / (double)(user + system));
+    return cpu;
 }
 
 int64_t pr_load_target_rss_bytes(const pr_load_target *target)

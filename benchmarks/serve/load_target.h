@@ -50,8 +50,12 @@ pr_load_target_metric(pr_load_target *target, const char *name, double *value) P
 // Waits until nothing is under way: no open sequence, no KV block held, no connection but ours.
 pr_status pr_load_target_await_rest(pr_load_target *target, int32_t timeout_ms) PR_MUST_CHECK;
 
-int64_t
-pr_load_target_cpu_ns(const pr_load_target *target);  // of the HTTP thread so far; 0: not known
+typedef struct pr_load_cpu {
+    int64_t all_ns, user_ns;  // user: the rest is the kernel's, mostly sending
+} pr_load_cpu;
+
+// Of the HTTP thread so far; zeros: not known.
+pr_load_cpu pr_load_target_cpu(const pr_load_target *target);
 int64_t pr_load_target_rss_bytes(const pr_load_target *target);
 bool pr_load_target_lives(const pr_load_target *target);
 
