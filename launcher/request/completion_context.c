@@ -9,6 +9,7 @@ pr_status pr_completion_context_open(const pr_engine *engine, pr_completion_cont
         .tokenizer = engine->tokenizer,
         .served_name = engine->model_name,
         .max_model_len = engine->max_model_len,
+        .trusts_template = options->trust_request_chat_template,
         .allow_special = options->allow_special_in_content,
     };
     PR_TRY(pr_chat_template_open(options->model, options->chat_template, &context->chat_template));

@@ -17,6 +17,7 @@ typedef struct pr_completion_context {
     uint64_t default_seed;            // when the body has none
     pr_chat_template *chat_template;  // NULL: the model has none
     pr_message_format format;         // of what the model writes in a chat
+    bool trusts_template;             // a request may bring a chat template of its own
     bool allow_special;               // text of messages may become special tokens
     bool streams;                     // the answer can go out in pieces
 } pr_completion_context;

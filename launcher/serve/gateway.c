@@ -115,6 +115,11 @@ void pr_gateway_drain(pr_gateway *gateway)
 
 // ---- Callbacks of the server ----
 
+static bool on_head(void *context, pr_http_exchange *exchange)
+{
+    return pr_route_admit(context, exchange);
+}
+
 static void on_request(void *context, pr_http_exchange *exchange)
 {
     pr_gateway *gateway = context;
@@ -173,6 +178,7 @@ static pr_status listen_for(pr_gateway *gateway)
         .idle_timeout_ms = (int32_t)(options->idle_timeout * 1e3),
         .tick_ms = TICK_MS,
         .context = gateway,
+        .head = on_head,
         .request = on_request,
         .aborted = on_aborted,
         .replied = on_replied,
