@@ -209,6 +209,8 @@ pr_status pr_gateway_create(const pr_options *options, pr_gateway **gateway)
     PR_TRY_GOTO(draw_secrets(made), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_command), &made->commands), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_event), &made->events), failed);
+    PR_TRY_GOTO(pr_completion_context_open(options, &made->context), failed);
+    made->context.streams = true;
     PR_TRY_GOTO(pr_api_keys_create(&made->keys), failed);
     PR_TRY_GOTO(pr_advertiser_create(options, made->keys, &made->advertiser), failed);
     PR_TRY_GOTO(listen_for(made), failed);
@@ -287,8 +289,7 @@ static pr_status create_metrics(pr_gateway *gateway, const pr_engine *engine)
 
 pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
 {
-    PR_TRY(pr_completion_context_open(engine, &gateway->context));
-    gateway->context.streams = true;
+    pr_completion_context_attach(&gateway->context, engine);
     PR_TRY(create_metrics(gateway, engine));
     gateway->engine = engine;
     gateway->loaded_s = (int64_t)time(NULL);
