@@ -8,9 +8,9 @@
 
 #define PICK(dice, list) (list)[pr_load_dice_below(dice, sizeof(list) / sizeof *(list))]
 
-enum { MOST_DEPTH = 5, MOST_NESTED = 20000, MOST_FIELD_BYTES = 60000 };
+enum { MOST_DEPTH = 5, MOST_NESTED = 20000, MOST_FIELD_BYTES = 60000, POSTS = 6 };
 
-// Every path but that which ends the run.
+// Every path but that which ends the run; the first POSTS take bodies.
 static const char *const paths[] = {
     "/v1/completions",
     "/v1/chat/completions",
@@ -275,11 +275,16 @@ static void post(
     pr_byte_buffer_append(out, body->size_bytes > 0 ? body->data : "", body->size_bytes);
 }
 
+static const char *draw_post_path(pr_load_dice *dice)
+{
+    return chance(dice, 8) ? PICK(dice, paths) : paths[pr_load_dice_below(dice, POSTS)];
+}
+
 static void make_request(pr_load_dice *dice, const pr_load_target *target, pr_byte_buffer *out)
 {
     pr_byte_buffer body = {0};
     make_body(dice, &body);
-    post(target, PICK(dice, paths), &body, out);
+    post(target, draw_post_path(dice), &body, out);
     pr_byte_buffer_free(&body);
 }
 
@@ -346,7 +351,7 @@ static void make_nested(pr_load_dice *dice, const pr_load_target *target, pr_byt
 {
     pr_byte_buffer body = {0};
     nest(dice, &body);
-    post(target, PICK(dice, paths), &body, out);
+    post(target, draw_post_path(dice), &body, out);
     pr_byte_buffer_free(&body);
 }
 
