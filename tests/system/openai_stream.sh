@@ -18,13 +18,13 @@ compare() { # LAYOUT
     local name
     for name in layout_hash chats; do
         "$python" "$POLYREME_SOURCE/tests/openai/compare_batch.py" "$requests/$name.jsonl" "$work/$name" "$1" \
-            --chat-template "$template" || failures=$((failures + 1))
+            --chat-template "$template" --trust-request-chat-template || failures=$((failures + 1))
     done
 }
 
 for name in layout_hash chats; do
     "$POLYREME_BUILD/polyreme" batch "$POLYREME_SOURCE/models/demo" -i "$requests/$name.jsonl" -o "$work/$name" \
-        --chat-template "$template" --log-level error
+        --chat-template "$template" --trust-request-chat-template --log-level error
     code=$?
     { [ "$code" -eq 0 ] || { [ "$name" = chats ] && [ "$code" -eq 3 ]; }; } || failures=$((failures + 1))
 done
