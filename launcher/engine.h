@@ -9,7 +9,7 @@
 
 #include "launcher/controller.h"
 #include "launcher/options.h"
-#include "runtime/grammar/token_bytes.h"
+#include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct pr_engine {

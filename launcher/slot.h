@@ -10,7 +10,7 @@
 #define PR_LAUNCHER_SLOT_H
 
 #include "runtime/batch/plan.h"
-#include "runtime/grammar/constraint.h"
+#include "runtime/sampling/constraint.h"
 
 typedef struct pr_slot {
     pr_request *request;  // own copy; NULL: the slot is free

@@ -14,8 +14,8 @@
 #include "comm/control.h"
 #include "comm/group.h"
 #include "comm/kv_transfer.h"
-#include "runtime/grammar/token_bytes.h"
 #include "runtime/model/forward.h"
+#include "runtime/sampling/token_bytes.h"
 
 typedef struct pr_worker pr_worker;
 

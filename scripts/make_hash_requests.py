@@ -3,7 +3,8 @@
 """Writes tests/data/requests/layout_hash.jsonl: the requests of the layout hash test.
 
 Shared prefixes, prompts from one token to several blocks of 16, greedy and seeded sampling, every
-sampling parameter, n > 1, stops, token-id prompts, logprobs, of the prompt too. Seeded; needs only the standard library.
+sampling parameter, n > 1, stops, token-id prompts, logprobs, of the prompt too, the forms of structured output, chats.
+Seeded; needs only the standard library.
 """
 import json
 import random
@@ -43,12 +44,53 @@ def scored_prompts():
     ]
 
 
+PERSON = {"type": "object", "additionalProperties": False, "required": ["name", "age", "tags"], "properties": {
+    "name": {"type": "string", "minLength": 2, "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 120},
+    "tags": {"type": "array", "items": {"enum": ["rower", "drum", "boat"]}, "maxItems": 3}}}
+TREE = {"$ref": "#/$defs/node", "$defs": {"node": {"type": "object", "required": ["v"], "properties": {
+    "v": {"type": ["boolean", "null"]}, "next": {"$ref": "#/$defs/node"}}}}}
+FORMS = [
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}, "logprobs": 2},
+    {"structured_outputs": {"regex": "[A-Z][a-z ]{4,30}(, [a-z]{2,9}){1,3}\\."}, "n": 2},
+    {"guided_choice": ["the king", "the kings", "a boat", "\u00e4 b\u00f6at"], "ignore_eos": False},
+    {"response_format": {"type": "json_object"}, "temperature": 0.9},
+    {"guided_json": TREE, "repetition_penalty": 1.2, "logit_bias": {"125": 4}},
+    {"structured_outputs": {"json": {"type": "array", "items": {"format": "date"}, "maxItems": 2}}, "temperature": 0},
+]
+
+
+def structured_body(index, draw):
+    prompt = STORY[: draw.choice([16, 33, 64, 100])] + "And"
+    return {"prompt": prompt, "max_tokens": 60, "temperature": 1, "seed": draw.randrange(1 << 40),
+            "ignore_eos": True, **FORMS[index]}
+
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ tools[0].function.name if tools }}\n{% endfor %}"
+PLACE = {"type": "function", "function": {"name": "place", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"],
+    "additionalProperties": False}}}
+
+
+def chats():
+    """Templates of their own, so that every model has one; a plain answer, a call that is asked for, a named one."""
+    talk = [{"role": "system", "content": STORY[:30]}, {"role": "user", "content": [{"type": "text", "text": "And who?"}]}]
+    common = {"messages": talk, "chat_template": TEMPLATE, "seed": 7}
+    return [
+        {**common, "max_tokens": 30, "n": 2, "logprobs": True, "top_logprobs": 2, "stop": [". ", "\n"]},
+        {**common, "max_completion_tokens": 90, "tools": [PLACE], "tool_choice": "required", "parallel_tool_calls": False},
+        {**common, "max_tokens": 60, "tools": [PLACE], "tool_choice": {"type": "function", "function": {"name": "place"}}},
+    ]
+
+
 def main():
     draw = random.Random(20261123)
     out = open(sys.argv[1] if len(sys.argv) > 1 else "tests/data/requests/layout_hash.jsonl", "w")
     bodies = [body_for(index, draw) for index in range(72)] + scored_prompts()
+    bodies += [structured_body(index, draw) for index in range(len(FORMS))]
+    bodies += chats()
     for index, body in enumerate(bodies):
-        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": "/v1/completions", "body": body}
+        url = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        line = {"custom_id": f"r{index:03d}", "method": "POST", "url": url, "body": body}
         out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 

@@ -40,6 +40,10 @@ PRESETS = {
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 64,
         "num_experts_per_tok": 8, "moe_intermediate_size": 384, "norm_topk_prob": True,
         "decoder_sparse_step": 1, "mlp_only_layers": []},
+    "wide-vocabulary": qwen3(
+        hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=4, head_dim=32, vocab_size=151936, tie_word_embeddings=True,
+        max_position_embeddings=4096),
     "tiny-dense": {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
         "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,

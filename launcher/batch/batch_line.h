@@ -4,7 +4,7 @@
 #ifndef PR_LAUNCHER_BATCH_BATCH_LINE_H
 #define PR_LAUNCHER_BATCH_BATCH_LINE_H
 
-#include "launcher/openai/completion_request.h"
+#include "launcher/request/completion_request.h"
 
 typedef struct pr_batch_line {
     json_t *root;           // owns what the others point into; NULL if it was not even JSON

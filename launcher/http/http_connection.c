@@ -14,6 +14,8 @@ enum {
     // Of pipelined bytes while an exchange is open; beyond it nothing is read.
     MOST_WAITING_BYTES = 64 << 10,
     SEND_PIECES = 32,
+    // In the kernel, which would take megabytes for a reader that stopped: the bound on a stream's output is ours.
+    MOST_UNSENT_BYTES = 64 << 10,
 };
 
 void pr_http_connection_touch(pr_http_connection *connection)
@@ -72,8 +74,9 @@ static void on_timer(evutil_socket_t descriptor, short what, void *user)
 static void set_options(int descriptor)
 {
     // A client whose machine vanished is noticed within two minutes.
-    const int on = 1, idle_s = 60, interval_s = 10, probes = 6;
+    const int on = 1, idle_s = 60, interval_s = 10, probes = 6, unsent_bytes = MOST_UNSENT_BYTES;
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof unsent_bytes);
     setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
@@ -163,9 +166,26 @@ static void dispatch(pr_http_connection *connection)
         hub->params.request(hub->params.context, exchange);
 }
 
+// Whether the body is wanted. Whoever does not want it has replied.
+static bool wants_body(pr_http_connection *connection)
+{
+    pr_http_hub *hub = connection->hub;
+    pr_http_message *message = &connection->exchange->message;
+    bool close = message->close;
+    if (!hub->params.head)
+        return true;
+    message->close = true;
+    if (!hub->params.head(hub->params.context, connection->exchange))
+        return false;
+    message->close = close;
+    return true;
+}
+
 static void begin_body(pr_http_connection *connection)
 {
     struct evbuffer *output = bufferevent_get_output(connection->wire);
+    if (!wants_body(connection))
+        return;
     connection->phase = PR_HTTP_IN_BODY;
     if (connection->exchange->message.expects &&
         evbuffer_get_length(bufferevent_get_input(connection->wire)) == 0)

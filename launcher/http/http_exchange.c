@@ -196,7 +196,7 @@ add_head(pr_http_exchange *exchange, int32_t status, const char *content_type, i
 static void finish(pr_http_exchange *exchange)
 {
     pr_http_connection *connection = exchange->connection;
-    bool keep = pr_http_message_keeps_alive(&exchange->message) && !connection->hub->stopping;
+    bool keep = pr_http_message_keeps_alive(&exchange->message);
     connection->gone |= exchange->cut;
     connection->phase = keep ? PR_HTTP_IDLE : PR_HTTP_CLOSING;
     pr_http_exchange_free(exchange);
@@ -256,16 +256,16 @@ void pr_http_stream_write(pr_http_exchange *exchange, const void *data, size_t s
     size_t most = connection->hub->params.most_output_bytes;
     if (connection->gone || exchange->cut || exchange->silent || size_bytes == 0)
         return;
+    // A burst is not a slow reader's fault: what counts is what it has left of earlier passes of the loop.
+    if (!connection->unsettled)
+        exchange->cut = evbuffer_get_length(output) > most;
     pr_http_connection_touch(connection);
+    if (exchange->cut)
+        return;
     if (exchange->chunked)
         add_chunk(output, data, size_bytes);
     else
         evbuffer_add(output, data, size_bytes);
-    if (evbuffer_get_length(output) <= most)
-        return;
-    // A burst is not a slow reader's fault: what counts is what its socket does not take.
-    pr_http_connection_flush(connection);
-    exchange->cut = evbuffer_get_length(output) > most;
 }
 
 void pr_http_stream_end(pr_http_exchange *exchange)

@@ -48,6 +48,9 @@ typedef struct pr_http_params {  // the texts are borrowed until the server is d
     int32_t idle_timeout_ms;  // 75 s: keep-alive
     int32_t tick_ms;          // how often `tick` is called; 0: never
     void *context;            // of the callbacks below, all on the server's thread
+    // The head of a request whose body is still to come. False: it was replied to, and the body is not taken (the
+    // connection closes). NULL: all bodies are.
+    bool (*head)(void *context, pr_http_exchange *exchange);
     // The request is complete. Reply now or later, but exactly once. Not called for OPTIONS with CORS.
     void (*request)(void *context, pr_http_exchange *exchange);
     // The client is gone (or stopped reading) before the reply was complete: the exchange is invalid after

@@ -177,12 +177,24 @@ json_t *pr_chat_answer_finish_reason(const pr_answer *answer, int32_t calls)
     return pr_answer_finish_reason(answer);
 }
 
+// The token's own bytes, which may be part of a character; of one without, those of its text.
+static json_t *bytes_of(const pr_tokenizer *tokenizer, int32_t token, const json_t *text)
+{
+    json_t *list = json_array();
+    pr_byte_buffer raw = {0};
+    bool has_raw = pr_tokenizer_raw_bytes(tokenizer, token, &raw) == PR_OK && raw.size_bytes > 0;
+    const char *bytes = has_raw ? raw.data : json_string_value(text);
+    size_t size_bytes = has_raw ? raw.size_bytes : json_string_length(text);
+    for (size_t i = 0; i < size_bytes; i++)
+        json_array_append_new(list, json_integer((uint8_t)bytes[i]));
+    pr_byte_buffer_free(&raw);
+    return list;
+}
+
 static json_t *logprob_object(const pr_tokenizer *tokenizer, int32_t token, float logprob)
 {
-    json_t *text = pr_logprob_lists_text(tokenizer, token), *bytes = json_array();
-    const char *characters = json_string_value(text);
-    for (size_t i = 0; i < json_string_length(text); i++)
-        json_array_append_new(bytes, json_integer((uint8_t)characters[i]));
+    json_t *text = pr_logprob_lists_text(tokenizer, token);
+    json_t *bytes = bytes_of(tokenizer, token, text);
     return json_pack(
         "{s:o, s:o, s:o}", "token", text, "logprob", pr_logprob_lists_value(logprob), "bytes",
         bytes);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/chat_request.h"
-#include "launcher/openai/request_field.h"
+#include "launcher/request/chat_request.h"
+#include "launcher/request/request_field.h"
 #include "launcher/serve/serve_calls.h"
 #include "runtime/base/log.h"
 

@@ -76,7 +76,7 @@ static int32_t not_negative(pr_grammar_builder *builder, int64_t low, int64_t hi
             node = pr_grammar_builder_split(
                 builder, node, same_length(builder, from, to, digits, next));
         first = last + 1;
-        last = last * 10 + 9;
+        last = digits < PR_DECIMAL_MOST_DIGITS ? last * 10 + 9 : last;
     }
     return node;
 }

@@ -213,7 +213,8 @@ int32_t pr_json_rules_other_key(
 {
     key_tree tree = {.rules = rules, .key = key, .quote = byte_of(rules, '"', next)};
     int32_t any = build_plain_character(rules);
-    tree.rest = pr_grammar_builder_repeat(rules->builder, any, 0, PR_GRAMMAR_NO_LIMIT, tree.quote);
+    tree.rest =
+        pr_grammar_builder_repeat(rules->builder, any, 0, PR_JSON_KEY_CHARACTERS, tree.quote);
     int32_t node = keys > 0 ? part_from(&tree, 0, keys, 0) : tree.rest;
     return byte_of(rules, '"', node);
 }
@@ -256,7 +257,7 @@ static int32_t list_of(
 static int32_t member(pr_json_rules *rules, int32_t next)
 {
     int32_t value = pr_json_rules_space(rules, pr_json_rules_value(rules, next));
-    return pr_json_rules_string(rules, 0, PR_GRAMMAR_NO_LIMIT, byte_of(rules, ':', value));
+    return pr_json_rules_string(rules, 0, PR_JSON_KEY_CHARACTERS, byte_of(rules, ':', value));
 }
 
 static int32_t build_object(pr_json_rules *rules)

@@ -2,7 +2,7 @@
 // The parts of JSON texts as grammar: strings, numbers, literals, any value. White space is one optional
 // space after ':' and ',' and none elsewhere, so no text can go on for ever without saying anything.
 // Numbers have at most 15 digits before and 15 after the point and two in the exponent, for the same
-// reason. Strings never hold U+0000.
+// reason; keys that a schema does not name have at most PR_JSON_KEY_CHARACTERS. Strings never hold U+0000.
 // Source: RFC 8259.
 #ifndef PR_RUNTIME_GRAMMAR_JSON_RULES_H
 #define PR_RUNTIME_GRAMMAR_JSON_RULES_H
@@ -10,6 +10,8 @@
 #include <jansson.h>
 
 #include "runtime/grammar/grammar_builder.h"
+
+enum { PR_JSON_KEY_CHARACTERS = 64 };
 
 // Rules that many places call, made when first needed. 0 stands for "not yet": store the index plus one.
 typedef struct pr_json_rules {

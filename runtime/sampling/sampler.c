@@ -22,13 +22,14 @@ typedef struct candidate {
 
 struct pr_sampler {
     int32_t vocabulary;
-    float *raw;       // [V] the logits as given, for logprobs
-    int32_t *count;   // [V] how often in the output; all 0 between draws
-    bool *seen;       // [V] penalised already; all false between draws
-    candidate *heap;  // [V] gathered and not yet ranked
-    int32_t *order;   // [V] the ranked tokens
-    double *weight;   // [V] of the ranked tokens: probability relative to the largest
-    int32_t waiting;  // in the heap
+    float impossible[64];  // -infinity each
+    float *raw;            // [V] the logits as given, for logprobs
+    int32_t *count;        // [V] how often in the output; all 0 between draws
+    bool *seen;            // [V] penalised already; all false between draws
+    candidate *heap;       // [V] gathered and not yet ranked
+    int32_t *order;        // [V] the ranked tokens
+    double *weight;        // [V] of the ranked tokens: probability relative to the largest
+    int32_t waiting;       // in the heap
     int32_t ranked;
     // Of the draw. The depth of a token is the largest logit less its own.
     const float *logits;
@@ -46,6 +47,8 @@ pr_status pr_sampler_create(int32_t vocabulary, pr_sampler **sampler)
     size_t size = (size_t)vocabulary;
     if (made) {
         made->vocabulary = vocabulary;
+        for (int i = 0; i < 64; i++)
+            made->impossible[i] = -INFINITY;
         made->raw = malloc(size * sizeof *made->raw);
         made->count = calloc(size, sizeof *made->count);
         made->seen = calloc(size, sizeof *made->seen);
@@ -207,10 +210,10 @@ static void apply_mask(const pr_sampler *sampler, const pr_sampler_args *args)
     for (int32_t begin = 0; begin < sampler->vocabulary; begin += 64) {
         uint64_t bits = args->allowed[begin / 64];
         int32_t end = begin + 64 < sampler->vocabulary ? begin + 64 : sampler->vocabulary;
-        if (bits == UINT64_MAX)
-            continue;
-        for (int32_t i = begin; i < end; i++, bits >>= 1)
-            logits[i] = bits & 1 ? logits[i] : -INFINITY;
+        if (bits == 0)  // most words of most masks
+            memcpy(logits + begin, sampler->impossible, (size_t)(end - begin) * sizeof *logits);
+        for (int32_t i = begin; i < end && bits != 0 && bits != UINT64_MAX; i++)
+            logits[i] = bits >> (i - begin) & 1 ? logits[i] : -INFINITY;
     }
     for (int32_t i = 0; i < sampling->stop_tokens; i++) {
         if (is_token(sampler, sampling->stop_token[i]))

@@ -11,6 +11,7 @@
 #include "runtime/template/template_render.h"
 #include "runtime/text/byte_buffer.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
 
 #define MAX_TEMPLATE_BYTES ((size_t)1 << 20)
 #define MAX_FILE_BYTES ((size_t)64 << 20)

@@ -11,9 +11,10 @@
 #include <stdint.h>
 
 #include "runtime/template/template_builtin.h"
-#include "runtime/template/template_heap.h"
-#include "runtime/template/template_text.h"
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_heap.h"
+#include "runtime/value/template_operator.h"
+#include "runtime/value/template_text.h"
+#include "runtime/value/template_value.h"
 
 typedef enum pr_template_node_kind {
     // expressions                     left, right, third          item[]
@@ -53,24 +54,6 @@ typedef enum pr_template_node_kind {
     PR_TEMPLATE_NODE_BREAK,
     PR_TEMPLATE_NODE_CONTINUE,
 } pr_template_node_kind;
-
-typedef enum pr_template_operation {
-    PR_TEMPLATE_ADD,
-    PR_TEMPLATE_SUBTRACT,
-    PR_TEMPLATE_MULTIPLY,
-    PR_TEMPLATE_DIVIDE,
-    PR_TEMPLATE_FLOOR_DIVIDE,
-    PR_TEMPLATE_REMAINDER,
-    PR_TEMPLATE_POWER,
-    PR_TEMPLATE_EQUAL,
-    PR_TEMPLATE_UNEQUAL,
-    PR_TEMPLATE_LESS,
-    PR_TEMPLATE_LESS_EQUAL,
-    PR_TEMPLATE_GREATER,
-    PR_TEMPLATE_GREATER_EQUAL,
-    PR_TEMPLATE_IN,
-    PR_TEMPLATE_NOT_IN,
-} pr_template_operation;
 
 typedef struct pr_template_node pr_template_node;
 

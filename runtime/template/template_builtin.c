@@ -32,7 +32,7 @@ static pr_status bind_keyword(
     for (int i = 0; i < parameters_of(builtin); i++) {
         if (!pr_template_text_equals(&keyword->name, builtin->parameter[i]))
             continue;
-        if (pr_template_call_has(call, i))
+        if (pr_template_builtin_has(call, i))
             return pr_template_heap_fail(
                 heap, "%s got two values for '%s'", builtin->name, builtin->parameter[i]);
         call->argument[i] = keyword->value;
@@ -59,7 +59,7 @@ bind(pr_template_heap *heap, const pr_template_builtin *builtin, pr_template_cal
     for (size_t i = 0; i < call->raw.keywords; i++)
         PR_TRY(bind_keyword(heap, builtin, &call->raw.keyword[i], call));
     for (int i = 0; i < builtin->required; i++) {
-        if (!pr_template_call_has(call, i))
+        if (!pr_template_builtin_has(call, i))
             return pr_template_heap_fail(
                 heap, "%s lacks its argument '%s'", builtin->name, builtin->parameter[i]);
     }
@@ -89,12 +89,12 @@ pr_status pr_template_builtin_call(
 
 // ---- arguments
 
-pr_status pr_template_call_integer(
+pr_status pr_template_builtin_integer(
     const pr_template_call *call, int parameter, int64_t fallback, int64_t *value)
 {
     const pr_template_value *argument = &call->argument[parameter];
     *value = fallback;
-    if (!pr_template_call_has(call, parameter))
+    if (!pr_template_builtin_has(call, parameter))
         return PR_OK;
     if (argument->kind != PR_TEMPLATE_INTEGER && argument->kind != PR_TEMPLATE_BOOL)
         return pr_template_heap_fail(
@@ -104,18 +104,18 @@ pr_status pr_template_call_integer(
     return PR_OK;
 }
 
-bool pr_template_call_truth(const pr_template_call *call, int parameter, bool fallback)
+bool pr_template_builtin_truth(const pr_template_call *call, int parameter, bool fallback)
 {
-    return pr_template_call_has(call, parameter)
+    return pr_template_builtin_has(call, parameter)
                ? pr_template_value_is_true(&call->argument[parameter])
                : fallback;
 }
 
-pr_status pr_template_call_text(
+pr_status pr_template_builtin_text(
     const pr_template_call *call, int parameter, const char *fallback, pr_template_text *text)
 {
     const pr_template_value *argument = &call->argument[parameter];
-    if (!pr_template_call_has(call, parameter)) {
+    if (!pr_template_builtin_has(call, parameter)) {
         *text = pr_template_text_of(fallback, strlen(fallback), false);
         return PR_OK;
     }

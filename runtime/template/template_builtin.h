@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What all built-in filters, tests, methods and functions have in common: a table entry with the names of the parameters,
-// and the binding of a call's arguments to them.
+// What all built-in filters, tests, methods and functions have in common: a table entry with the names of the
+// parameters, and the binding of a call's arguments to them.
 //   {"replace", replace, 2, {"old", "new", "count"}}     x | replace("a", new="b")
-//                        │                                self ──┘   argument[0] argument[1], argument[2] ABSENT
-//                        └ the first two must be given
+//                        └ so many must be given         self: x; argument: "a", "b", ABSENT
 // Threads: tables are constant; a call uses its render.
 #ifndef PR_RUNTIME_TEMPLATE_TEMPLATE_BUILTIN_H
 #define PR_RUNTIME_TEMPLATE_TEMPLATE_BUILTIN_H
@@ -12,22 +11,10 @@
 #include <stddef.h>
 
 #include "runtime/base/status.h"
-#include "runtime/template/template_heap.h"
-#include "runtime/template/template_value.h"
+#include "runtime/value/template_heap.h"
+#include "runtime/value/template_value.h"
 
 enum { PR_TEMPLATE_BUILTIN_MAX_PARAMETERS = 5 };
-
-typedef struct pr_template_keyword {
-    pr_template_text name;
-    pr_template_value value;
-} pr_template_keyword;
-
-typedef struct pr_template_arguments {
-    const pr_template_value *positional;
-    size_t positionals;
-    const pr_template_keyword *keyword;
-    size_t keywords;
-} pr_template_arguments;
 
 typedef struct pr_template_call {
     pr_template_heap *heap;
@@ -59,15 +46,15 @@ pr_status pr_template_builtin_call(
     const pr_template_arguments *arguments,
     pr_template_value *result) PR_MUST_CHECK;
 
-static inline bool pr_template_call_has(const pr_template_call *call, int parameter)
+static inline bool pr_template_builtin_has(const pr_template_call *call, int parameter)
 {
     return call->argument[parameter].kind != PR_TEMPLATE_ABSENT;
 }
 // The argument as an integer, a truth, a string; `fallback` when it is absent. PR_ERR_REQUEST: another kind.
-pr_status pr_template_call_integer(
+pr_status pr_template_builtin_integer(
     const pr_template_call *call, int parameter, int64_t fallback, int64_t *value) PR_MUST_CHECK;
-bool pr_template_call_truth(const pr_template_call *call, int parameter, bool fallback);
-pr_status pr_template_call_text(
+bool pr_template_builtin_truth(const pr_template_call *call, int parameter, bool fallback);
+pr_status pr_template_builtin_text(
     const pr_template_call *call, int parameter, const char *fallback, pr_template_text *text)
     PR_MUST_CHECK;
 

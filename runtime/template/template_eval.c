@@ -2,11 +2,13 @@
 #include <string.h>
 
 #include "runtime/template/template_method.h"
-#include "runtime/template/template_operator.h"
-#include "runtime/template/template_print.h"
 #include "runtime/template/template_render.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_operator.h"
+#include "runtime/value/template_print.h"
 
-pr_status pr_template_render_enter(pr_template_render *render)
+pr_status pr_template_eval_enter(pr_template_render *render)
 {
     if (++render->depth > PR_TEMPLATE_RENDER_MAX_DEPTH)
         return pr_template_heap_fail(
@@ -428,9 +430,9 @@ eval_node(pr_template_render *render, const pr_template_node *node, pr_template_
 pr_status
 pr_template_eval(pr_template_render *render, const pr_template_node *node, pr_template_value *value)
 {
-    PR_TRY(pr_template_render_enter(render));
+    PR_TRY(pr_template_eval_enter(render));
     render->heap.line = node->line;
     PR_TRY(eval_node(render, node, value));
-    pr_template_render_leave(render);
+    pr_template_eval_leave(render);
     return PR_OK;
 }

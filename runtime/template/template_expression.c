@@ -4,6 +4,7 @@
 #include "runtime/template/template_filter.h"
 #include "runtime/template/template_parser.h"
 #include "runtime/template/template_test.h"
+#include "runtime/value/template_builder.h"
 
 static pr_status parse_operand(pr_template_parser *p, bool with_filters, pr_template_node **node);
 

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/template/template_change.h"
-#include "runtime/template/template_operator.h"
-#include "runtime/template/template_print.h"
 #include "runtime/template/template_render.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_change.h"
+#include "runtime/value/template_format.h"
+#include "runtime/value/template_operator.h"
+#include "runtime/value/template_print.h"
 
 enum { MAX_INDENT = 256 };
 
@@ -45,10 +47,10 @@ static pr_status safe(pr_template_call *call, pr_template_value *result)
 static pr_status trim(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text text, characters;
-    bool given = pr_template_call_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
+    bool given = pr_template_builtin_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
     PR_TRY(operand_text(call, &text));
     if (given)
-        PR_TRY(pr_template_call_text(call, 0, "", &characters));
+        PR_TRY(pr_template_builtin_text(call, 0, "", &characters));
     size_t each = given ? characters.size_bytes : 1;
     PR_TRY(pr_template_heap_charge(call->heap, text.size_bytes / 256 * each));
     *result = pr_template_value_string(
@@ -90,8 +92,8 @@ static pr_status replace(pr_template_call *call, pr_template_value *result)
     PR_TRY(operand_text(call, &text));
     PR_TRY(pr_template_print_to_text(call->heap, &call->argument[0], &old));
     PR_TRY(pr_template_print_to_text(call->heap, &call->argument[1], &fresh));
-    if (pr_template_call_has(call, 2) && call->argument[2].kind != PR_TEMPLATE_NONE)
-        PR_TRY(pr_template_call_integer(call, 2, -1, &count));
+    if (pr_template_builtin_has(call, 2) && call->argument[2].kind != PR_TEMPLATE_NONE)
+        PR_TRY(pr_template_builtin_integer(call, 2, -1, &count));
     return pr_template_change_replace(call->heap, &text, &old, &fresh, count, result);
 }
 
@@ -99,10 +101,10 @@ static pr_status
 read_spaces(pr_template_call *call, int parameter, int64_t fallback, pr_template_text *spaces)
 {
     int64_t width;
-    if (pr_template_call_has(call, parameter) &&
+    if (pr_template_builtin_has(call, parameter) &&
         call->argument[parameter].kind == PR_TEMPLATE_STRING)
-        return pr_template_call_text(call, parameter, "", spaces);
-    PR_TRY(pr_template_call_integer(call, parameter, fallback, &width));
+        return pr_template_builtin_text(call, parameter, "", spaces);
+    PR_TRY(pr_template_builtin_integer(call, parameter, fallback, &width));
     width = width < 0 ? 0 : width;
     if (width > MAX_INDENT)
         return pr_template_heap_fail(
@@ -128,8 +130,8 @@ static pr_status indent(pr_template_call *call, pr_template_value *result)
     pr_template_builder_append(&builder, line_break);  // so that a break at the end counts
     PR_TRY(pr_template_builder_finish(&builder, &text));
     PR_TRY(pr_template_change_split_lines(call->heap, &text, false, &lines));
-    bool first = pr_template_call_truth(call, 1, false);
-    bool blank = pr_template_call_truth(call, 2, false);
+    bool first = pr_template_builtin_truth(call, 1, false);
+    bool blank = pr_template_builtin_truth(call, 2, false);
     for (size_t i = 0; i < lines.list->size; i++) {
         const pr_template_text *line = &lines.list->item[i].text;
         if (i > 0)
@@ -162,7 +164,7 @@ static pr_status format(pr_template_call *call, pr_template_value *result)
         pr_template_value_list(call->heap, PR_TEMPLATE_TUPLE, call->raw.positionals, &arguments));
     for (size_t i = 0; i < call->raw.positionals; i++)
         arguments.list->item[i] = call->raw.positional[i];
-    return pr_template_operator_format(call->heap, &text, &arguments, result);
+    return pr_template_format_percent(call->heap, &text, &arguments, result);
 }
 
 // ---- json
@@ -189,9 +191,9 @@ static pr_status to_json(pr_template_call *call, pr_template_value *result)
 {
     pr_template_builder builder = pr_template_builder_of(call->heap);
     pr_template_json_style style = {
-        .ascii = pr_template_call_truth(call, 0, false),
-        .indented = pr_template_call_has(call, 1) && call->argument[1].kind != PR_TEMPLATE_NONE,
-        .sorted = pr_template_call_truth(call, 3, false),
+        .ascii = pr_template_builtin_truth(call, 0, false),
+        .indented = pr_template_builtin_has(call, 1) && call->argument[1].kind != PR_TEMPLATE_NONE,
+        .sorted = pr_template_builtin_truth(call, 3, false),
     };
     if (style.indented)
         PR_TRY(read_spaces(call, 1, 0, &style.indent));
@@ -265,7 +267,7 @@ static pr_status to_integer(pr_template_call *call, pr_template_value *result)
     int64_t base;
     double real = NAN;
     PR_TRY(check_defined(call));
-    PR_TRY(pr_template_call_integer(call, 1, 10, &base));
+    PR_TRY(pr_template_builtin_integer(call, 1, 10, &base));
     if (base != 0 && (base < 2 || base > 36))
         return pr_template_heap_fail(call->heap, "int needs a base from 2 to 36");
     *result = pr_template_value_integer(0);
@@ -284,7 +286,7 @@ static pr_status to_integer(pr_template_call *call, pr_template_value *result)
     }
     if (fabs(real) < 9.2e18)
         result->integer = (int64_t)real;
-    else if (pr_template_call_has(call, 0))
+    else if (pr_template_builtin_has(call, 0))
         *result = call->argument[0];
     else
         result->integer = 0;
@@ -301,7 +303,7 @@ static pr_status to_real(pr_template_call *call, pr_template_value *result)
         result->real = pr_template_value_as_real(&call->self);
     else if (
         (call->self.kind != PR_TEMPLATE_STRING || !read_real(&call->self.text, &result->real)) &&
-        pr_template_call_has(call, 0))
+        pr_template_builtin_has(call, 0))
         *result = call->argument[0];
     return PR_OK;
 }
@@ -325,8 +327,8 @@ static pr_status to_rounded(pr_template_call *call, pr_template_value *result)
     int64_t precision;
     pr_template_text method;
     PR_TRY(check_defined(call));
-    PR_TRY(pr_template_call_integer(call, 0, 0, &precision));
-    PR_TRY(pr_template_call_text(call, 1, "common", &method));
+    PR_TRY(pr_template_builtin_integer(call, 0, 0, &precision));
+    PR_TRY(pr_template_builtin_text(call, 1, "common", &method));
     if (!pr_template_value_is_number(&call->self) || precision < 0 || precision > 15)
         return pr_template_heap_fail(call->heap, "round needs a number and a precision of 0 to 15");
     *result = call->self;
@@ -352,10 +354,10 @@ static pr_status use_default(pr_template_call *call, pr_template_value *result)
 {
     bool replaced =
         call->self.kind == PR_TEMPLATE_UNDEFINED ||
-        (pr_template_call_truth(call, 1, false) && !pr_template_value_is_true(&call->self));
-    *result = !replaced                       ? call->self
-              : pr_template_call_has(call, 0) ? call->argument[0]
-                                              : pr_template_value_word("");
+        (pr_template_builtin_truth(call, 1, false) && !pr_template_value_is_true(&call->self));
+    *result = !replaced                          ? call->self
+              : pr_template_builtin_has(call, 0) ? call->argument[0]
+                                                 : pr_template_value_word("");
     return PR_OK;
 }
 
@@ -436,7 +438,7 @@ static pr_status items(pr_template_call *call, pr_template_value *result)
 static pr_status attribute(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text name;
-    PR_TRY(pr_template_call_text(call, 0, "", &name));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &name));
     return pr_template_eval_attribute(call->render, &call->self, name, result);
 }
 

@@ -5,21 +5,26 @@
 #include <time.h>
 
 #include "runtime/base/log.h"
-#include "runtime/template/template_print.h"
 #include "runtime/template/template_render.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_print.h"
 
 // As the sandbox has it.
 enum { MAX_RANGE = 100000 };
 
 static pr_status raise_exception(pr_template_call *call, pr_template_value *result)
 {
+    char line[1000];
     pr_template_text text;
     (void)result;
     PR_TRY(pr_template_print_to_text(call->heap, &call->argument[0], &text));
-    size_t size = text.size_bytes < 1000 ? text.size_bytes : 1000;
+    size_t size = text.size_bytes < sizeof line ? text.size_bytes : sizeof line;
     while (size < text.size_bytes && size > 0 && ((uint8_t)text.data[size] & 0xc0) == 0x80)
         size--;
-    return pr_fail(PR_ERR_REQUEST, "%.*s", (int)size, text.data);
+    for (size_t i = 0; i < size; i++)
+        line[i] = (uint8_t)text.data[i] < 0x20 ? ' ' : text.data[i];
+    return pr_fail(PR_ERR_REQUEST, "%.*s", (int)size, line);
 }
 
 // Of the variable `now` in UTC if it is given, else of the clock in local time.
@@ -28,7 +33,7 @@ static pr_status strftime_now(pr_template_call *call, pr_template_value *result)
     char format[128], text[512];
     pr_template_text given;
     struct tm parts;
-    PR_TRY(pr_template_call_text(call, 0, "", &given));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &given));
     if (given.size_bytes >= sizeof format || memchr(given.data, 0, given.size_bytes))
         return pr_template_heap_fail(call->heap, "strftime_now: the format is too long");
     memcpy(format, given.data, given.size_bytes);
@@ -51,11 +56,11 @@ static pr_status strftime_now(pr_template_call *call, pr_template_value *result)
 static pr_status range(pr_template_call *call, pr_template_value *result)
 {
     int64_t first, second, step;
-    PR_TRY(pr_template_call_integer(call, 0, 0, &first));
-    PR_TRY(pr_template_call_integer(call, 1, 0, &second));
-    PR_TRY(pr_template_call_integer(call, 2, 1, &step));
-    int64_t start = pr_template_call_has(call, 1) ? first : 0;
-    int64_t stop = pr_template_call_has(call, 1) ? second : first;
+    PR_TRY(pr_template_builtin_integer(call, 0, 0, &first));
+    PR_TRY(pr_template_builtin_integer(call, 1, 0, &second));
+    PR_TRY(pr_template_builtin_integer(call, 2, 1, &step));
+    int64_t start = pr_template_builtin_has(call, 1) ? first : 0;
+    int64_t stop = pr_template_builtin_has(call, 1) ? second : first;
     if (step == 0)
         return pr_template_heap_fail(call->heap, "range() needs a step that is not zero");
     bool forward = step > 0 && start < stop, backward = step < 0 && start > stop;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_builder.h"
 
 enum { MAX_BRACKETS = 256 };
 

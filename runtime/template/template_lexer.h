@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #include "runtime/base/status.h"
-#include "runtime/template/template_heap.h"
-#include "runtime/template/template_text.h"
+#include "runtime/value/template_heap.h"
+#include "runtime/value/template_text.h"
 
 typedef enum pr_template_token_kind {
     PR_TEMPLATE_TOKEN_DATA,

@@ -3,17 +3,19 @@
 
 #include <utf8proc.h>
 
-#include "runtime/template/template_change.h"
 #include "runtime/text/utf8.h"
+#include "runtime/value/template_change.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_format.h"
 
 // ---- str
 
 static pr_status strip(pr_template_call *call, bool left, bool right, pr_template_value *result)
 {
     pr_template_text characters;
-    bool given = pr_template_call_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
+    bool given = pr_template_builtin_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
     if (given)
-        PR_TRY(pr_template_call_text(call, 0, "", &characters));
+        PR_TRY(pr_template_builtin_text(call, 0, "", &characters));
     size_t each = given ? characters.size_bytes : 1;
     PR_TRY(pr_template_heap_charge(call->heap, call->self.text.size_bytes / 256 * each));
     *result = pr_template_value_string(
@@ -39,10 +41,10 @@ static pr_status strip_right(pr_template_call *call, pr_template_value *result)
 static pr_status
 read_split(pr_template_call *call, pr_template_text *text, bool *given, int64_t *most)
 {
-    *given = pr_template_call_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
+    *given = pr_template_builtin_has(call, 0) && call->argument[0].kind != PR_TEMPLATE_NONE;
     if (*given)
-        PR_TRY(pr_template_call_text(call, 0, "", text));
-    return pr_template_call_integer(call, 1, -1, most);
+        PR_TRY(pr_template_builtin_text(call, 0, "", text));
+    return pr_template_builtin_integer(call, 1, -1, most);
 }
 
 static pr_status split(pr_template_call *call, pr_template_value *result)
@@ -68,7 +70,7 @@ static pr_status split_right(pr_template_call *call, pr_template_value *result)
 static pr_status split_lines(pr_template_call *call, pr_template_value *result)
 {
     return pr_template_change_split_lines(
-        call->heap, &call->self.text, pr_template_call_truth(call, 0, false), result);
+        call->heap, &call->self.text, pr_template_builtin_truth(call, 0, false), result);
 }
 
 typedef bool (*side_check)(const pr_template_text *text, const pr_template_text *part);
@@ -105,9 +107,9 @@ static pr_status replace(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text old, fresh;
     int64_t count;
-    PR_TRY(pr_template_call_text(call, 0, "", &old));
-    PR_TRY(pr_template_call_text(call, 1, "", &fresh));
-    PR_TRY(pr_template_call_integer(call, 2, -1, &count));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &old));
+    PR_TRY(pr_template_builtin_text(call, 1, "", &fresh));
+    PR_TRY(pr_template_builtin_integer(call, 2, -1, &count));
     return pr_template_change_replace(call->heap, &call->self.text, &old, &fresh, count, result);
 }
 
@@ -152,14 +154,14 @@ static pr_status set_position(pr_template_call *call, size_t found, pr_template_
 static pr_status find(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     return set_position(call, pr_template_text_find(&call->self.text, &part, 0), result);
 }
 
 static pr_status find_last(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     PR_TRY(pr_template_change_charge_backwards(call->heap, &call->self.text, &part));
     return set_position(call, pr_template_text_find_last(&call->self.text, &part), result);
 }
@@ -173,7 +175,7 @@ static pr_status find_or_fail(pr_template_call *call, pr_template_value *result)
 static pr_status count(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     *result = pr_template_value_integer(0);
     if (part.size_bytes == 0)
         result->integer = (int64_t)pr_template_text_characters(&call->self.text) + 1;
@@ -188,7 +190,7 @@ static pr_status count(pr_template_call *call, pr_template_value *result)
 static pr_status remove_prefix(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part, *text = &call->self.text;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     size_t begin = pr_template_text_starts(text, &part) ? part.size_bytes : 0;
     *result = pr_template_value_string(pr_template_text_slice(*text, begin, text->size_bytes));
     return PR_OK;
@@ -197,7 +199,7 @@ static pr_status remove_prefix(pr_template_call *call, pr_template_value *result
 static pr_status remove_suffix(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text part, *text = &call->self.text;
-    PR_TRY(pr_template_call_text(call, 0, "", &part));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &part));
     size_t cut = pr_template_text_ends(text, &part) ? part.size_bytes : 0;
     *result = pr_template_value_string(pr_template_text_slice(*text, 0, text->size_bytes - cut));
     return PR_OK;
@@ -247,11 +249,17 @@ static pr_status is_all_space(pr_template_call *call, pr_template_value *result)
     return check_characters(call, pr_template_text_is_space, result);
 }
 
+static pr_status format(pr_template_call *call, pr_template_value *result)
+{
+    return pr_template_format_braces(call->heap, &call->self.text, &call->raw, result);
+}
+
 static const pr_template_builtin of_strings[] = {
     {"capitalize", capitalize, 0, {NULL}, false},
     {"count", count, 1, {"sub"}, false},
     {"endswith", ends_with, 1, {"suffix"}, false},
     {"find", find, 1, {"sub"}, false},
+    {"format", format, 0, {NULL}, true},
     {"index", find_or_fail, 1, {"sub"}, false},
     {"isalnum", is_all_letters_or_digits, 0, {NULL}, false},
     {"isalpha", is_all_letters, 0, {NULL}, false},
@@ -319,9 +327,9 @@ static pr_status get(pr_template_call *call, pr_template_value *result)
 {
     const pr_template_value *found;
     PR_TRY(pr_template_dict_find(call->heap, call->self.dict, &call->argument[0], &found));
-    *result = found                           ? *found
-              : pr_template_call_has(call, 1) ? call->argument[1]
-                                              : pr_template_value_none();
+    *result = found                              ? *found
+              : pr_template_builtin_has(call, 1) ? call->argument[1]
+                                                 : pr_template_value_none();
     return PR_OK;
 }
 
@@ -411,10 +419,8 @@ static bool loop_number(const pr_template_loop *loop, const pr_template_text *na
         const char *name;
         int64_t number;
     } numbers[] = {
-        {"index", at + 1},        {"index0", at},
-        {"revindex", size - at},  {"revindex0", size - at - 1},
-        {"length", size},         {"depth", loop->depth0 + 1},
-        {"depth0", loop->depth0},
+        {"index", at + 1}, {"index0", at}, {"revindex", size - at}, {"revindex0", size - at - 1},
+        {"length", size},  {"depth", 1},   {"depth0", 0},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (pr_template_text_equals(name, numbers[i].name)) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "runtime/template/template_parser.h"
+#include "runtime/value/template_dict.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -176,13 +177,17 @@ static pr_status parse_body(pr_template_parser *p, const char *end, pr_template_
 
 static pr_status add_block(pr_template_parser *p, pr_template_node *node, pr_template_nodes block)
 {
-    pr_template_nodes *fresh = pr_template_heap_take(p->heap, (node->blocks + 1) * sizeof *fresh);
-    if (!fresh)
-        return PR_ERR_REQUEST;
-    if (node->blocks > 0)
-        memcpy(fresh, node->block, node->blocks * sizeof *fresh);
-    fresh[node->blocks++] = block;
-    node->block = fresh;
+    size_t blocks = node->blocks;
+    if ((blocks & (blocks - 1)) == 0) {  // full: room is for the next power of two
+        size_t wanted = blocks > 0 ? 2 * blocks : 1;
+        pr_template_nodes *fresh = pr_template_heap_take(p->heap, wanted * sizeof *fresh);
+        if (!fresh)
+            return PR_ERR_REQUEST;
+        if (blocks > 0)
+            memcpy(fresh, node->block, blocks * sizeof *fresh);
+        node->block = fresh;
+    }
+    node->block[node->blocks++] = block;
     return PR_OK;
 }
 

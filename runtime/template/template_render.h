@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One render under way, and the three that call each other in it: template_eval.c evaluates expressions, template_run.c
-// runs statements and macros, template_operator.c computes.
+// One render under way, and the two that call each other in it: template_eval.c evaluates expressions,
+// template_run.c runs statements and macros.
 //   scopes   innermost ── loop turn ── macro ── ... ── top;   a name is looked for outwards, then among the globals
 // Recursion is counted in `depth`, so that neither nesting nor macros that call themselves exhaust the stack.
 // Threads: one render, one thread.
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/template/template_ast.h"
+#include "runtime/value/template_builder.h"
 
 enum { PR_TEMPLATE_RENDER_MAX_DEPTH = 1000, PR_TEMPLATE_RENDER_MAX_TURNS = 1000000 };
 
@@ -39,7 +40,7 @@ typedef struct pr_template_render {
     pr_template_scope *scope;
     pr_template_builder *output;
     pr_template_value body;  // what BODY stands for
-    int32_t depth, loop_depth;
+    int32_t depth;
     int64_t turns;   // of all loops
     json_t *parsed;  // an array that keeps alive what from_json read, or NULL
     bool has_now;
@@ -52,8 +53,8 @@ typedef enum pr_template_signal {
     PR_TEMPLATE_CONTINUE,
 } pr_template_signal;
 
-pr_status pr_template_render_enter(pr_template_render *render) PR_MUST_CHECK;
-static inline void pr_template_render_leave(pr_template_render *render) { render->depth--; }
+pr_status pr_template_eval_enter(pr_template_render *render) PR_MUST_CHECK;
+static inline void pr_template_eval_leave(pr_template_render *render) { render->depth--; }
 
 // ---- template_eval.c
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <string.h>
 
-#include "runtime/template/template_print.h"
 #include "runtime/template/template_render.h"
+#include "runtime/value/template_builder.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_print.h"
 
 // ---- scopes
 
@@ -68,10 +70,10 @@ assign(pr_template_render *render, const pr_template_node *target, const pr_temp
     if (list.size != target->item.size)
         return pr_template_heap_fail(
             &render->heap, "%zu values for %zu names", list.size, target->item.size);
-    PR_TRY(pr_template_render_enter(render));
+    PR_TRY(pr_template_eval_enter(render));
     for (size_t i = 0; i < list.size; i++)
         PR_TRY(assign(render, target->item.node[i], &list.item[i]));
-    pr_template_render_leave(render);
+    pr_template_eval_leave(render);
     return PR_OK;
 }
 
@@ -200,7 +202,7 @@ select_items(pr_template_render *render, const pr_template_node *node, pr_templa
         PR_TRY(assign(render, node->left, &list->item[i]));
         PR_TRY(pr_template_eval(render, node->third, &test));
         if (pr_template_value_is_true(&test))
-            PR_TRY(pr_template_list_push(&render->heap, &kept, &capacity, list->item[i]));
+            PR_TRY(pr_template_value_push(&render->heap, &kept, &capacity, list->item[i]));
     }
     render->scope = around;
     *list = kept;
@@ -239,10 +241,7 @@ run_for(pr_template_render *render, const pr_template_node *node, pr_template_si
     if (list->size == 0)
         return run_scoped(render, &node->block[1], signal);
     loop->list = list;
-    loop->depth0 = render->loop_depth++;
-    PR_TRY(run_turns(render, node, loop));
-    render->loop_depth--;
-    return PR_OK;
+    return run_turns(render, node, loop);
 }
 
 // ---- macros
@@ -359,12 +358,12 @@ pr_status pr_template_run_macro(
 {
     pr_template_scope *around = render->scope;
     pr_template_signal signal = PR_TEMPLATE_GO_ON;
-    PR_TRY(pr_template_render_enter(render));
+    PR_TRY(pr_template_eval_enter(render));
     PR_TRY(push_scope(render, macro->scope));
     PR_TRY(bind_arguments(render, macro->definition, arguments));
     PR_TRY(run_captured(render, &macro->definition->body, &signal, result));
     render->scope = around;
-    pr_template_render_leave(render);
+    pr_template_eval_leave(render);
     return PR_OK;
 }
 
@@ -432,12 +431,12 @@ run_statement(pr_template_render *render, const pr_template_node *node, pr_templ
 pr_status pr_template_run(
     pr_template_render *render, const pr_template_nodes *block, pr_template_signal *signal)
 {
-    PR_TRY(pr_template_render_enter(render));
+    PR_TRY(pr_template_eval_enter(render));
     for (size_t i = 0; i < block->size && *signal == PR_TEMPLATE_GO_ON; i++) {
         render->heap.line = block->node[i]->line;
         PR_TRY(pr_template_heap_charge(&render->heap, 1));
         PR_TRY(run_statement(render, block->node[i], signal));
     }
-    pr_template_render_leave(render);
+    pr_template_eval_leave(render);
     return PR_OK;
 }

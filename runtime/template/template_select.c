@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/template/template_change.h"
 #include "runtime/template/template_filter.h"
-#include "runtime/template/template_operator.h"
 #include "runtime/template/template_render.h"
-#include "runtime/template/template_sort.h"
 #include "runtime/template/template_test.h"
+#include "runtime/value/template_change.h"
+#include "runtime/value/template_dict.h"
+#include "runtime/value/template_operator.h"
+#include "runtime/value/template_sort.h"
 
 // ---- attributes: "function.name", "0", or a number
 
@@ -57,7 +58,8 @@ static pr_status get_key(
     pr_template_value *key)
 {
     *key = *item;
-    if (pr_template_call_has(call, attribute) && call->argument[attribute].kind != PR_TEMPLATE_NONE)
+    if (pr_template_builtin_has(call, attribute) &&
+        call->argument[attribute].kind != PR_TEMPLATE_NONE)
         PR_TRY(get_attribute(call, item, &call->argument[attribute], key));
     if (fold_case && key->kind == PR_TEMPLATE_STRING) {
         pr_template_text text = key->text;
@@ -127,11 +129,11 @@ pr_status pr_template_select_map(pr_template_call *call, pr_template_value *resu
     pr_template_arguments rest = call->raw;
     rest.positional++;
     rest.positionals--;
-    PR_TRY(pr_template_render_enter(call->render));
+    PR_TRY(pr_template_eval_enter(call->render));
     for (size_t i = 0; i < list.size; i++)
         PR_TRY(pr_template_builtin_call(
             filter, call->render, &list.item[i], &rest, &result->list->item[i]));
-    pr_template_render_leave(call->render);
+    pr_template_eval_leave(call->render);
     return PR_OK;
 }
 
@@ -161,7 +163,7 @@ choose(pr_template_call *call, bool by_attribute, bool wanted, pr_template_value
         if (test)
             PR_TRY(pr_template_builtin_call(test, call->render, &key, &rest, &verdict));
         if (pr_template_value_is_true(&verdict) == wanted)
-            PR_TRY(pr_template_list_push(call->heap, result->list, &capacity, list.item[i]));
+            PR_TRY(pr_template_value_push(call->heap, result->list, &capacity, list.item[i]));
     }
     return PR_OK;
 }
@@ -199,17 +201,18 @@ pr_status pr_template_select_sort(pr_template_call *call, pr_template_value *res
         return PR_ERR_REQUEST;
     for (size_t i = 0; i < list.size; i++) {
         result->list->item[i] = list.item[i];
-        PR_TRY(get_key(call, &list.item[i], 2, !pr_template_call_truth(call, 1, false), &key[i]));
+        PR_TRY(
+            get_key(call, &list.item[i], 2, !pr_template_builtin_truth(call, 1, false), &key[i]));
     }
     return pr_template_sort(
-        call->heap, key, result->list->item, list.size, pr_template_call_truth(call, 0, false));
+        call->heap, key, result->list->item, list.size, pr_template_builtin_truth(call, 0, false));
 }
 
 // dictsort(case_sensitive, by, reverse): pairs in order of their keys, or values.
 pr_status pr_template_select_dictsort(pr_template_call *call, pr_template_value *result)
 {
     pr_template_text by;
-    PR_TRY(pr_template_call_text(call, 1, "key", &by));
+    PR_TRY(pr_template_builtin_text(call, 1, "key", &by));
     bool by_value = pr_template_text_equals(&by, "value");
     if (!by_value && !pr_template_text_equals(&by, "key"))
         return pr_template_heap_fail(call->heap, "dictsort sorts by \"key\" or \"value\"");
@@ -228,11 +231,11 @@ pr_status pr_template_select_dictsort(pr_template_call *call, pr_template_value 
         pair->list->item[0] = dict->entry[i].key;
         pair->list->item[1] = dict->entry[i].value;
         PR_TRY(get_key(
-            call, &pair->list->item[by_value], 3, !pr_template_call_truth(call, 0, false),
+            call, &pair->list->item[by_value], 3, !pr_template_builtin_truth(call, 0, false),
             &key[i]));
     }
     return pr_template_sort(
-        call->heap, key, result->list->item, dict->size, pr_template_call_truth(call, 2, false));
+        call->heap, key, result->list->item, dict->size, pr_template_builtin_truth(call, 2, false));
 }
 
 // unique(case_sensitive, attribute)
@@ -247,12 +250,12 @@ pr_status pr_template_select_unique(pr_template_call *call, pr_template_value *r
     for (size_t i = 0; i < list.size; i++) {
         pr_template_value key;
         const pr_template_value *known;
-        PR_TRY(get_key(call, &list.item[i], 1, !pr_template_call_truth(call, 0, false), &key));
+        PR_TRY(get_key(call, &list.item[i], 1, !pr_template_builtin_truth(call, 0, false), &key));
         PR_TRY(pr_template_dict_find(call->heap, seen.dict, &key, &known));
         if (known)
             continue;
         PR_TRY(pr_template_dict_set(call->heap, seen.dict, key, pr_template_value_none()));
-        PR_TRY(pr_template_list_push(call->heap, result->list, &capacity, list.item[i]));
+        PR_TRY(pr_template_value_push(call->heap, result->list, &capacity, list.item[i]));
     }
     return PR_OK;
 }
@@ -267,7 +270,7 @@ static pr_status find_extreme(pr_template_call *call, int sign, pr_template_valu
     for (size_t i = 0; i < list.size; i++) {
         pr_template_value key;
         int order = 1;
-        PR_TRY(get_key(call, &list.item[i], 1, !pr_template_call_truth(call, 0, false), &key));
+        PR_TRY(get_key(call, &list.item[i], 1, !pr_template_builtin_truth(call, 0, false), &key));
         if (i > 0)
             PR_TRY(pr_template_value_compare(call->heap, &key, &best, &order));
         if (i > 0 && order * sign <= 0)
@@ -295,7 +298,7 @@ pr_status pr_template_select_sum(pr_template_call *call, pr_template_value *resu
 {
     pr_template_list list;
     PR_TRY(pr_template_value_walk(call->heap, &call->self, &list));
-    *result = pr_template_call_has(call, 1) ? call->argument[1] : pr_template_value_integer(0);
+    *result = pr_template_builtin_has(call, 1) ? call->argument[1] : pr_template_value_integer(0);
     for (size_t i = 0; i < list.size; i++) {
         pr_template_value item, before = *result;
         PR_TRY(get_key(call, &list.item[i], 0, false, &item));
@@ -309,7 +312,7 @@ pr_status pr_template_select_join(pr_template_call *call, pr_template_value *res
 {
     pr_template_list list;
     pr_template_text between;
-    PR_TRY(pr_template_call_text(call, 0, "", &between));
+    PR_TRY(pr_template_builtin_text(call, 0, "", &between));
     PR_TRY(pr_template_value_walk(call->heap, &call->self, &list));
     pr_template_value *item = pr_template_heap_take(call->heap, list.size * sizeof *item);
     if (!item)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "runtime/template/template_test.h"
 
-#include "runtime/template/template_change.h"
 #include "runtime/template/template_filter.h"
-#include "runtime/template/template_operator.h"
-#include "runtime/template/template_print.h"
+#include "runtime/value/template_change.h"
+#include "runtime/value/template_operator.h"
+#include "runtime/value/template_print.h"
 
 static pr_status answer(pr_template_value *result, bool truth)
 {
@@ -180,7 +180,7 @@ static pr_status is_odd(pr_template_call *call, pr_template_value *result)
 static pr_status is_divisible(pr_template_call *call, pr_template_value *result)
 {
     int64_t by, remainder;
-    PR_TRY(pr_template_call_integer(call, 0, 1, &by));
+    PR_TRY(pr_template_builtin_integer(call, 0, 1, &by));
     PR_TRY(remainder_of(call, by, &remainder));
     return answer(result, remainder == 0);
 }

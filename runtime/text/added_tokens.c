@@ -37,7 +37,7 @@ copy_text(const char *text, size_t size_bytes, const pr_normalizer *normalizer, 
     pr_byte_buffer_append(&copy, text, size_bytes);
     pr_status status = pr_byte_buffer_check(&copy);
     if (status == PR_OK && fresh->normalized)
-        status = pr_normalizer_apply(normalizer, &copy, &start_kept);
+        status = pr_normalizer_apply(normalizer, &copy, NULL, &start_kept);
     if (status == PR_OK && copy.size_bytes == 0)
         status = pr_fail(
             PR_ERR_FORMAT, "tokenizer: added token '%.100s' is empty, or made so by the normalizer",
@@ -207,13 +207,20 @@ static int32_t lower_bound(const token *item, int32_t low, int32_t high, size_t 
     return low;
 }
 
-// The longest token at the front of the text, or NULL.
-static const token *longest_at(const token_set *set, const char *text, size_t size_bytes)
+static bool has_mark(const uint8_t *mark, size_t begin, size_t end)
+{
+    return mark && end > begin && memchr(mark + begin, 1, end - begin);
+}
+
+// The longest token at the front of the text, or NULL. Special ones with a marked byte do not count, so that
+// marked text cannot hide a special token behind it either.
+static const token *
+longest_at(const token_set *set, const char *text, size_t size_bytes, const uint8_t *mark)
 {
     const token *item = set->token.data, *longest = NULL;
     int32_t low = set->first[(uint8_t)text[0]], high = set->first[(uint8_t)text[0] + 1];
     for (size_t depth = 1; low < high; depth++) {
-        if (item[low].size_bytes == depth)
+        if (item[low].size_bytes == depth && !(item[low].special && has_mark(mark, 0, depth)))
             longest = &item[low];
         while (low < high && item[low].size_bytes == depth)
             low++;
@@ -258,33 +265,27 @@ static size_t skip_spaces_right(const char *text, size_t size_bytes, size_t end)
 }
 
 static void
-add_piece(const pr_piece *whole, size_t start, size_t end, int32_t id, pr_pieces *pieces)
+add_token(const pr_piece *whole, size_t start, size_t end, int32_t id, pr_pieces *pieces)
 {
-    pr_piece fresh = {whole->start + start, end - start, id, whole->first && start == 0};
-    if (id >= 0 || start < end)
-        pr_byte_buffer_append(&pieces->piece, &fresh, sizeof fresh);
+    pr_piece fresh = {whole->start + start, end - start, id, whole->first && start == 0, false};
+    pr_byte_buffer_append(&pieces->piece, &fresh, sizeof fresh);
 }
 
-// Whether any range has a byte of [start, end).
-static bool touches(const pr_special_rule *rule, size_t start, size_t end)
+static void
+add_text(const pr_piece *whole, size_t start, size_t end, const uint8_t *mark, pr_pieces *pieces)
 {
-    int32_t low = 0, high = rule->ranges;
-    start += rule->origin;
-    end += rule->origin;
-    while (low < high) {  // the first range that ends behind start
-        int32_t middle = low + (high - low) / 2;
-        if (rule->range[middle].end > start)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low < rule->ranges && rule->range[low].begin < end;
+    pr_piece fresh = {
+        whole->start + start, end - start, -1, whole->first && start == 0,
+        has_mark(mark, start, end)};
+    if (start < end)
+        pr_byte_buffer_append(&pieces->piece, &fresh, sizeof fresh);
 }
 
 void pr_added_tokens_cut(
     const pr_added_tokens *added,
     bool normalized,
-    const pr_special_rule *rule,
+    bool with_special,
+    const uint8_t *mark,
     const pr_piece *whole,
     pr_pieces *pieces)
 {
@@ -292,18 +293,14 @@ void pr_added_tokens_cut(
     const token_set *set = &added->set[normalized];
     size_t size = whole->size_bytes, done = 0;
     for (size_t at = 0; at < size;) {
-        const token *found = longest_at(set, text + at, size - at);
+        const token *found = longest_at(set, text + at, size - at, mark ? mark + at : NULL);
         if (!found) {
             at++;
             continue;
         }
         size_t start = at, end = at + found->size_bytes;
-        if (found->special && touches(rule, start, end)) {  // another may begin within its text
-            at++;
-            continue;
-        }
         at = end;
-        if ((found->special && !rule->parse) ||
+        if ((found->special && !with_special) ||
             (found->single_word && !stands_alone(text, size, start, end)))
             continue;
         if (found->strip_left) {
@@ -312,9 +309,9 @@ void pr_added_tokens_cut(
         }
         if (found->strip_right)
             end = skip_spaces_right(text, size, end);
-        add_piece(whole, done, start, -1, pieces);
-        add_piece(whole, start, end, found->id, pieces);
+        add_text(whole, done, start, mark, pieces);
+        add_token(whole, start, end, found->id, pieces);
         done = end;
     }
-    add_piece(whole, done, size, -1, pieces);
+    add_text(whole, done, size, mark, pieces);
 }

@@ -14,7 +14,6 @@
 #include "runtime/base/status.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/pre_tokenizer.h"
-#include "runtime/text/text_range.h"
 #include "runtime/text/vocabulary.h"
 
 typedef struct pr_added_tokens pr_added_tokens;
@@ -31,20 +30,13 @@ void pr_added_tokens_destroy(pr_added_tokens *added);
 // [ids of the vocabulary], true for special tokens.
 const bool *pr_added_tokens_special(const pr_added_tokens *added);
 
-// Where special tokens are taken for what they are.
-typedef struct pr_special_rule {
-    bool parse;                  // false: nowhere, their text stays text
-    const pr_text_range *range;  // [ranges] not where one would touch these: ascending, disjoint
-    int32_t ranges;
-    size_t origin;  // where the text to be cut begins in that which the ranges speak of
-} pr_special_rule;
-
 // Cuts one text (of the pieces' own buffer) into tokens and the text between, appended to
-// pieces->piece.
+// pieces->piece. with_special = false leaves special tokens' text in place; so does a mark on any byte of it.
 void pr_added_tokens_cut(
     const pr_added_tokens *added,
     bool normalized,
-    const pr_special_rule *rule,
+    bool with_special,
+    const uint8_t *mark,  // [whole->size_bytes] 0 or 1, or NULL: none
     const pr_piece *whole,
     pr_pieces *pieces);
 

@@ -144,32 +144,98 @@ static pr_status compose_stretch(const char *bytes, size_t size_bytes, pr_byte_b
 
 // U+11A7 composes with nothing, but utf8proc takes it for an empty final consonant and drops it
 // behind a Hangul syllable; so the text is composed in stretches between.
-static pr_status compose(pr_byte_buffer *text)
+static pr_status compose_part(const char *bytes, size_t size_bytes, pr_byte_buffer *out)
 {
     static const char vowel[3] = "\xe1\x86\xa7";
-    if (is_plainly_composed(text))
-        return PR_OK;
-    pr_byte_buffer out = {0};
-    const char *bytes = text->data, *end = bytes + text->size_bytes;
-    pr_status status = PR_OK;
-    while (bytes < end && status == PR_OK) {
+    const char *end = bytes + size_bytes;
+    while (bytes < end) {
         const char *found = memmem(bytes, (size_t)(end - bytes), vowel, sizeof vowel);
-        status = compose_stretch(bytes, (size_t)((found ? found : end) - bytes), &out);
+        PR_TRY(compose_stretch(bytes, (size_t)((found ? found : end) - bytes), out));
         if (found)
-            pr_byte_buffer_append(&out, vowel, sizeof vowel);
+            pr_byte_buffer_append(out, vowel, sizeof vowel);
         bytes = found ? found + sizeof vowel : end;
     }
+    return PR_OK;
+}
+
+// A text under change: what is done, and the marks of it if the text has marks.
+typedef struct change {
+    pr_byte_buffer text, mark;
+    const uint8_t *from_mark;  // NULL: no marks
+} change;
+
+static void fill_mark(change *c, size_t size_bytes, bool marked)
+{
+    void *place = c->from_mark ? pr_byte_buffer_extend(&c->mark, size_bytes) : NULL;
+    if (place && size_bytes > 0)
+        memset(place, marked, size_bytes);
+}
+
+static bool has_mark(const change *c, size_t begin, size_t end)
+{
+    return c->from_mark && end > begin && memchr(c->from_mark + begin, 1, end - begin);
+}
+
+static void keep(change *c, const char *bytes, size_t begin, size_t end)
+{
+    pr_byte_buffer_append(&c->text, bytes + begin, end - begin);
+    if (c->from_mark)
+        pr_byte_buffer_append(&c->mark, c->from_mark + begin, end - begin);
+}
+
+static pr_status
+finish_change(change *c, pr_status status, pr_byte_buffer *text, pr_byte_buffer *mark)
+{
     if (status == PR_OK)
-        status = pr_byte_buffer_check(&out);
-    pr_byte_buffer_free(status == PR_OK ? text : &out);
+        status = pr_byte_buffer_check(&c->text);
     if (status == PR_OK)
-        *text = out;
+        status = pr_byte_buffer_check(&c->mark);
+    pr_byte_buffer_free(status == PR_OK ? text : &c->text);
+    if (status == PR_OK)
+        *text = c->text;
+    if (mark) {
+        pr_byte_buffer_free(status == PR_OK ? mark : &c->mark);
+        if (status == PR_OK)
+            *mark = c->mark;
+    }
     return status;
 }
 
-static pr_status replace(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+static const uint8_t *bytes_of(const pr_byte_buffer *mark) { return mark ? mark->data : NULL; }
+
+// Nothing composes with an ASCII character behind it, so the text may be cut in front of one: a part that
+// composition changes is marked if any of it was.
+static pr_status compose_marked(change *c, const char *bytes, size_t size_bytes)
 {
-    pr_byte_buffer out = {0};
+    for (size_t begin = 0, end; begin < size_bytes; begin = end) {
+        size_t before = c->text.size_bytes;
+        for (end = begin + 1; end < size_bytes && (uint8_t)bytes[end] >= 0x80;)
+            end++;
+        PR_TRY(compose_part(bytes + begin, end - begin, &c->text));
+        PR_TRY(pr_byte_buffer_check(&c->text));
+        size_t size = c->text.size_bytes - before;
+        if (size == end - begin && memcmp((char *)c->text.data + before, bytes + begin, size) == 0)
+            pr_byte_buffer_append(&c->mark, c->from_mark + begin, size);
+        else
+            fill_mark(c, size, has_mark(c, begin, end));
+    }
+    return PR_OK;
+}
+
+static pr_status compose(pr_byte_buffer *text, pr_byte_buffer *mark)
+{
+    change c = {.from_mark = bytes_of(mark)};
+    if (is_plainly_composed(text))
+        return PR_OK;
+    pr_status status = mark ? compose_marked(&c, text->data, text->size_bytes)
+                            : compose_part(text->data, text->size_bytes, &c.text);
+    return finish_change(&c, status, text, mark);
+}
+
+static pr_status
+replace(const normalizer_step *step, pr_byte_buffer *text, pr_byte_buffer *mark, bool *start_kept)
+{
+    change c = {.from_mark = bytes_of(mark)};
     pr_pattern_search search;
     const char *bytes = text->data;
     size_t copied = 0, start, end;
@@ -180,31 +246,27 @@ static pr_status replace(const normalizer_step *step, pr_byte_buffer *text, bool
     while ((status = pr_pattern_search_next(&search, &found, &start, &end)) == PR_OK && found) {
         if (start == 0 && end > 0 && step->content_bytes == 0)
             *start_kept = false;
-        pr_byte_buffer_append(&out, bytes + copied, start - copied);
-        pr_byte_buffer_append(&out, step->content, step->content_bytes);
+        keep(&c, bytes, copied, start);
+        pr_byte_buffer_append(&c.text, step->content, step->content_bytes);
+        fill_mark(&c, step->content_bytes, has_mark(&c, start, end));
         copied = end;
     }
-    pr_byte_buffer_append(&out, bytes + copied, text->size_bytes - copied);
+    keep(&c, bytes, copied, text->size_bytes);
     pr_pattern_search_end(&search);
-    if (status == PR_OK)
-        status = pr_byte_buffer_check(&out);
-    pr_byte_buffer_free(status == PR_OK ? text : &out);
-    if (status == PR_OK)
-        *text = out;
-    return status;
+    return finish_change(&c, status, text, mark);
 }
 
-static pr_status prepend(const normalizer_step *step, pr_byte_buffer *text)
+static pr_status prepend(const normalizer_step *step, pr_byte_buffer *text, pr_byte_buffer *mark)
 {
-    size_t size = text->size_bytes;
-    if (!pr_byte_buffer_extend(text, step->content_bytes))
-        return pr_byte_buffer_check(text);
-    memmove((char *)text->data + step->content_bytes, text->data, size);
-    memcpy(text->data, step->content, step->content_bytes);
-    return PR_OK;
+    change c = {.from_mark = bytes_of(mark)};
+    pr_byte_buffer_append(&c.text, step->content, step->content_bytes);
+    fill_mark(&c, step->content_bytes, false);
+    keep(&c, text->data, 0, text->size_bytes);
+    return finish_change(&c, PR_OK, text, mark);
 }
 
-static void strip(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+static void
+strip(const normalizer_step *step, pr_byte_buffer *text, pr_byte_buffer *mark, bool *start_kept)
 {
     char *bytes = text->data;
     size_t start = 0, end = text->size_bytes;
@@ -224,32 +286,37 @@ static void strip(const normalizer_step *step, pr_byte_buffer *text, bool *start
         *start_kept = false;
     memmove(bytes, bytes + start, end - start);
     text->size_bytes = end - start;
+    if (mark) {
+        memmove(mark->data, (char *)mark->data + start, end - start);
+        mark->size_bytes = end - start;
+    }
 }
 
-static pr_status apply_step(const normalizer_step *step, pr_byte_buffer *text, bool *start_kept)
+static pr_status apply_step(
+    const normalizer_step *step, pr_byte_buffer *text, pr_byte_buffer *mark, bool *start_kept)
 {
     switch (step->kind) {
     case STEP_NFC:
-        return compose(text);
+        return compose(text, mark);
     case STEP_REPLACE:
-        return replace(step, text, start_kept);
+        return replace(step, text, mark, start_kept);
     case STEP_PREPEND:
-        return prepend(step, text);
+        return prepend(step, text, mark);
     case STEP_STRIP:
-        strip(step, text, start_kept);
+        strip(step, text, mark, start_kept);
         return PR_OK;
     }
     return PR_OK;
 }
 
-pr_status
-pr_normalizer_apply(const pr_normalizer *normalizer, pr_byte_buffer *text, bool *start_kept)
+pr_status pr_normalizer_apply(
+    const pr_normalizer *normalizer, pr_byte_buffer *text, pr_byte_buffer *mark, bool *start_kept)
 {
     const normalizer_step *steps = normalizer->step.data;
     *start_kept = true;
     for (size_t i = 0; i < normalizer->step.size_bytes / sizeof(normalizer_step); i++) {
         if (text->size_bytes > 0)  // nothing is done to an empty text, not even Prepend
-            PR_TRY(apply_step(&steps[i], text, start_kept));
+            PR_TRY(apply_step(&steps[i], text, mark, start_kept));
     }
     return PR_OK;
 }

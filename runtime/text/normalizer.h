@@ -18,6 +18,9 @@ void pr_normalizer_destroy(pr_normalizer *normalizer);
 
 // Changes *text in place. *start_kept becomes false when the text's first characters are removed.
 pr_status pr_normalizer_apply(
-    const pr_normalizer *normalizer, pr_byte_buffer *text, bool *start_kept) PR_MUST_CHECK;
+    const pr_normalizer *normalizer,
+    pr_byte_buffer *text,
+    pr_byte_buffer *mark,  // a byte 0 or 1 for each of text, changed along with it; or NULL
+    bool *start_kept) PR_MUST_CHECK;
 
 #endif

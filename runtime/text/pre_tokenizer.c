@@ -293,7 +293,7 @@ static void add_cut_pieces(
         if ((fresh = pr_byte_buffer_extend(pieces, sizeof *fresh)))
             *fresh = (pr_piece){
                 whole->start + item[i].start, item[i].end - item[i].start, -1,
-                whole->first && item[i].start == 0};
+                whole->first && item[i].start == 0, whole->guarded};
     }
 }
 

@@ -21,6 +21,7 @@ typedef struct pr_piece {
     size_t start, size_bytes;  // in the list's text
     int32_t token;             // an added token's id, or -1: text
     bool first;                // begins where the whole input begins
+    bool guarded;              // text that may not become a special token is in it
 } pr_piece;
 
 typedef struct pr_pieces {

@@ -236,9 +236,10 @@ int32_t pr_tokenizer_find(const pr_tokenizer *tokenizer, const char *content)
 
 typedef struct encoding {
     const pr_tokenizer *tokenizer;
-    pr_special_rule rule;
+    bool parse_special, has_marks;
     pr_pieces pieces, spare;
-    pr_byte_buffer normalized;
+    pr_byte_buffer mark;  // [bytes of pieces.text] before the normalizer, if has_marks
+    pr_byte_buffer normalized, normalized_mark;
     pr_bpe_work work;
     pr_byte_buffer token;  // int32_t[]
 } encoding;
@@ -247,27 +248,16 @@ static void free_encoding(encoding *e)
 {
     pr_pieces_free(&e->pieces);
     pr_pieces_free(&e->spare);
+    pr_byte_buffer_free(&e->mark);
     pr_byte_buffer_free(&e->normalized);
+    pr_byte_buffer_free(&e->normalized_mark);
     pr_bpe_work_free(&e->work);
     pr_byte_buffer_free(&e->token);
 }
 
-// Where the normalizer changed a stretch, its bytes are no longer those that ranges speak of: special tokens are
-// looked for only if no range touches it.
-static pr_special_rule rule_of_normalized(const encoding *e, const pr_piece *piece)
+static const uint8_t *marks_of(const encoding *e, const pr_byte_buffer *mark)
 {
-    pr_special_rule rule = e->rule;
-    const char *raw = (const char *)e->pieces.text.data + piece->start;
-    bool same = e->normalized.size_bytes == piece->size_bytes &&
-                memcmp(e->normalized.data, raw, piece->size_bytes) == 0;
-    rule.origin = piece->start;
-    if (same || rule.ranges == 0)
-        return rule;
-    size_t end = piece->start + piece->size_bytes;
-    for (int32_t i = 0; i < rule.ranges && rule.parse; i++)
-        rule.parse = rule.range[i].end <= piece->start || rule.range[i].begin >= end;
-    rule.ranges = 0;
-    return rule;
+    return e->has_marks ? mark->data : NULL;
 }
 
 // One stretch of raw text: normalized, and cut at the added tokens of the normalized text.
@@ -278,15 +268,22 @@ static pr_status normalize_piece(encoding *e, const pr_piece *piece, pr_pieces *
     pr_byte_buffer_clear(&e->normalized);
     pr_byte_buffer_append(&e->normalized, text, piece->size_bytes);
     PR_TRY(pr_byte_buffer_check(&e->normalized));
-    PR_TRY(pr_normalizer_apply(e->tokenizer->normalizer, &e->normalized, &start_kept));
+    pr_byte_buffer_clear(&e->normalized_mark);
+    if (e->has_marks)
+        pr_byte_buffer_append(
+            &e->normalized_mark, (const char *)e->mark.data + piece->start, piece->size_bytes);
+    PR_TRY(pr_byte_buffer_check(&e->normalized_mark));
+    PR_TRY(pr_normalizer_apply(
+        e->tokenizer->normalizer, &e->normalized, e->has_marks ? &e->normalized_mark : NULL,
+        &start_kept));
     if (e->normalized.size_bytes == 0)
         return PR_OK;
     pr_piece whole = {
-        to->text.size_bytes, e->normalized.size_bytes, -1, piece->first && start_kept};
+        to->text.size_bytes, e->normalized.size_bytes, -1, piece->first && start_kept, false};
     pr_byte_buffer_append(&to->text, e->normalized.data, e->normalized.size_bytes);
     PR_TRY(pr_byte_buffer_check(&to->text));
-    pr_special_rule rule = rule_of_normalized(e, piece);
-    pr_added_tokens_cut(e->tokenizer->added, true, &rule, &whole, to);
+    pr_added_tokens_cut(
+        e->tokenizer->added, true, e->parse_special, marks_of(e, &e->normalized_mark), &whole, to);
     return PR_OK;
 }
 
@@ -297,7 +294,7 @@ static pr_status normalize(encoding *e)
         const pr_piece *piece = (const pr_piece *)e->pieces.piece.data + i;
         if (piece->token >= 0)
             pr_byte_buffer_append(
-                &to->piece, &(pr_piece){to->text.size_bytes, 0, piece->token, false},
+                &to->piece, &(pr_piece){to->text.size_bytes, 0, piece->token, false, false},
                 sizeof *piece);
         else
             PR_TRY(normalize_piece(e, piece, to));
@@ -311,10 +308,10 @@ static pr_status normalize(encoding *e)
 
 static pr_status encode_words(encoding *e)
 {
-    bool open = e->rule.parse && e->rule.ranges == 0;
-    const bool *barred = open ? NULL : pr_added_tokens_special(e->tokenizer->added);
+    const bool *special = pr_added_tokens_special(e->tokenizer->added);
     for (size_t i = 0; i < pr_pieces_count(&e->pieces); i++) {
         const pr_piece *piece = (const pr_piece *)e->pieces.piece.data + i;
+        const bool *barred = e->parse_special && !piece->guarded ? NULL : special;
         if (piece->token >= 0)
             pr_byte_buffer_append(&e->token, &piece->token, sizeof piece->token);
         else
@@ -325,14 +322,60 @@ static pr_status encode_words(encoding *e)
     return pr_byte_buffer_check(&e->token);
 }
 
-static pr_status encode(encoding *e, const char *text, size_t size_bytes, bool add_special)
+static void repair_part(encoding *e, const char *text, size_t begin, size_t end, bool marked)
+{
+    size_t before = e->pieces.text.size_bytes;
+    (void)pr_utf8_repair(text + begin, end - begin, true, &e->pieces.text);
+    size_t size = e->pieces.text.size_bytes - before;
+    void *place = e->has_marks ? pr_byte_buffer_extend(&e->mark, size) : NULL;
+    if (place && size > 0)
+        memset(place, marked, size);
+}
+
+static bool is_inside_character(const char *text, size_t size_bytes, size_t at)
+{
+    return at > 0 && at < size_bytes && ((uint8_t)text[at] & 0xc0) == 0x80;
+}
+
+// Parts are repaired one by one, so that marks stay with their bytes; ranges grow to whole characters.
+static pr_status
+repair(encoding *e, const char *text, size_t size_bytes, const pr_text_range *range, int32_t ranges)
+{
+    size_t done = 0;
+    for (int32_t i = 0; i < ranges; i++) {
+        size_t begin = range[i].begin, end = range[i].end;
+        size_t earliest = i > 0 ? range[i - 1].end : 0;
+        if (begin < earliest || end < begin || end > size_bytes)
+            return pr_fail(
+                PR_ERR_ARGUMENT, "range %d of a text to encode is out of order or beyond its end",
+                i);
+        while (begin > done && is_inside_character(text, size_bytes, begin))
+            begin--;
+        while (is_inside_character(text, size_bytes, end))
+            end++;
+        if (begin > done)
+            repair_part(e, text, done, begin, false);
+        begin = begin > done ? begin : done;
+        if (end > begin && range[i].end > range[i].begin) {
+            repair_part(e, text, begin, end, true);
+            done = end;
+        } else {
+            done = begin;
+        }
+    }
+    if (done < size_bytes)
+        repair_part(e, text, done, size_bytes, false);
+    PR_TRY(pr_byte_buffer_check(&e->mark));
+    return pr_byte_buffer_check(&e->pieces.text);
+}
+
+static pr_status encode(encoding *e, bool add_special)
 {
     const pr_tokenizer *tokenizer = e->tokenizer;
-    (void)pr_utf8_repair(text, size_bytes, true, &e->pieces.text);
-    PR_TRY(pr_byte_buffer_check(&e->pieces.text));
-    pr_piece whole = {0, e->pieces.text.size_bytes, -1, true};
-    if (size_bytes > 0)
-        pr_added_tokens_cut(tokenizer->added, false, &e->rule, &whole, &e->pieces);
+    pr_piece whole = {0, e->pieces.text.size_bytes, -1, true, false};
+    if (whole.size_bytes > 0)
+        pr_added_tokens_cut(
+            tokenizer->added, false, e->parse_special, marks_of(e, &e->mark), &whole, &e->pieces);
     PR_TRY(pr_byte_buffer_check(&e->pieces.piece));
     PR_TRY(normalize(e));
     PR_TRY(pr_pre_tokenizer_apply(tokenizer->pre_tokenizer, &e->pieces, &e->spare));
@@ -340,29 +383,26 @@ static pr_status encode(encoding *e, const char *text, size_t size_bytes, bool a
     return add_special ? pr_post_processor_apply(tokenizer->post_processor, &e->token) : PR_OK;
 }
 
-static pr_status encode_text(
-    const pr_tokenizer *tokenizer,
-    const char *text,
-    size_t size_bytes,
-    bool add_special,
-    const pr_special_rule *rule,
-    int32_t **token,
-    int32_t *tokens)
+static pr_status check_size(size_t size_bytes)
 {
     if (size_bytes > MAX_TEXT_BYTES)
         return pr_fail(
             PR_ERR_ARGUMENT, "a text of %zu bytes is too long to encode: the limit is %zu",
             size_bytes, MAX_TEXT_BYTES);
-    encoding e = {.tokenizer = tokenizer, .rule = *rule};
-    pr_status status = encode(&e, text, size_bytes, add_special);
-    if (status == PR_OK && !e.token.data && !pr_byte_buffer_extend(&e.token, 0))
-        status = pr_byte_buffer_check(&e.token);  // an empty list is an allocation too
+    return PR_OK;
+}
+
+// Gives the tokens out, and frees the rest.
+static pr_status finish(encoding *e, pr_status status, int32_t **token, int32_t *tokens)
+{
+    if (status == PR_OK && !e->token.data && !pr_byte_buffer_extend(&e->token, 0))
+        status = pr_byte_buffer_check(&e->token);  // an empty list is an allocation too
     if (status == PR_OK) {
-        *token = e.token.data;
-        *tokens = (int32_t)(e.token.size_bytes / sizeof(int32_t));
-        e.token = (pr_byte_buffer){0};
+        *token = e->token.data;
+        *tokens = (int32_t)(e->token.size_bytes / sizeof(int32_t));
+        e->token = (pr_byte_buffer){0};
     }
-    free_encoding(&e);
+    free_encoding(e);
     return status;
 }
 
@@ -375,11 +415,14 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens)
 {
-    pr_special_rule rule = {.parse = parse_special};
-    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
+    PR_TRY(check_size(size_bytes));
+    encoding e = {.tokenizer = tokenizer, .parse_special = parse_special};
+    pr_status status = repair(&e, text, size_bytes, NULL, 0);
+    if (status == PR_OK)
+        status = encode(&e, add_special);
+    return finish(&e, status, token, tokens);
 }
 
-// Ranges are of valid text: repaired text is longer, and would shift them.
 pr_status pr_tokenizer_encode_marked(
     const pr_tokenizer *tokenizer,
     const char *text,
@@ -390,8 +433,12 @@ pr_status pr_tokenizer_encode_marked(
     int32_t **token,
     int32_t *tokens)
 {
-    pr_special_rule rule = {.parse = true, .range = range, .ranges = ranges};
-    return encode_text(tokenizer, text, size_bytes, add_special, &rule, token, tokens);
+    PR_TRY(check_size(size_bytes));
+    encoding e = {.tokenizer = tokenizer, .parse_special = true, .has_marks = ranges > 0};
+    pr_status status = repair(&e, text, size_bytes, range, ranges);
+    if (status == PR_OK)
+        status = encode(&e, add_special);
+    return finish(&e, status, token, tokens);
 }
 
 // ---- decoding

@@ -37,14 +37,14 @@ pr_status pr_tokenizer_encode(
     int32_t **token,
     int32_t *tokens) PR_MUST_CHECK;
 
-// The same with special tokens parsed, but not where one would touch a range: bytes of `text` that came from a user.
-// The ranges are ascending and disjoint; all other tokens take no notice of them.
+// As encode with parse_special, but no special token is made of text that lies in a range, be it in part: what a user
+// wrote stays text. Words, merges and other added tokens go on across the ends of ranges.
 pr_status pr_tokenizer_encode_marked(
     const pr_tokenizer *tokenizer,
     const char *text,
     size_t size_bytes,
     bool add_special,
-    const pr_text_range *range,
+    const pr_text_range *range,  // [ranges] ascending, disjoint, within the text
     int32_t ranges,
     int32_t **token,
     int32_t *tokens) PR_MUST_CHECK;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/chat_messages.h"
+#include "launcher/request/chat_messages.h"
 
 // Written with ' for ".
 static json_t *read_json(const char *text)

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "launcher/batch/batch_line.h"
-#include "launcher/openai/completion_request.h"
+#include "launcher/request/completion_request.h"
 #include "runtime/base/log.h"
 
 static pr_model *model;

@@ -170,6 +170,31 @@ static void a_full_input_waits_quietly(void **state)
     harness_end(h);
 }
 
+static void bytes_that_wait_are_bounded(void **state)
+{
+    (void)state;
+    enum { FAR_TOO_MANY = 64 << 20 };
+    harness *h = harness_begin((pr_http_params){0});
+    client c;
+    static char filler[1 << 16];
+    size_t total = 0;
+    client_open(&c, h);
+    client_send(&c, GET("/hold"));
+    assert_true(wait_for(&h->open, 1));
+    // Until the sockets' buffers are full and stay so.
+    for (int stuck = 0; stuck < 50 && total < FAR_TOO_MANY;) {
+        ssize_t sent = send(c.descriptor, filler, sizeof filler, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0)
+            total += (size_t)sent;
+        else
+            usleep(1000);
+        stuck = sent > 0 ? 0 : stuck + 1;
+    }
+    assert_true(total < FAR_TOO_MANY);
+    client_close(&c);
+    harness_end(h);
+}
+
 static void without_descriptors_connections_wait_quietly(void **state)
 {
     (void)state;
@@ -336,6 +361,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_is_aborted),
         cmocka_unit_test(requests_together_have_a_limit),
         cmocka_unit_test(connections_beyond_the_limit_get_503),
+        cmocka_unit_test(bytes_that_wait_are_bounded),
         cmocka_unit_test(without_descriptors_connections_wait_quietly),
         cmocka_unit_test(garbage_does_no_harm),
         cmocka_unit_test(two_thousand_streams_keep_their_bytes_apart),

@@ -127,12 +127,48 @@ static void a_client_may_wait_for_100_continue(void **state)
     expect_reply(&c, 100, "");
     client_send(&c, "abc");
     expect_reply(&c, 200, "abc");
+    client_send(&c, EXPECTING "Content-Length: 3\r\n\r\nabc");
+    expect_reply(&c, 200, "abc");
     client_send(&c, EXPECTING "Content-Length: 11\r\n\r\n");
     expect_refusal(&c, 413);
     client_close(&c);
     client_open(&c, h);
     client_send(&c, "POST /echo HTTP/1.1\r\n" HOST "Expect: a-miracle\r\n\r\n");
     expect_refusal(&c, 417);
+    client_close(&c);
+    harness_end(h);
+}
+
+static bool take_short_bodies(void *context, pr_http_exchange *exchange)
+{
+    (void)context;
+    const char *length = pr_http_header(exchange, "content-length");
+    if (length && strlen(length) < 4)
+        return true;
+    pr_http_reply(exchange, 403, "text/plain", "no", 2);
+    return false;
+}
+
+// Refused at the head: the reply comes before the body, and neither 100 Continue nor a second request after it.
+static void a_body_that_is_not_wanted_is_not_read(void **state)
+{
+    (void)state;
+    harness *h = harness_begin((pr_http_params){.head = take_short_bodies});
+    client c;
+    client_open(&c, h);
+    client_send(&c, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc");
+    expect_reply(&c, 200, "abc");
+    client_send(&c, GET("/hello"));
+    expect_reply(&c, 200, "hello");
+    client_send(&c, EXPECTING "Content-Length: 99999\r\n\r\n");
+    expect_reply(&c, 403, "no");
+    assert_true(client_at_end(&c));
+    client_close(&c);
+    client_open(&c, h);
+    client_send(&c, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 4000\r\n\r\n" GET("/hello"));
+    expect_reply(&c, 403, "no");
+    assert_true(client_at_end(&c));
+    assert_int_equal(atomic_load(&h->requests), 2);
     client_close(&c);
     harness_end(h);
 }
@@ -275,6 +311,22 @@ static void slow_requests_get_408_and_idle_connections_end(void **state)
     harness_end(h);
 }
 
+static void each_pipelined_head_has_its_own_time(void **state)
+{
+    (void)state;
+    harness *h = harness_begin((pr_http_params){.read_timeout_ms = 200});
+    client c;
+    client_open(&c, h);
+    client_send(&c, "GET /hello HTTP/1.1\r\n");
+    for (int i = 0; i < 6; i++) {
+        usleep(60000);
+        client_send(&c, HOST "\r\nGET /hello HTTP/1.1\r\n");
+        expect_reply(&c, 200, "hello");
+    }
+    client_close(&c);
+    harness_end(h);
+}
+
 static void waiting_for_a_reply_has_no_limit(void **state)
 {
     (void)state;
@@ -402,6 +454,25 @@ static void stopping_ends_idle_connections_and_finishes_replies(void **state)
     harness_join(h);
 }
 
+static void a_stream_that_began_before_the_stop_is_finished(void **state)
+{
+    (void)state;
+    harness *h = harness_begin((pr_http_params){0});
+    client c;
+    client_open(&c, h);
+    client_send(&c, GET("/events?2"));
+    assert_true(wait_for(&h->open, 1));
+    pr_http_server_stop(h->server, 10000);
+    usleep(20000);
+    atomic_store(&h->step, 2);
+    pr_http_server_wake(h->server);
+    expect_reply(&c, 200, "data: stream 0 event 0\n\ndata: stream 0 event 1\n\n");
+    assert_true(client_at_end(&c));
+    assert_int_equal(atomic_load(&h->aborted), 0);
+    client_close(&c);
+    harness_join(h);
+}
+
 static void after_the_grace_time_replies_are_cut(void **state)
 {
     (void)state;
@@ -427,16 +498,19 @@ int main(void)
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(bodies_arrive_by_length_and_by_chunks),
         cmocka_unit_test(a_client_may_wait_for_100_continue),
+        cmocka_unit_test(a_body_that_is_not_wanted_is_not_read),
         cmocka_unit_test(head_has_the_length_and_no_body),
         cmocka_unit_test(preflights_are_answered_by_the_server),
         cmocka_unit_test(limits_are_refused_with_an_error_object),
         cmocka_unit_test(slow_requests_get_408_and_idle_connections_end),
+        cmocka_unit_test(each_pipelined_head_has_its_own_time),
         cmocka_unit_test(waiting_for_a_reply_has_no_limit),
         cmocka_unit_test(who_goes_away_is_aborted),
         cmocka_unit_test(a_complete_reply_is_sent_to_a_half_closed_client),
         cmocka_unit_test(a_burst_is_not_taken_for_a_slow_reader),
         cmocka_unit_test(ticks_come_and_wakes_are_merged),
         cmocka_unit_test(stopping_ends_idle_connections_and_finishes_replies),
+        cmocka_unit_test(a_stream_that_began_before_the_stop_is_finished),
         cmocka_unit_test(after_the_grace_time_replies_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -413,6 +413,52 @@ static void text_of_a_special_token_never_becomes_it_unless_asked(void **state)
     pr_tokenizer_close(tokenizer);
 }
 
+// The spans of "<s>" in a text are marked one after another; ids of the tokens that come out, as digits.
+static void check_marked(const char *json, const char *line, pr_text_range range, const char *ids)
+{
+    pr_tokenizer *tokenizer;
+    int32_t *token, tokens;
+    char found[64] = "";
+    assert_int_equal(parse(json, &tokenizer), PR_OK);
+    assert_int_equal(
+        pr_tokenizer_encode_marked(
+            tokenizer, line, strlen(line), false, &range, range.begin < range.end, &token, &tokens),
+        PR_OK);
+    for (int32_t i = 0; i < tokens; i++)
+        found[i] = (char)('0' + token[i]);
+    assert_string_equal(found, ids);
+    free(token);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void a_special_token_is_none_where_a_range_touches_it(void **state)
+{
+    (void)state;
+    static const char *const json[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,\"#\":"
+        "5},"
+        "\"merges\":[\"< s\",\"<s >\"]},\"added_tokens\":[{\"id\":4,\"content\":\"<s>\"," FLAGS(
+            "true") "},{\"id\":5,\"content\":\"#\"," FLAGS("false") "}]}",
+        // Found in normalized text, where offsets are the same, and where they are not.
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"s\":1,\">\":2,\"<s\":3,\"<s>\":4,\"#\":"
+        "5},"
+        "\"merges\":[\"< s\",\"<s "
+        ">\"]},\"normalizer\":{\"type\":\"NFC\"},\"added_tokens\":[{\"id\":4,"
+        "\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+        "\"normalized\":true,\"special\":true},{\"id\":5,\"content\":\"#\"," FLAGS("false") "}]}",
+    };
+    for (size_t i = 0; i < sizeof json / sizeof *json; i++) {
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 0}, "454");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 7}, "32532");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){0, 3}, "3254");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){3, 4}, "454");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){2, 4}, "3254");
+        check_marked(json[i], "<s>#<s>", (pr_text_range){4, 5}, "4532");
+        check_marked(json[i], "<s<s>", (pr_text_range){0, 2}, "34");
+        check_marked(json[i], "", (pr_text_range){0, 0}, "");
+    }
+}
+
 // Merges that join all of the word again and again: a a -> aa, aa aa -> aaaa, ...
 static void a_hundred_kilobytes_of_one_letter_take_no_time(void **state)
 {
@@ -524,7 +570,7 @@ static void composition_loses_no_character(void **state)
     bool start_kept;
     assert_int_equal(pr_normalizer_create(json, &normalizer), PR_OK);
     pr_byte_buffer_append(&work, before, sizeof before - 1);
-    assert_int_equal(pr_normalizer_apply(normalizer, &work, &start_kept), PR_OK);
+    assert_int_equal(pr_normalizer_apply(normalizer, &work, NULL, &start_kept), PR_OK);
     assert_int_equal(work.size_bytes, sizeof after - 1);
     assert_memory_equal(work.data, after, work.size_bytes);
     pr_byte_buffer_free(&work);
@@ -540,6 +586,60 @@ static void a_directory_without_the_file_is_named(void **state)
     assert_int_equal(pr_tokenizer_open("/nonexistent", &tokenizer), PR_ERR_NOT_FOUND);
     pr_error_capture_end();
     assert_non_null(strstr(pr_error_text(), "/nonexistent/tokenizer.json"));
+}
+
+// The tokens of a text, byte by byte, are the text; decoders of SentencePiece strip one space in front.
+static void check_raw_bytes(const char *kind, const char *text_in)
+{
+    pr_tokenizer *tokenizer = open_kind(kind);
+    int32_t *token, tokens;
+    pr_byte_buffer raw = {0};
+    char *decoded;
+    size_t size = strlen(text_in), decoded_bytes;
+    assert_int_equal(
+        pr_tokenizer_encode(tokenizer, text_in, size, false, false, &token, &tokens), PR_OK);
+    for (int32_t i = 0; i < tokens; i++)
+        assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, token[i], &raw), PR_OK);
+    assert_int_equal(
+        pr_tokenizer_decode(tokenizer, token, tokens, false, &decoded, &decoded_bytes), PR_OK);
+    size_t stripped = raw.size_bytes - decoded_bytes;
+    assert_in_range(stripped, 0, 1);
+    assert_true(stripped == 0 || *(char *)raw.data == ' ');
+    assert_memory_equal((char *)raw.data + stripped, decoded, decoded_bytes);
+    free(decoded);
+    free(token);
+    pr_byte_buffer_free(&raw);
+    pr_tokenizer_close(tokenizer);
+}
+
+static void raw_bytes_of_tokens_put_together_are_the_text(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"gpt2",   "llama3",  "qwen2",
+                                        "llama2", "mistral", "metaspace"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        check_raw_bytes(kinds[i], "{\"name\": \"The boat, \xc3\xa4 and\", \"n\": -12.5}\n");
+        check_raw_bytes(kinds[i], "a  b \xe2\x82\xac \xf0\x9f\x98\x80 \xe4\xb8\x96");
+    }
+}
+
+static void special_tokens_and_unknown_ids_have_no_raw_bytes(void **state)
+{
+    (void)state;
+    pr_tokenizer *tokenizer = open_kind("llama2");
+    pr_byte_buffer raw = {0};
+    int32_t special = pr_tokenizer_find(tokenizer, "</s>");
+    assert_true(special >= 0);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, special, &raw), PR_OK);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, -1, &raw), PR_OK);
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, 1 << 20, &raw), PR_OK);
+    assert_int_equal(raw.size_bytes, 0);
+    int32_t byte = pr_tokenizer_find(tokenizer, "<0xE2>");
+    assert_int_equal(pr_tokenizer_raw_bytes(tokenizer, byte, &raw), PR_OK);
+    assert_int_equal(raw.size_bytes, 1);
+    assert_int_equal(*(unsigned char *)raw.data, 0xe2);
+    pr_byte_buffer_free(&raw);
+    pr_tokenizer_close(tokenizer);
 }
 
 static void the_demo_model_opens_and_round_trips(void **state)
@@ -577,11 +677,14 @@ int main(void)
         cmocka_unit_test(broken_files_get_one_line_that_says_what),
         cmocka_unit_test(every_truncation_of_a_file_is_refused),
         cmocka_unit_test(text_of_a_special_token_never_becomes_it_unless_asked),
+        cmocka_unit_test(a_special_token_is_none_where_a_range_touches_it),
         cmocka_unit_test(a_hundred_kilobytes_of_one_letter_take_no_time),
         cmocka_unit_test(a_hundred_kilobytes_of_spaces_take_no_time),
         cmocka_unit_test(the_config_may_switch_the_tokens_around_a_text),
         cmocka_unit_test(composition_loses_no_character),
         cmocka_unit_test(a_directory_without_the_file_is_named),
+        cmocka_unit_test(raw_bytes_of_tokens_put_together_are_the_text),
+        cmocka_unit_test(special_tokens_and_unknown_ids_have_no_raw_bytes),
         cmocka_unit_test(the_demo_model_opens_and_round_trips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/openai/tool_choice.h"
+#include "launcher/request/tool_choice.h"
 
 #define TOOL_F                                                                                     \
     "{'type':'function','function':{'name':'f','description':'d','parameters':{'type':'object',"   \
