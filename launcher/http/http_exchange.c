@@ -119,6 +119,21 @@ static bool is_own_field(const char *name)
     return false;
 }
 
+// Takes out a field that was set before.
+static void remove_field(pr_http_exchange *exchange, const char *name)
+{
+    size_t length = strlen(name);
+    for (char *line = exchange->fields, *next; line && *line; line = next) {
+        next = strstr(line, "\r\n") + 2;
+        if (strncasecmp(line, name, length) != 0 || line[length] != ':')
+            continue;
+        size_t behind = exchange->fields_bytes - (size_t)(next - exchange->fields);
+        exchange->fields_bytes -= (size_t)(next - line);
+        memmove(line, next, behind + 1);
+        next = line;
+    }
+}
+
 void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value)
 {
     if (!*name || is_own_field(name))
@@ -131,6 +146,7 @@ void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char
         if (((unsigned char)*at < ' ' && *at != '\t') || *at == 0x7f)
             return;
     }
+    remove_field(exchange, name);
     size_t bytes = strlen(name) + strlen(value) + 4;
     char *grown = realloc(exchange->fields, exchange->fields_bytes + bytes + 1);
     if (!grown)

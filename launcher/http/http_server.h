@@ -93,7 +93,7 @@ void pr_http_set_user(pr_http_exchange *exchange, void *user);
 
 // ---- The reply ----
 
-// A header field of the reply to come; copied. Dropped: a value with control bytes (CR and LF above all), a
+// A header field of the reply to come, in place of an earlier one of its name; copied. Dropped: a value with control bytes (CR and LF above all), a
 // malformed name, and the server's own Content-Length, Transfer-Encoding, Connection and Date.
 void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value);
 

@@ -173,6 +173,9 @@ static bool is_there(pr_gateway *gateway, pr_http_exchange *exchange, const rout
 // NULL: replied.
 static const route *admit(pr_gateway *gateway, pr_http_exchange *exchange, pr_route_caller *caller)
 {
+    const char *id = pr_http_header(exchange, "x-request-id");
+    if (id && id[0])
+        pr_http_set_header(exchange, "X-Request-Id", id);
     const route *found = find_route(exchange);
     if (!found)
         return NULL;
