@@ -28,14 +28,6 @@ static const char *dropped_reason(const pr_refusal *refusal)
     }
 }
 
-void pr_serve_calls_set_id(pr_http_exchange *exchange, const char *made)
-{
-    const char *given = pr_http_header(exchange, "x-request-id");
-    const char *id = given && given[0] ? given : made;
-    if (id)
-        pr_http_set_header(exchange, "X-Request-Id", id);
-}
-
 void pr_serve_calls_reply_error(pr_http_exchange *exchange, const pr_refusal *refusal)
 {
     pr_byte_buffer text = {0};
@@ -46,7 +38,6 @@ void pr_serve_calls_reply_error(pr_http_exchange *exchange, const pr_refusal *re
         pr_http_set_header(exchange, "x-llm-d-request-dropped-reason", reason);
     if (refusal->http_status == 401)
         pr_http_set_header(exchange, "WWW-Authenticate", "Bearer");
-    pr_serve_calls_set_id(exchange, NULL);
     pr_json_text_append(&text, pr_refusal_body(refusal));
     pr_http_reply(
         exchange, refusal->http_status, "application/json", text.failed ? "" : text.data,
@@ -125,6 +116,8 @@ static void name_call(pr_gateway *gateway, pr_call *call)
         snprintf(
             call->id, sizeof call->id, "%s-%s%016llx", kind, gateway->instance,
             (unsigned long long)gateway->made);
+    if (!given || !given[0])  // route.c gave it back already
+        pr_http_set_header(call->exchange, "X-Request-Id", call->id);
 }
 
 static pr_status make_call(
@@ -224,7 +217,6 @@ static pr_status reply_whole(const pr_gateway *gateway, pr_call *call)
     pr_json_text_append(&text, pr_reply_body(&call->reply, gateway->context.tokenizer, &names));
     pr_status status = pr_byte_buffer_check(&text);
     if (status == PR_OK) {
-        pr_serve_calls_set_id(call->exchange, call->id);
         pr_http_reply(call->exchange, 200, "application/json", text.data, text.size_bytes);
     }
     pr_byte_buffer_free(&text);

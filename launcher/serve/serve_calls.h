@@ -19,9 +19,6 @@ void pr_serve_calls_refuse_all(pr_gateway *gateway, const pr_refusal *refusal);
 // Streams that wait for their first token get a sign of life now and then.
 void pr_serve_calls_tick(pr_gateway *gateway, int64_t now_ns);
 
-// The reply's X-Request-Id: as the client gave it, else the one that was made (or none). Once before a reply.
-void pr_serve_calls_set_id(pr_http_exchange *exchange, const char *made);
-
 // An error object as the reply, with the headers that belong to its status. The exchange is over.
 void pr_serve_calls_reply_error(pr_http_exchange *exchange, const pr_refusal *refusal);
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "launcher/openai/json_text.h"
-#include "launcher/serve/serve_calls.h"
 #include "runtime/base/clock.h"
 
 static void raw(pr_call *call, const char *text) { pr_json_text_append_raw(&call->chunk, text); }
@@ -38,7 +37,6 @@ static void begin_stream(pr_call *call)
     call->streaming = true;
     pr_http_set_header(call->exchange, "Cache-Control", "no-cache");
     pr_http_set_header(call->exchange, "X-Accel-Buffering", "no");
-    pr_serve_calls_set_id(call->exchange, call->id);
     pr_http_stream_begin(call->exchange, 200, "text/event-stream; charset=utf-8");
 }
 

@@ -18,21 +18,13 @@ compare() { # LAYOUT
     local name
     for name in layout_hash chats; do
         "$python" "$POLYREME_SOURCE/tests/openai/compare_batch.py" "$requests/$name.jsonl" "$work/$name" "$1" \
-<<<<<<< HEAD
-            --chat-template "$template" --trust-request-chat-template || failures=$((failures + 1))
-=======
             "${flags[@]}" || failures=$((failures + 1))
->>>>>>> blackbox
     done
 }
 
 for name in layout_hash chats; do
     "$POLYREME_BUILD/polyreme" batch "$POLYREME_SOURCE/models/demo" -i "$requests/$name.jsonl" -o "$work/$name" \
-<<<<<<< HEAD
-        --chat-template "$template" --trust-request-chat-template --log-level error
-=======
         "${flags[@]}" --log-level error
->>>>>>> blackbox
     code=$?
     { [ "$code" -eq 0 ] || { [ "$name" = chats ] && [ "$code" -eq 3 ]; }; } || failures=$((failures + 1))
 done
