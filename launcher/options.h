@@ -62,7 +62,7 @@ typedef struct pr_options {
     double read_timeout, idle_timeout, drain_timeout;  // s
     const char *chat_template;                         // FILE or NULL
     const char *tool_call_parser, *reasoning_parser;
-    bool allow_special_in_content;
+    bool allow_special_in_content, trust_request_chat_template;
     bool generate_api_key, protect_metrics;
     const char *endpoints_yaml;                // FILE or NULL
     const char *kv_events, *kv_events_replay;  // ZeroMQ endpoints or NULL

@@ -67,6 +67,7 @@ pr_status pr_batch_run_create(const pr_options *options, pr_batch_run **run)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the batch");
     made->options = options;
     pr_sequence_owners_begin(&made->owners);
+    PR_TRY_GOTO(pr_completion_context_open(options, &made->context), failed);
     PR_TRY_GOTO(
         pr_batch_input_open(options->input, (uint64_t)options->shuffle_seed, &made->input), failed);
     if (!options->validate_only)
@@ -108,7 +109,7 @@ void pr_batch_run_destroy(pr_batch_run *run)
 pr_status pr_batch_run_attach(pr_batch_run *run, const pr_engine *engine)
 {
     run->engine = engine;
-    PR_TRY(pr_completion_context_open(engine, &run->context));
+    pr_completion_context_attach(&run->context, engine);
     pr_progress_begin(&run->progress);
     return run->output ? pr_result_file_begin(run->output) : PR_OK;
 }

@@ -166,9 +166,26 @@ static void dispatch(pr_http_connection *connection)
         hub->params.request(hub->params.context, exchange);
 }
 
+// Whether the body is wanted. Whoever does not want it has replied.
+static bool wants_body(pr_http_connection *connection)
+{
+    pr_http_hub *hub = connection->hub;
+    pr_http_message *message = &connection->exchange->message;
+    bool close = message->close;
+    if (!hub->params.head)
+        return true;
+    message->close = true;
+    if (!hub->params.head(hub->params.context, connection->exchange))
+        return false;
+    message->close = close;
+    return true;
+}
+
 static void begin_body(pr_http_connection *connection)
 {
     struct evbuffer *output = bufferevent_get_output(connection->wire);
+    if (!wants_body(connection))
+        return;
     connection->phase = PR_HTTP_IN_BODY;
     if (connection->exchange->message.expects &&
         evbuffer_get_length(bufferevent_get_input(connection->wire)) == 0)

@@ -119,6 +119,21 @@ static bool is_own_field(const char *name)
     return false;
 }
 
+// Takes out a field that was set before.
+static void remove_field(pr_http_exchange *exchange, const char *name)
+{
+    size_t length = strlen(name);
+    for (char *line = exchange->fields, *next; line && *line; line = next) {
+        next = strstr(line, "\r\n") + 2;
+        if (strncasecmp(line, name, length) != 0 || line[length] != ':')
+            continue;
+        size_t behind = exchange->fields_bytes - (size_t)(next - exchange->fields);
+        exchange->fields_bytes -= (size_t)(next - line);
+        memmove(line, next, behind + 1);
+        next = line;
+    }
+}
+
 void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value)
 {
     if (!*name || is_own_field(name))
@@ -131,6 +146,7 @@ void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char
         if (((unsigned char)*at < ' ' && *at != '\t') || *at == 0x7f)
             return;
     }
+    remove_field(exchange, name);
     size_t bytes = strlen(name) + strlen(value) + 4;
     char *grown = realloc(exchange->fields, exchange->fields_bytes + bytes + 1);
     if (!grown)
@@ -256,16 +272,16 @@ void pr_http_stream_write(pr_http_exchange *exchange, const void *data, size_t s
     size_t most = connection->hub->params.most_output_bytes;
     if (connection->gone || exchange->cut || exchange->silent || size_bytes == 0)
         return;
+    // A burst is not a slow reader's fault: what counts is what it has left of earlier passes of the loop.
+    if (!connection->unsettled)
+        exchange->cut = evbuffer_get_length(output) > most;
     pr_http_connection_touch(connection);
+    if (exchange->cut)
+        return;
     if (exchange->chunked)
         add_chunk(output, data, size_bytes);
     else
         evbuffer_add(output, data, size_bytes);
-    if (evbuffer_get_length(output) <= most)
-        return;
-    // A burst is not a slow reader's fault: what counts is what its socket does not take.
-    pr_http_connection_flush(connection);
-    exchange->cut = evbuffer_get_length(output) > most;
 }
 
 void pr_http_stream_end(pr_http_exchange *exchange)

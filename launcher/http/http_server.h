@@ -48,6 +48,9 @@ typedef struct pr_http_params {  // the texts are borrowed until the server is d
     int32_t idle_timeout_ms;  // 75 s: keep-alive
     int32_t tick_ms;          // how often `tick` is called; 0: never
     void *context;            // of the callbacks below, all on the server's thread
+    // The head of a request whose body is still to come. False: it was replied to, and the body is not taken (the
+    // connection closes). NULL: all bodies are.
+    bool (*head)(void *context, pr_http_exchange *exchange);
     // The request is complete. Reply now or later, but exactly once. Not called for OPTIONS with CORS.
     void (*request)(void *context, pr_http_exchange *exchange);
     // The client is gone (or stopped reading) before the reply was complete: the exchange is invalid after
@@ -90,7 +93,7 @@ void pr_http_set_user(pr_http_exchange *exchange, void *user);
 
 // ---- The reply ----
 
-// A header field of the reply to come; copied. Dropped: a value with control bytes (CR and LF above all), a
+// A header field of the reply to come, in place of an earlier one of its name; copied. Dropped: a value with control bytes (CR and LF above all), a
 // malformed name, and the server's own Content-Length, Transfer-Encoding, Connection and Date.
 void pr_http_set_header(pr_http_exchange *exchange, const char *name, const char *value);
 

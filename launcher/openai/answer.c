@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/log.h"
+#include "runtime/text/utf8.h"
 
 pr_status pr_answer_begin(
     const pr_completion_request *request, const pr_tokenizer *tokenizer, pr_answer *answer)
@@ -39,6 +40,7 @@ static pr_status append_text(pr_answer *answer, const char *text, size_t size_by
     }
     memcpy(answer->text + answer->text_bytes, text, size_bytes);
     answer->text_bytes += size_bytes;
+    answer->text_characters += pr_utf8_count(text, size_bytes);
     answer->text[answer->text_bytes] = '\0';
     return PR_OK;
 }
@@ -56,6 +58,7 @@ static pr_status keep_token(pr_answer *answer, const pr_token_report *report)
     pr_answer_token kept = {
         .token = report->token,
         .text_offset = answer->text_bytes,
+        .characters_before = answer->text_characters,
         .logprob = report->logprob,
         .tops = report->tops,
     };
@@ -95,6 +98,7 @@ static void cut_at_stop(pr_answer *answer, size_t from)
         return;
     answer->text_bytes = begin + (answer->request->include_stop ? strlen(stop) : 0);
     answer->text[answer->text_bytes] = '\0';
+    answer->text_characters = pr_utf8_count(answer->text, answer->text_bytes);
     answer->done = true;
     answer->finish = PR_FINISH_STOP;
     answer->stop_string = stop;
@@ -183,7 +187,7 @@ pr_answer_logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer, int32
 {
     if (answer->request->sampling.top_logprobs < 0)
         return json_null();
-    size_t begin = answer->scores ? answer->scores->text_bytes : 0;
+    size_t begin = answer->scores ? answer->scores->text_characters : 0;
     pr_logprob_lists lists;
     pr_logprob_lists_begin(&lists);
     if (answer->scores && from == 0)
@@ -191,9 +195,9 @@ pr_answer_logprobs(const pr_answer *answer, const pr_tokenizer *tokenizer, int32
     for (int32_t i = from; i < to; i++) {
         const pr_answer_token *token = &answer->token[i];
         pr_logprob own = {.token = token->token, .logprob = token->logprob};
-        size_t offset = token->text_offset;
-        if (offset > answer->text_bytes)
-            offset = answer->text_bytes;
+        size_t offset = token->characters_before;
+        if (offset > answer->text_characters)
+            offset = answer->text_characters;
         pr_logprob_lists_add(&lists, tokenizer, &own, token->top, token->tops, begin + offset);
     }
     return pr_logprob_lists_end(&lists);

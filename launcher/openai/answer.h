@@ -11,7 +11,7 @@
 
 typedef struct pr_answer_token {
     int32_t token;
-    size_t text_offset;  // bytes of text before this token's piece
+    size_t text_offset, characters_before;  // of text before this token's piece: bytes, characters
     float logprob;
     int32_t tops;
     pr_logprob *top;  // [tops]
@@ -22,7 +22,7 @@ typedef struct pr_answer {
     const pr_prompt_scores *scores;        // borrowed: shown before the answer's; NULL: none
     pr_detokenizer *detokenizer;
     char *text;  // NUL-terminated
-    size_t text_bytes, text_capacity;
+    size_t text_bytes, text_characters, text_capacity;
     pr_answer_token *token;
     int32_t tokens, capacity;
     bool done;

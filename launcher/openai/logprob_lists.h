@@ -4,7 +4,7 @@
 //   tokens            "In"    " the"              what the token says alone
 //   token_logprobs    null    -1.25               null: nothing comes before the token
 //   top_logprobs      null    {" the": -1.25, ...}    the token is in it, also if it is not among the likely ones
-//   text_offset       0       2                   bytes of the choice's text before it
+//   text_offset       0       2                   characters of the choice's text before it
 //
 // Source: OpenAI API reference (legacy completions), as vLLM fills it.
 #ifndef PR_LAUNCHER_OPENAI_LOGPROB_LISTS_H

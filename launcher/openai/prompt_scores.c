@@ -6,6 +6,7 @@
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
+#include "runtime/text/utf8.h"
 
 // Where each token begins in the text of all.
 static pr_status place_tokens(pr_prompt_scores *scores, const pr_tokenizer *tokenizer)
@@ -16,14 +17,14 @@ static pr_status place_tokens(pr_prompt_scores *scores, const pr_tokenizer *toke
     size_t piece_bytes = 0;
     PR_TRY(pr_detokenizer_create(tokenizer, true, &text));
     for (int32_t i = 0; status == PR_OK && i < scores->prompt->tokens; i++) {
-        scores->score[i].text_offset = scores->text_bytes;
+        scores->score[i].text_offset = scores->text_characters;
         status = pr_detokenizer_feed(text, scores->prompt->token[i], &piece, &piece_bytes);
-        scores->text_bytes += piece_bytes;
+        scores->text_characters += pr_utf8_count(piece, piece_bytes);
     }
     if (status == PR_OK)
         status = pr_detokenizer_finish(text, &piece, &piece_bytes);
     if (status == PR_OK)
-        scores->text_bytes += piece_bytes;
+        scores->text_characters += pr_utf8_count(piece, piece_bytes);
     pr_detokenizer_destroy(text);
     return status;
 }

@@ -16,13 +16,13 @@ typedef struct pr_prompt_score {
     bool known;
     int32_t tops;
     pr_logprob own;      // of the prompt's token
-    size_t text_offset;  // in what `echo` puts before the answer
+    size_t text_offset;  // characters, in what `echo` puts before the answer
 } pr_prompt_score;
 
 typedef struct pr_prompt_scores {
     const pr_prompt *prompt;  // borrowed
     int32_t most_tops;
-    size_t text_bytes;       // of the echo
+    size_t text_characters;  // of the echo
     pr_prompt_score *score;  // [tokens]
     pr_logprob *top;         // [tokens][most_tops]
 } pr_prompt_scores;

@@ -46,6 +46,11 @@ static pr_status choose_template(
 {
     const json_t *text = pr_request_field(body, "chat_template");
     *chosen = context->chat_template;
+    if (text && !context->trusts_template)
+        return pr_refuse(
+            refusal, "chat_template",
+            "a request's own 'chat_template' can write special tokens: start with "
+            "--trust-request-chat-template to allow it");
     if (text && !json_is_string(text))
         return pr_refuse(refusal, "chat_template", "'chat_template' must be a string");
     if (text &&
@@ -75,12 +80,10 @@ static pr_status collect_variables(
         return pr_refuse(
             refusal, "chat_template_kwargs", "'chat_template_kwargs' must be an object");
     *variables = json_pack(
-        "{s:O, s:b}", "messages", messages, "add_generation_prompt",
-        (int)ending->add_generation_prompt);
+        "{s:O, s:b, s:O?, s:n}", "messages", messages, "add_generation_prompt",
+        (int)ending->add_generation_prompt, "tools", tools->tools, "documents");
     if (!*variables)
         return pr_refuse(refusal, NULL, "no memory for the messages");
-    if (tools->tools)
-        json_object_set(*variables, "tools", tools->tools);
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {
         json_t *value = pr_request_field(body, passed[i]);
         if (value)

@@ -17,14 +17,17 @@ typedef struct pr_completion_context {
     uint64_t default_seed;            // when the body has none
     pr_chat_template *chat_template;  // NULL: the model has none
     pr_message_format format;         // of what the model writes in a chat
+    bool trusts_template;             // a request may bring a chat template of its own
     bool allow_special;               // text of messages may become special tokens
     bool streams;                     // the answer can go out in pieces
 } pr_completion_context;
 
-// Of an engine whose model and tokenizer are open (borrowed), and what the options say of chats. A model without a
-// chat template is no error: its chats are refused one by one.
+// What the options say of chats, before any model is loaded. A model without a chat template is no error: its chats
+// are refused one by one.
 pr_status
-pr_completion_context_open(const pr_engine *engine, pr_completion_context *context) PR_MUST_CHECK;
+pr_completion_context_open(const pr_options *options, pr_completion_context *context) PR_MUST_CHECK;
+// The model and tokenizer of an engine, borrowed.
+void pr_completion_context_attach(pr_completion_context *context, const pr_engine *engine);
 void pr_completion_context_close(pr_completion_context *context);
 
 #endif

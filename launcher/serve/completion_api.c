@@ -69,6 +69,24 @@ static bool has_room(pr_gateway *gateway, pr_http_exchange *exchange)
     return false;
 }
 
+// The choices of one request count as so many.
+static pr_status
+check_room(const pr_gateway *gateway, const pr_completion_request *request, pr_refusal *refusal)
+{
+    int32_t most = gateway->options->max_queue, sequences = request->prompts * request->n;
+    if (sequences > most)
+        return pr_refuse(
+            refusal, "n", "the request asks for %d choices, --max-queue allows %d at once",
+            sequences, most);
+    if (gateway->sequences + sequences <= most)
+        return PR_OK;
+    pr_status status =
+        pr_refuse(refusal, NULL, "as many requests as --max-queue allows are under way: try again");
+    refusal->http_status = 429;
+    refusal->type = pr_refusal_type(429);
+    return status;
+}
+
 typedef pr_status reader(
     const pr_completion_context *context,
     const json_t *body,
@@ -89,6 +107,8 @@ answer(pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *c
     context.default_seed = default_seed(gateway, exchange);
     pr_status status = read(&context, body, &request, &refusal);
     json_decref(body);
+    if (status == PR_OK)
+        status = check_room(gateway, request, &refusal);
     if (status == PR_OK)
         status = take_headers(exchange, caller->salt, request, &refusal);
     if (status == PR_OK) {

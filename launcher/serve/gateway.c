@@ -115,6 +115,11 @@ void pr_gateway_drain(pr_gateway *gateway)
 
 // ---- Callbacks of the server ----
 
+static bool on_head(void *context, pr_http_exchange *exchange)
+{
+    return pr_route_admit(context, exchange);
+}
+
 static void on_request(void *context, pr_http_exchange *exchange)
 {
     pr_gateway *gateway = context;
@@ -173,6 +178,7 @@ static pr_status listen_for(pr_gateway *gateway)
         .idle_timeout_ms = (int32_t)(options->idle_timeout * 1e3),
         .tick_ms = TICK_MS,
         .context = gateway,
+        .head = on_head,
         .request = on_request,
         .aborted = on_aborted,
         .replied = on_replied,
@@ -203,6 +209,8 @@ pr_status pr_gateway_create(const pr_options *options, pr_gateway **gateway)
     PR_TRY_GOTO(draw_secrets(made), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_command), &made->commands), failed);
     PR_TRY_GOTO(pr_mailbox_create(sizeof(pr_serve_event), &made->events), failed);
+    PR_TRY_GOTO(pr_completion_context_open(options, &made->context), failed);
+    made->context.streams = true;
     PR_TRY_GOTO(pr_api_keys_create(&made->keys), failed);
     PR_TRY_GOTO(pr_advertiser_create(options, made->keys, &made->advertiser), failed);
     PR_TRY_GOTO(listen_for(made), failed);
@@ -281,8 +289,7 @@ static pr_status create_metrics(pr_gateway *gateway, const pr_engine *engine)
 
 pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
 {
-    PR_TRY(pr_completion_context_open(engine, &gateway->context));
-    gateway->context.streams = true;
+    pr_completion_context_attach(&gateway->context, engine);
     PR_TRY(create_metrics(gateway, engine));
     gateway->engine = engine;
     gateway->loaded_s = (int64_t)time(NULL);

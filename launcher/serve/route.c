@@ -170,21 +170,35 @@ static bool is_there(pr_gateway *gateway, pr_http_exchange *exchange, const rout
     return false;
 }
 
-void pr_route_answer(pr_gateway *gateway, pr_http_exchange *exchange)
+// NULL: replied.
+static const route *admit(pr_gateway *gateway, pr_http_exchange *exchange, pr_route_caller *caller)
 {
-    pr_route_caller caller = {0};
     const char *id = pr_http_header(exchange, "x-request-id");
     if (id && id[0])
         pr_http_set_header(exchange, "X-Request-Id", id);
     const route *found = find_route(exchange);
     if (!found)
-        return;
+        return NULL;
     if (is_foreign(gateway, exchange)) {
         pr_route_refuse(
             exchange, 403, "permission_error", "foreign_origin",
             "a web page from another origin asks: start with --cors-origin to allow it");
-        return;
+        return NULL;
     }
-    if (may_ask(gateway, exchange, found, &caller) && is_there(gateway, exchange, found))
+    return may_ask(gateway, exchange, found, caller) && is_there(gateway, exchange, found) ? found
+                                                                                           : NULL;
+}
+
+bool pr_route_admit(pr_gateway *gateway, pr_http_exchange *exchange)
+{
+    pr_route_caller caller = {0};
+    return admit(gateway, exchange, &caller) != NULL;
+}
+
+void pr_route_answer(pr_gateway *gateway, pr_http_exchange *exchange)
+{
+    pr_route_caller caller = {0};
+    const route *found = admit(gateway, exchange, &caller);
+    if (found)
         found->handler(gateway, exchange, &caller);
 }

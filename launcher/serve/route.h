@@ -11,6 +11,9 @@
 
 #include "launcher/serve/gateway_state.h"
 
+// What can be said from the head alone: that there is such a path, that the key is right, that the model is there.
+// False: replied.
+bool pr_route_admit(pr_gateway *gateway, pr_http_exchange *exchange);
 // Replies, or begins a call that will.
 void pr_route_answer(pr_gateway *gateway, pr_http_exchange *exchange);
 

@@ -216,9 +216,8 @@ static pr_status reply_whole(const pr_gateway *gateway, pr_call *call)
     };
     pr_json_text_append(&text, pr_reply_body(&call->reply, gateway->context.tokenizer, &names));
     pr_status status = pr_byte_buffer_check(&text);
-    if (status == PR_OK) {
+    if (status == PR_OK)
         pr_http_reply(call->exchange, 200, "application/json", text.data, text.size_bytes);
-    }
     pr_byte_buffer_free(&text);
     return status;
 }

@@ -86,6 +86,14 @@ size_t pr_utf8_previous(const char *text, size_t position)
     return position;
 }
 
+size_t pr_utf8_count(const char *text, size_t size_bytes)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < size_bytes; i++)
+        characters += (text[i] & 0xc0) != 0x80;
+    return characters;
+}
+
 void pr_utf8_append(pr_byte_buffer *out, uint32_t code_point)
 {
     utf8proc_uint8_t bytes[4];

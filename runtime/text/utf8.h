@@ -21,6 +21,7 @@ size_t pr_utf8_repair(const char *bytes, size_t size_bytes, bool final, pr_byte_
 uint32_t pr_utf8_next(const char *text, size_t *position);
 // Start of the character that ends at position > 0.
 size_t pr_utf8_previous(const char *text, size_t position);
+size_t pr_utf8_count(const char *text, size_t size_bytes);  // characters of valid text
 void pr_utf8_append(pr_byte_buffer *out, uint32_t code_point);
 
 bool pr_utf8_is_space(uint32_t code_point);  // White_Space

@@ -11,7 +11,7 @@ import threading
 import httpx2
 
 VARYING = [
-    (re.compile(rb'("id":")(?:cmpl|chatcmpl|call)[-_][^"]*"'), rb'\1*"'),
+    (re.compile(rb'("(?:tool_call_)?id":")(?:cmpl|chatcmpl|call)[-_][^"]*"'), rb'\1*"'),
     (re.compile(rb'("created":)\d+'), rb"\1*"),
     (re.compile(rb'("cached_tokens":)\d+'), rb"\1*"),
 ]
@@ -68,7 +68,8 @@ class Exchange:
 
     def text(self):
         body = without_varying(self.body, self.content_type)
-        parts = [b"== " + self.name, self.request, self.asked, b"-> %d" % self.status, body]
+        asked = without_varying(self.asked, "")
+        parts = [b"== " + self.name, self.request, asked, b"-> %d" % self.status, body]
         return b"\n".join(parts) + b"\n"
 
 

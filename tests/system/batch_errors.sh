@@ -59,7 +59,7 @@ $good
 {"custom_id":"long","url":"/v1/completions","body":{"prompt":"$long"}}
 {"custom_id":"greedy-max","url":"/v1/completions","body":{"prompt":"abc","max_tokens":9999}}
 {"custom_id":"good","url":"/v1/completions","body":{"prompt":"again"}}
-{"custom_id":"chat","url":"/v1/chat/completions","body":{"messages":[]}}
+{"custom_id":"chat","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}}
 {"custom_id":"last","url":"/v1/completions","body":{"prompt":"xyz","max_tokens":2}}
 LINES
 batch "$model" -i "$work/mixed.jsonl" -o "$work/mixed.out" 2> "$work/err"
@@ -78,7 +78,7 @@ check_line 3 'the prompt is empty'
 check_line 4 'context_length_exceeded'
 check_line 5 'set max_tokens to at most'
 check_line 6 'duplicate_custom_id'
-check_line 7 'chat template'
+check_line 7 'image_url'
 check_line 8 '"status_code":200'
 [ "$(wc -l < "$work/mixed.out")" -eq 8 ] || { echo "FAILED: not 8 lines"; failures=$((failures + 1)); }
 expect "validation without a run" 3 "2 lines can be run, 6 would be refused" batch "$model" -i "$work/mixed.jsonl" --validate-only

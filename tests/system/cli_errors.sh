@@ -58,6 +58,14 @@ expect 2 '--temperature -1 is out of bounds: it must be from 0 to 100' generate 
 expect 2 "--top-k 'x' is not a whole number" generate "$model" --top-k x
 expect 4 'nowhere' generate "$folder/nowhere" -p text
 
+expect 2 "no port 99999|--port 99999 is out of bounds" serve "$model" --port 99999
+expect 4 'absent.pem' serve "$model" --port 0 --ssl-certfile "$folder/absent.pem" --ssl-keyfile "$folder/absent.pem"
+expect 2 "hermes" serve "$model" --port 0 --tool-call-parser nosuch
+expect 4 'absent.jinja' serve "$model" --port 0 --chat-template "$folder/absent.jinja"
+echo secret > "$folder/key" && chmod 644 "$folder/key"
+expect 2 'chmod' serve "$model" --port 0 --api-key-file "$folder/key"
+expect 4 'nowhere' serve "$folder/nowhere" --port 0
+
 expect 2 '--url names no server' chat --url node7 -p hello
 expect 2 '--url and --endpoint-file name two servers' top --url http://node7 --endpoint-file "$folder/e"
 expect 4 "endpoint file $folder/absent" top --endpoint-file "$folder/absent"

@@ -66,7 +66,7 @@ run_row() { # model requests ranks flags -> hash
     local launch=()
     [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
     rm -f "$out"
-    if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --max-model-len 192 \
+    if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --trust-request-chat-template --max-model-len 192 \
         "$@" < /dev/null > "$work/log" 2>&1; then
         tail -n 20 "$work/log" >&2
         echo failed

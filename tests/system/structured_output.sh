@@ -5,10 +5,8 @@
 # timeout: 300
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
-python3 -c 'import jsonschema' 2> /dev/null || {
-    echo "python3-jsonschema is missing"
-    exit 77
-}
+"$POLYREME_SOURCE/scripts/python_environment" "$POLYREME_BUILD/venv" || exit
+python=$POLYREME_BUILD/venv/bin/python
 polyreme=$POLYREME_BUILD/polyreme
 script=$POLYREME_SOURCE/tests/system/structured_output.py
 work=$(mktemp -d)
@@ -36,10 +34,10 @@ compare() { # answers name
     fi
 }
 
-python3 "$script" write "$work/requests.jsonl"
+"$python" "$script" write "$work/requests.jsonl"
 flags=()
 run plain "$polyreme"
-python3 "$script" check "$work/requests.jsonl" "$work/plain" || failures=$((failures + 1))
+"$python" "$script" check "$work/requests.jsonl" "$work/plain" || failures=$((failures + 1))
 flags=(--kv-blocks 34 --max-num-seqs 32)
 run preempted "$polyreme"
 compare preempted "one process with few blocks"

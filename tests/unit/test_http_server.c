@@ -139,6 +139,40 @@ static void a_client_may_wait_for_100_continue(void **state)
     harness_end(h);
 }
 
+static bool take_short_bodies(void *context, pr_http_exchange *exchange)
+{
+    (void)context;
+    const char *length = pr_http_header(exchange, "content-length");
+    if (length && strlen(length) < 4)
+        return true;
+    pr_http_reply(exchange, 403, "text/plain", "no", 2);
+    return false;
+}
+
+// Refused at the head: the reply comes before the body, and neither 100 Continue nor a second request after it.
+static void a_body_that_is_not_wanted_is_not_read(void **state)
+{
+    (void)state;
+    harness *h = harness_begin((pr_http_params){.head = take_short_bodies});
+    client c;
+    client_open(&c, h);
+    client_send(&c, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc");
+    expect_reply(&c, 200, "abc");
+    client_send(&c, GET("/hello"));
+    expect_reply(&c, 200, "hello");
+    client_send(&c, EXPECTING "Content-Length: 99999\r\n\r\n");
+    expect_reply(&c, 403, "no");
+    assert_true(client_at_end(&c));
+    client_close(&c);
+    client_open(&c, h);
+    client_send(&c, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 4000\r\n\r\n" GET("/hello"));
+    expect_reply(&c, 403, "no");
+    assert_true(client_at_end(&c));
+    assert_int_equal(atomic_load(&h->requests), 2);
+    client_close(&c);
+    harness_end(h);
+}
+
 static void head_has_the_length_and_no_body(void **state)
 {
     (void)state;
@@ -464,6 +498,7 @@ int main(void)
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(bodies_arrive_by_length_and_by_chunks),
         cmocka_unit_test(a_client_may_wait_for_100_continue),
+        cmocka_unit_test(a_body_that_is_not_wanted_is_not_read),
         cmocka_unit_test(head_has_the_length_and_no_body),
         cmocka_unit_test(preflights_are_answered_by_the_server),
         cmocka_unit_test(limits_are_refused_with_an_error_object),
