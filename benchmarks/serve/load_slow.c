@@ -36,7 +36,7 @@ typedef struct bad_client {
     struct gang *gang;
     manner manner;
     pr_load_wire *wire;
-    int64_t began_ns, ended_ns;  // ended: by the server, or by its own act
+    int64_t began_ns, ended_ns;  // began: its misdeed; ended: by the server, or by itself
     int64_t beat_ns;             // of what it does once a second
     size_t sent_bytes;
     int32_t status;
@@ -79,10 +79,12 @@ static void on_body(void *context, const char *bytes, size_t size_bytes)
     if (client->acted || !client->wire)
         return;
     client->acted = true;
-    if (client->manner == RESETS_IN_STREAM || client->manner == LEAVES_IN_STREAM)
+    if (client->manner == RESETS_IN_STREAM || client->manner == LEAVES_IN_STREAM) {
         leave(client, client->manner == RESETS_IN_STREAM);
-    else if (client->manner == CLOSES_HALF_IN_STREAM)
+    } else if (client->manner == CLOSES_HALF_IN_STREAM) {
+        client->began_ns = pr_clock_now_ns();
         pr_load_wire_end_sending(client->wire);
+    }
 }
 
 static void on_replied(void *context, pr_load_wire *wire)
@@ -183,6 +185,11 @@ static pr_status await_all(gang *all, const pr_load_options *options, const pr_l
     return PR_OK;
 }
 
+static bool leaves(manner how)
+{
+    return how == RESETS_IN_STREAM || how == LEAVES_IN_STREAM || how == LEAVES_BEFORE_REPLY;
+}
+
 static bool wants_408(manner how)
 {
     return how == SENDS_HALF_A_HEAD || how == SENDS_A_BYTE_OF_HEAD_A_SECOND ||
@@ -202,7 +209,8 @@ static pr_status print_rows(const gang *all)
             untold += wants_408((manner)how) && client->status != 408;
         }
         snprintf(measure, sizeof measure, "%s_longest_s", manner_name[how]);
-        pr_load_target_row(all->target, measure, longest_s);
+        if (!leaves((manner)how))
+            pr_load_target_row(all->target, measure, longest_s);
     }
     if (untold == 0)
         return PR_OK;

@@ -2,15 +2,13 @@
 #include "launcher/http/api_key.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "launcher/http/key_file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/sha256.h"
 
@@ -97,33 +95,6 @@ pr_status pr_api_keys_add(pr_api_keys *keys, const char *key, const char *from)
     return add(keys, key, strlen(key), from);
 }
 
-// The opened file is looked at, not the path: what was checked is what is read.
-static pr_status open_private(const char *path, FILE **file)
-{
-    struct stat status;
-    FILE *opened = fopen(path, "re");
-    if (!opened)
-        return pr_fail(PR_ERR_IO, "cannot read --api-key-file %s: %s", path, strerror(errno));
-    if (fstat(fileno(opened), &status) != 0 || !S_ISREG(status.st_mode)) {
-        fclose(opened);
-        return pr_fail(PR_ERR_ARGUMENT, "--api-key-file %s is not a regular file", path);
-    }
-    if (status.st_mode & 077) {
-        fclose(opened);
-        return pr_fail(
-            PR_ERR_ARGUMENT, "--api-key-file %s is open to others (mode %03o): chmod 600 %s", path,
-            (unsigned)status.st_mode & 0777, path);
-    }
-    if (status.st_uid != geteuid() && status.st_uid != 0) {
-        fclose(opened);
-        return pr_fail(
-            PR_ERR_ARGUMENT, "--api-key-file %s belongs to another user: use a file of your own",
-            path);
-    }
-    *file = opened;
-    return PR_OK;
-}
-
 pr_status pr_api_keys_add_file(pr_api_keys *keys, const char *path)
 {
     FILE *file = NULL;
@@ -132,7 +103,7 @@ pr_status pr_api_keys_add_file(pr_api_keys *keys, const char *path)
     ssize_t length;
     int32_t before = keys->count;
     pr_status status = PR_OK;
-    PR_TRY(open_private(path, &file));
+    PR_TRY(pr_key_file_open(path, &file));
     while (status == PR_OK && (length = getline(&line, &room, file)) >= 0) {
         while (length > 0 && strchr(" \t\r\n", line[length - 1]))
             length--;

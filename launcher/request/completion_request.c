@@ -194,6 +194,8 @@ static pr_status take_prompts(
     request->prompts = (int32_t)count;
     for (size_t i = 0; i < count; i++) {
         const json_t *item = many ? json_array_get(value, i) : value;
+        if (many && json_typeof(item) != json_typeof(first))
+            return pr_refuse(refusal, "prompt", "'prompt' mixes texts and lists of token ids");
         pr_prompt *prompt = &request->prompt[i];
         PR_TRY(take_one_prompt(context, item, add_special, prompt, refusal));
         truncate_prompt(prompt, last_tokens);

@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#include "launcher/serve/key_file.h"
+#include "launcher/http/key_file.h"
 
 enum { PR_ENDPOINT_TEXT_BYTES = 512, PR_ENDPOINT_PATH_BYTES = 4096 };
 

@@ -104,13 +104,24 @@ static void destroy_call(pr_gateway *gateway, pr_call *call, pr_request_end end)
     free(call);
 }
 
+// An id that can stand in JSON, and in the room for it.
+static bool is_plain_id(const char *id)
+{
+    size_t length = id ? strlen(id) : 0;
+    for (size_t i = 0; i < length; i++) {
+        if (id[i] <= ' ' || id[i] > '~')
+            return false;
+    }
+    return length > 0 && length < PR_CALL_ID_BYTES - 10;
+}
+
 // Who chose an id gets it back; others get one that no other call of any run has.
 static void name_call(pr_gateway *gateway, pr_call *call)
 {
     const char *given = pr_http_header(call->exchange, "x-request-id");
     const char *kind = call->reply.request->chat ? "chatcmpl" : "cmpl";
     gateway->made++;
-    if (given && strlen(given) < sizeof call->id - 10 && given[0])
+    if (is_plain_id(given))
         snprintf(call->id, sizeof call->id, "%s-%s", kind, given);
     else
         snprintf(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The calls that `vllm bench serve` and guidellm make, in their order and read as they read them.
 
-Source: vllm-project/vllm vllm/benchmarks/{serve.py,lib/endpoint_request_func.py,lib/ready_checker.py};
+Written from descriptions of those clients, not run with them. The places described: vllm-project/vllm vllm/benchmarks/{serve.py,lib/endpoint_request_func.py,lib/ready_checker.py};
 vllm-project/guidellm src/guidellm/backends/openai/{http,request_handlers}.py.
 """
 import json

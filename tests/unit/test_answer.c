@@ -135,6 +135,23 @@ static void only_the_beginning_of_a_stop_string_is_held(void **state)
     assert_int_equal(pr_answer_settled(&answer), 0);
 }
 
+static void tokens_that_a_cut_may_move_are_not_settled(void **state)
+{
+    (void)state;
+    pr_completion_request request = {.stops = 1, .stop = {stop_rows}};
+    pr_answer_token token[] = {{.text_offset = 0}, {.text_offset = 3}, {.text_offset = 4}};
+    static char text[] = "a crow";
+    pr_answer answer = {
+        .request = &request, .text = text, .text_bytes = 6, .token = token, .tokens = 3};
+    assert_int_equal(pr_answer_settled_tokens(&answer, 2), 1);
+    assert_int_equal(pr_answer_settled_tokens(&answer, 3), 2);
+    assert_int_equal(pr_answer_settled_tokens(&answer, 4), 3);
+    answer.done = true;
+    assert_int_equal(pr_answer_settled_tokens(&answer, 0), 3);
+    answer = (pr_answer){.request = &request};
+    assert_int_equal(pr_answer_settled_tokens(&answer, 0), 0);
+}
+
 static void a_stop_string_counts_only_after_min_tokens(void **state)
 {
     (void)state;
@@ -194,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_stop_string_counts_only_after_min_tokens),
         cmocka_unit_test(settled_text_is_never_taken_back),
         cmocka_unit_test(only_the_beginning_of_a_stop_string_is_held),
+        cmocka_unit_test(tokens_that_a_cut_may_move_are_not_settled),
         cmocka_unit_test(tokens_after_the_stop_change_nothing),
         cmocka_unit_test(split_characters_come_out_whole_and_logprobs_keep_their_bits),
     };

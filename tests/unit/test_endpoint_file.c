@@ -70,7 +70,7 @@ static void what_is_written_is_read(void **state)
     (void)state;
     pr_endpoint endpoint = an_endpoint(), back;
     assert_int_equal(pr_endpoint_file_make_key(path, &endpoint), PR_OK);
-    assert_int_equal(strlen(endpoint.api_key), 3 + 64);
+    assert_int_equal(strlen(endpoint.api_key), 3 + 43);
     assert_int_equal(mode_of(key_path), 0600);
     assert_int_equal(pr_endpoint_file_write(path, &endpoint), PR_OK);
     assert_int_equal(pr_endpoint_file_read(path, &back), PR_OK);
