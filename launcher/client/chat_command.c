@@ -119,10 +119,10 @@ static void print_stats(const pr_chat_turn *turn)
         fprintf(stderr, "%.3f s", turn->total_s);
     else
         fprintf(stderr, "first after %.3f s", turn->first_s);
-    if (tokens > 1 && turn->total_s > turn->first_s)
+    // Over the whole answer: a short one may come in a single piece, and nothing between first and last.
+    if (tokens > 0 && turn->total_s > 0)
         fprintf(
-            stderr, ", %.1f %s/s", (double)(tokens - 1) / (turn->total_s - turn->first_s),
-            counted ? "tokens" : "pieces");
+            stderr, ", %.1f %s/s", (double)tokens / turn->total_s, counted ? "tokens" : "pieces");
     if (turn->finish[0] && strcmp(turn->finish, "stop") != 0)
         fprintf(stderr, ", ended by %s", turn->finish);
     fputs("]\n", stderr);

@@ -27,13 +27,20 @@ static void copy_text(const json_t *object, const char *key, char *out, size_t c
         snprintf(out, capacity, "%lld", (long long)json_integer_value(value));
 }
 
+// No latency is 0: that is how a server says that it has none to tell.
+static double latency_of(const json_t *object, const char *key)
+{
+    double latency_s = number_of(object, key);
+    return latency_s > 0 ? latency_s : (double)NAN;
+}
+
 static pr_run_quantiles quantiles_of(const json_t *latency, const char *key)
 {
     const json_t *object = json_object_get(latency, key);
     return (pr_run_quantiles){
-        .p50 = number_of(object, "p50"),
-        .p90 = number_of(object, "p90"),
-        .p99 = number_of(object, "p99"),
+        .p50 = latency_of(object, "p50"),
+        .p90 = latency_of(object, "p90"),
+        .p99 = latency_of(object, "p99"),
     };
 }
 

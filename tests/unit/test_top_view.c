@@ -184,6 +184,17 @@ static void groups_that_do_not_fit_are_counted(void **state)
     json_decref(root);
 }
 
+static void a_latency_of_0_is_not_known(void **state)
+{
+    (void)state;
+    json_t *root = json_pack("{s:{s:{s:f,s:f}}}", "latency_s", "ttft", "p50", 0.0, "p90", 1e-4);
+    pr_run_status status;
+    assert_int_equal(pr_run_status_parse(root, &status), PR_OK);
+    assert_true(isnan(status.ttft.p50) && status.ttft.p90 == 1e-4 && isnan(status.ttft.p99));
+    pr_run_status_clear(&status);
+    json_decref(root);
+}
+
 static void lists_longer_than_the_maximum_are_cut(void **state)
 {
     (void)state;
@@ -235,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_server_not_heard_yet_has_its_note),
         cmocka_unit_test(no_size_of_terminal_is_overrun),
         cmocka_unit_test(groups_that_do_not_fit_are_counted),
+        cmocka_unit_test(a_latency_of_0_is_not_known),
         cmocka_unit_test(lists_longer_than_the_maximum_are_cut),
         cmocka_unit_test(spans_are_means_and_hold_through_gaps),
         cmocka_unit_test(the_newest_samples_displace_the_oldest),
