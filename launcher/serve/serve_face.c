@@ -26,6 +26,7 @@ pr_status pr_serve_face_create(const pr_serve_face_params *params, pr_serve_face
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory to serve");
     made->params = *params;
+    made->changes = -1;  // the first snapshot comes before any work
     *face = made;
     return PR_OK;
 }
