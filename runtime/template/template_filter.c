@@ -265,7 +265,7 @@ static pr_status check_defined(pr_template_call *call)
 static pr_status to_integer(pr_template_call *call, pr_template_value *result)
 {
     int64_t base;
-    double real = NAN;
+    double real = (double)NAN;
     PR_TRY(check_defined(call));
     PR_TRY(pr_template_builtin_integer(call, 1, 10, &base));
     if (base != 0 && (base < 2 || base > 36))
@@ -276,7 +276,7 @@ static pr_status to_integer(pr_template_call *call, pr_template_value *result)
         if (read_integer(&call->self.text, (int)base, &result->integer))
             return PR_OK;
         if (!read_real(&call->self.text, &real))
-            real = NAN;
+            real = (double)NAN;
     } else if (pr_template_value_is_number(&call->self)) {
         real = pr_template_value_as_real(&call->self);
         if (call->self.kind != PR_TEMPLATE_FLOAT) {

@@ -192,7 +192,7 @@ static pr_job_queue *queue_of(const pr_dispatch *dispatch, const pr_job *job)
 void pr_dispatch_rank_lane(pr_dispatch *dispatch, int32_t l)
 {
     const pr_lane_load *lane = &dispatch->lane[l];
-    double key = INFINITY;
+    double key = (double)INFINITY;
     if (lane->open && dispatch->policy->kind->late) {
         double written = dispatch->written[l];
         key = (double)lane->miss_tokens + written / (written + 1e6);

@@ -15,7 +15,7 @@ static double free_s(const pr_dispatch *dispatch, const pr_job *job)
     }
     if (dispatch->open_lanes > 0)
         return dispatch->now_s;
-    double soonest_s = INFINITY;
+    double soonest_s = (double)INFINITY;
     for (int32_t l = 0; l < dispatch->params.prefill_lanes; l++) {
         if (!dispatch->lane[l].retired)
             soonest_s = fmin(soonest_s, dispatch->lane[l].free_s);
