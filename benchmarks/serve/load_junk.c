@@ -215,8 +215,8 @@ static const char *const good_beginnings[] = {
     "{\"prompt\":[\"a\",\"b\"],\"n\":2,\"max_tokens\":2,\"logprobs\":2,\"echo\":true",
     "{\"messages\":[{\"role\":\"user\",\"content\":\"Who?\"}],\"max_tokens\":4",
     "{\"messages\":[{\"role\":\"user\",\"content\":\"Who?\"}],\"max_tokens\":4,\"stream\":true",
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"1\"}],\"max_tokens\":8,\"tools\":[{\"type\":"
-    "\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}]",
+    ("{\"messages\":[{\"role\":\"user\",\"content\":\"1\"}],\"max_tokens\":8,\"tools\":[{\"type\":"
+     "\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"}}}]"),
     "{\"prompt\":\"x\",\"max_tokens\":8,\"response_format\":{\"type\":\"json_object\"}",
     "{\"prompt\":\"x\",\"max_tokens\":2000,\"stream\":true,\"ignore_eos\":true",
     "{\"tokens\":[5,6,7]",

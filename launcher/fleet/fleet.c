@@ -438,12 +438,12 @@ static pr_status on_arrival(pr_fleet *fleet, int64_t id)
         .outputs = from->outputs,
         .prefill_group = -1,
         .decode_group = -1,
-        .prefill_start_s = NAN,
-        .first_s = NAN,
-        .join_s = NAN,
-        .finish_s = NAN,
-        .tbt_mean_s = NAN,
-        .tbt_tail_s = NAN,
+        .prefill_start_s = (double)NAN,
+        .first_s = (double)NAN,
+        .join_s = (double)NAN,
+        .finish_s = (double)NAN,
+        .tbt_mean_s = (double)NAN,
+        .tbt_tail_s = (double)NAN,
         .tenant = from->tenant,
         .priority = from->priority,
     };
@@ -493,7 +493,7 @@ static pr_status run(pr_fleet *fleet)
 {
     const pr_trace *trace = fleet->trace;
     for (int64_t next = 0;;) {
-        double arrival_s = INFINITY, end_s = INFINITY;
+        double arrival_s = (double)INFINITY, end_s = (double)INFINITY;
         if (next < trace->requests)
             arrival_s = trace->request[next].arrival_s / fleet->params->speed;
         if (fleet->chunk_ends.count > 0)
@@ -513,7 +513,7 @@ static pr_status run(pr_fleet *fleet)
             return fleet->status;
     }
     for (int32_t d = 0; d < fleet->balance.decode_numbers; d++) {
-        pr_fleet_decode_advance(&fleet->decode[d], INFINITY);
+        pr_fleet_decode_advance(&fleet->decode[d], (double)INFINITY);
         fleet->record->busy_s[fleet->balance.decode_first + d] += fleet->decode[d].busy_s;
     }
     fleet->counts->role_changes = fleet->balance.role_changes;

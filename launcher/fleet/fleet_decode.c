@@ -168,7 +168,7 @@ static bool run_steps(pr_fleet_decode *decode, double until_s)
     const pr_fleet_request *first = pr_min_heap_first(&decode->running);
     const pr_fleet_request *next = pr_min_heap_first(&decode->waiting);
     int64_t last = first->first_step + first->row->outputs - 1;
-    double joins_s = INFINITY;
+    double joins_s = (double)INFINITY;
     if (next && fits(decode, next))
         joins_s = next->row->join_s;
     int32_t batch = decode->running.count;
@@ -210,7 +210,7 @@ double pr_fleet_decode_quiet_until(const pr_fleet_decode *decode)
 {
     const pr_fleet_request *first = pr_min_heap_first(&decode->running);
     const pr_fleet_request *next = pr_min_heap_first(&decode->waiting);
-    double step_s = decode->cost->step_s, quiet_s = INFINITY;
+    double step_s = decode->cost->step_s, quiet_s = (double)INFINITY;
     if (first) {
         int64_t steps = first->first_step + first->row->outputs - 1 - decode->steps;
         double each_s =

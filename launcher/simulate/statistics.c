@@ -99,7 +99,7 @@ count_goodput(const pr_run_record *record, const pr_cost_model *cost, pr_statist
 static void add_rows(const pr_run_record *record, pr_statistics *statistics)
 {
     int64_t begun_tokens = 0;
-    double first_s = INFINITY, last_s = -INFINITY, end_s = -INFINITY;
+    double first_s = (double)INFINITY, last_s = -(double)INFINITY, end_s = -(double)INFINITY;
     for (int64_t i = 0; i < record->requests; i++) {
         const pr_request_row *row = &record->request[i];
         first_s = fmin(first_s, row->arrival_s);

@@ -206,7 +206,7 @@ static void fit_steps(fit_state *fit, pr_virtual_model *model)
     int64_t rounds = MOST_UPDATES / TERMS / fit->run->steps;
     rounds = rounds > ROUNDS ? ROUNDS : rounds + 20;
     int32_t most = layout->groups > 1 ? layout->ranks : 1;
-    double best = INFINITY;
+    double best = (double)INFINITY;
     for (int32_t tried = 0, cores = most; tried < 16 && cores > 0; tried++) {
         double at = fit_for_cores(fit, cores, rounds / 4 + 10);
         if (at < best - fabs(best) * 1e-6 || tried == 0) {
@@ -340,7 +340,7 @@ fit_transfer_time(const pr_recorded_run *run, double block_share, pr_virtual_mod
 static void fit_transfers(const pr_recorded_run *run, pr_virtual_model *model)
 {
     pr_virtual_model tried = *model;
-    double best_s = INFINITY;
+    double best_s = (double)INFINITY;
     wait_sums sums = sum_waits(run, model);
     if (!(sums.blocks > 0))
         return;

@@ -23,10 +23,10 @@ pr_status pr_run_measure_arrival(pr_run_measure *measure, int64_t now_ns, int32_
         .prefill_group = -1,
         .decode_group = -1,
         .hit_tokens = -1,
-        .prefill_start_s = NAN,
-        .first_s = NAN,
-        .join_s = NAN,
-        .finish_s = NAN,
+        .prefill_start_s = (double)NAN,
+        .first_s = (double)NAN,
+        .join_s = (double)NAN,
+        .finish_s = (double)NAN,
     };
     measure->requests++;
     return PR_OK;
@@ -85,7 +85,7 @@ static int ascending(const void *left, const void *right)
 static pr_run_spread spread_of(double *value, int64_t values)
 {
     if (values == 0)
-        return (pr_run_spread){NAN, NAN, NAN};
+        return (pr_run_spread){(double)NAN, (double)NAN, (double)NAN};
     double sum = 0;
     for (int64_t i = 0; i < values; i++)
         sum += value[i];
@@ -103,7 +103,8 @@ pr_status pr_run_measure_sum_up(pr_run_measure *measure, pr_run_summary *summary
     double *value = malloc(((size_t)measure->requests * 2 + 1) * sizeof *value);
     if (!value)
         return pr_fail(PR_ERR_RESOURCE, "no memory to sum up a run");
-    double *latency = value + measure->requests, begin_s = INFINITY, end_s = -INFINITY;
+    double *latency = value + measure->requests, begin_s = (double)INFINITY,
+           end_s = -(double)INFINITY;
     for (int64_t i = 0; i < measure->requests; i++) {
         const pr_request_row *row = &measure->request[i];
         made.prompt_tokens += row->prompt_tokens;

@@ -53,8 +53,8 @@ static double exponential(uint64_t *state, double mean) { return -mean * log(1 -
 static void watch_pair(sim *s, int32_t a, int32_t b)
 {
     if (s->waiting[a] == 0 || s->waiting[b] == 0) {
-        s->least[a][b] = INFINITY;
-        s->most[a][b] = -INFINITY;
+        s->least[a][b] = (double)INFINITY;
+        s->most[a][b] = -(double)INFINITY;
         return;
     }
     double difference = s->service[a] - s->service[b];
@@ -228,7 +228,7 @@ static void a_flooding_tenant_gains_no_more_than_the_bound_on_another(void **sta
     (void)state;
     sim *s = calloc(1, sizeof *s);
     s->tenants = 2;
-    s->guard_s = INFINITY;
+    s->guard_s = (double)INFINITY;
     add_stream(s, 1, 0, 0, 60, 100);  // floods
     add_stream(s, 2, 1, 0, 6, 100);   // asks for more than half of the server, too
     s->fair = true;
@@ -253,7 +253,7 @@ static void a_modest_tenant_hardly_feels_a_flood(void **state)
     (void)state;
     sim *s = calloc(1, sizeof *s);
     s->tenants = 2;
-    s->guard_s = INFINITY;
+    s->guard_s = (double)INFINITY;
     s->fair = true;
     add_stream(s, 2, 1, 0, 1, 200);  // 15 % of the server
     run(s);
@@ -282,7 +282,7 @@ static void the_high_band_does_not_feel_an_overload_of_the_low_band(void **state
     sim *s = calloc(1, sizeof *s);
     s->tenants = 2;
     s->fair = true;
-    s->guard_s = INFINITY;
+    s->guard_s = (double)INFINITY;
     add_stream(s, 3, 0, 0, 5.3, 2000);  // 80 % of the server
     run(s);
     double alone_s = ttft_percentile(s, 0, -1, 0.99);
@@ -351,7 +351,7 @@ static void the_guard_bounds_the_wait_of_a_job_that_short_ones_pass(void **state
 {
     (void)state;
     double service_s;
-    double unguarded_s = longest_wait(INFINITY, &service_s);
+    double unguarded_s = longest_wait((double)INFINITY, &service_s);
     double guarded_s = longest_wait(30, &service_s);
     print_message(
         "longest wait behind 980 s of shorter jobs: no guard %.1f s, guard of 30 s %.1f s\n",
@@ -371,7 +371,7 @@ static void tenants_of_a_recorded_trace_stay_within_the_bound(void **state)
             &trace),
         PR_OK);
     sim *s = calloc(1, sizeof *s);
-    s->guard_s = INFINITY;
+    s->guard_s = (double)INFINITY;
     s->jobs = (int32_t)trace.requests;
     s->job = calloc((size_t)s->jobs, sizeof *s->job);
     for (int32_t i = 0; i < s->jobs; i++) {

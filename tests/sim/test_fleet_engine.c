@@ -96,7 +96,7 @@ static void run(int64_t count, const char *engine, pr_run_record *record, pr_fle
         .queue =
             {.prompt_weight = 1,
              .output_weight = 2,
-             .guard_s = INFINITY,
+             .guard_s = (double)INFINITY,
              .most_jobs = 1 << 20,
              .most_tenants = 1},
         .engine = engine_of(engine),

@@ -76,7 +76,7 @@ static pr_fleet_counts simulate(const pr_flow_params *flow)
             {.fair = true,
              .prompt_weight = 1,
              .output_weight = 2,
-             .guard_s = INFINITY,
+             .guard_s = (double)INFINITY,
              .most_jobs = MOST_REQUESTS,
              .most_tenants = 10},
         .flow = *flow};

@@ -70,7 +70,7 @@ static pr_fleet_counts simulate(const char *policy, double speed)
             {
                 .prompt_weight = 1,
                 .output_weight = 2,
-                .guard_s = INFINITY,
+                .guard_s = (double)INFINITY,
                 .most_jobs = REQUESTS,
                 .most_tenants = 1,
             },

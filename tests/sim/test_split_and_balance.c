@@ -26,7 +26,10 @@ static pr_simulation simulation_of(const pr_trace *trace)
                 .cost = pr_cost_model_named("a100-llama3-70b"),
                 .seed = 1,
                 .queue =
-                    {.fair = false, .most_jobs = 1 << 30, .most_tenants = 16, .guard_s = INFINITY},
+                    {.fair = false,
+                     .most_jobs = 1 << 30,
+                     .most_tenants = 16,
+                     .guard_s = (double)INFINITY},
             },
     };
 }

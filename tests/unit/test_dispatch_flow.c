@@ -27,7 +27,7 @@ static pr_dispatch *make(const char *policy, const pr_flow_params *flow, int32_t
             {.fair = true,
              .prompt_weight = 1,
              .output_weight = 2,
-             .guard_s = INFINITY,
+             .guard_s = (double)INFINITY,
              .most_jobs = most_jobs,
              .most_tenants = 10},
         .flow = *flow};

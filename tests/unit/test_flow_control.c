@@ -40,7 +40,7 @@ static const pr_flow_view one_lane = {.lanes = 1, .most_jobs = 1000};
 static void bounds_count_jobs_and_prompt_tokens(void **state)
 {
     (void)state;
-    pr_job_queue *queue = make(INFINITY);
+    pr_job_queue *queue = make((double)INFINITY);
     pr_flow_params params = {.most_prompt_tokens = 100};
     pr_flow_view view = one_lane;
     pr_job large = {.id = 1, .prompt_tokens = 500}, small = {.id = 2, .prompt_tokens = 1};
@@ -58,7 +58,7 @@ static void bounds_count_jobs_and_prompt_tokens(void **state)
 static void a_time_to_live_is_given_to_jobs_without(void **state)
 {
     (void)state;
-    pr_job_queue *queue = make(INFINITY);
+    pr_job_queue *queue = make((double)INFINITY);
     pr_flow_params params = {.ttl_s = 30};
     pr_job a = {.id = 1, .arrival_s = 2}, b = {.id = 2, .arrival_s = 1, .expires_s = 5};
     assert_int_equal(pr_flow_arrive(&params, queue, &one_lane, &a), PR_FLOW_PASS);
@@ -96,7 +96,7 @@ static void a_band_is_held_back_at_its_ceiling(void **state)
 static void only_what_misses_its_target_in_the_actual_order_is_rejected(void **state)
 {
     (void)state;
-    pr_job_queue *queue = make(INFINITY);
+    pr_job_queue *queue = make((double)INFINITY);
     pr_flow_params params = {.sheddable_above = 0};
     static pr_job before[20];
     for (int32_t i = 0; i < 20; i++) {  // 10 jobs of 1 s and 10 of 5 s: 60 s
@@ -142,7 +142,7 @@ static void only_what_misses_its_target_in_the_actual_order_is_rejected(void **s
 static void a_target_that_has_become_hopeless_is_given_up_before_the_start(void **state)
 {
     (void)state;
-    pr_job_queue *queue = make(INFINITY);
+    pr_job_queue *queue = make((double)INFINITY);
     pr_flow_params params = {.sheddable_above = 0};
     pr_job job = {.id = 1, .priority = 1, .remaining_s = 2, .ttft_target_s = 10};
     put(queue, &job);

@@ -80,7 +80,7 @@ static void model_put(model *m, int32_t index)
 {
     int32_t band = m->job[index].priority, tenant = model_tenant(m, &m->job[index]);
     if (model_backlog(m, band, tenant) == 0) {
-        double floor = INFINITY;
+        double floor = (double)INFINITY;
         for (int32_t t = 0; t < MODEL_TENANTS; t++) {
             if (model_backlog(m, band, t) > 0)
                 floor = fmin(floor, m->counter[band][t]);
@@ -201,9 +201,9 @@ static void random_operations_agree_with_a_model(void **state)
 {
     (void)state;
     run_against_model(true, 10);
-    run_against_model(true, INFINITY);
+    run_against_model(true, (double)INFINITY);
     run_against_model(false, 10);
-    run_against_model(false, INFINITY);
+    run_against_model(false, (double)INFINITY);
 }
 
 static void every_waiting_job_comes_once_behind_the_first(void **state)
@@ -238,7 +238,7 @@ static void every_waiting_job_comes_once_behind_the_first(void **state)
 static void a_returning_tenant_gets_no_credit_for_its_absence(void **state)
 {
     (void)state;
-    pr_job_queue *queue = make(true, INFINITY, 10, 10);
+    pr_job_queue *queue = make(true, (double)INFINITY, 10, 10);
     pr_job a = {.id = 1, .tenant = 1}, b = {.id = 2, .tenant = 2}, c = {.id = 3, .tenant = 3};
     put(queue, &a);
     pr_job_queue_serve(queue, &a, 1000, 0);
@@ -263,7 +263,7 @@ static void a_tenant_of_weight_three_gets_three_times_the_service(void **state)
 {
     (void)state;
     enum { JOBS = 400 };
-    pr_job_queue *queue = make(true, INFINITY, 2 * JOBS, 10);
+    pr_job_queue *queue = make(true, (double)INFINITY, 2 * JOBS, 10);
     assert_int_equal(pr_job_queue_weigh(queue, 7, 3), PR_OK);
     static pr_job job[2 * JOBS];
     int32_t served[2] = {0};
@@ -342,7 +342,7 @@ static void work_ahead_is_what_starts_before(void **state)
     static pr_job job[JOBS + 1];
     for (int32_t tenants = 1; tenants <= 4; tenants += 3) {
         for (int32_t round = 0; round < 50; round++) {
-            pr_job_queue *queue = make(true, INFINITY, JOBS + 1, 10);
+            pr_job_queue *queue = make(true, (double)INFINITY, JOBS + 1, 10);
             for (int32_t i = 0; i <= JOBS; i++) {
                 int32_t tokens = 100 + below(100);
                 job[i] = (pr_job){
@@ -355,7 +355,7 @@ static void work_ahead_is_what_starts_before(void **state)
                 if (i < JOBS)
                     put(queue, &job[i]);
             }
-            double ahead_s = pr_job_queue_ahead(queue, &job[JOBS], INFINITY);
+            double ahead_s = pr_job_queue_ahead(queue, &job[JOBS], (double)INFINITY);
             double enough_s = pr_job_queue_ahead(queue, &job[JOBS], ahead_s / 3);
             put(queue, &job[JOBS]);
             double served_s = served_before(queue, &job[JOBS]);
@@ -380,7 +380,7 @@ static double cycle_ns(int32_t jobs, int32_t tenants, bool fair, double guard_s)
         job[i].prompt_tokens = 100;
         put(queue, &job[i]);
     }
-    double best_ns = INFINITY;
+    double best_ns = (double)INFINITY;
     double now_s = jobs * 1e-3;
     for (int32_t round = 0; round < 3; round++) {
         int64_t begin_ns = pr_clock_now_ns();
@@ -403,10 +403,10 @@ static double cycle_ns(int32_t jobs, int32_t tenants, bool fair, double guard_s)
 static void a_cycle_costs_little_and_grows_by_the_logarithm(void **state)
 {
     (void)state;
-    double small_ns = cycle_ns(1000, 1, false, INFINITY), large_ns = 0;
+    double small_ns = cycle_ns(1000, 1, false, (double)INFINITY), large_ns = 0;
     print_message("first + take + put, ns: 1 tenant, 1k jobs %.0f", small_ns);
-    print_message(", 10k %.0f", cycle_ns(10000, 1, false, INFINITY));
-    print_message(", 100k %.0f", large_ns = cycle_ns(100000, 1, false, INFINITY));
+    print_message(", 10k %.0f", cycle_ns(10000, 1, false, (double)INFINITY));
+    print_message(", 100k %.0f", large_ns = cycle_ns(100000, 1, false, (double)INFINITY));
     print_message("; guarded 10k %.0f", cycle_ns(10000, 1, false, 1e9));
     print_message("; + serve: 10k jobs of 1 tenant %.0f", cycle_ns(10000, 1, true, 1e9));
     print_message(", 100 tenants %.0f", cycle_ns(10000, 100, true, 1e9));

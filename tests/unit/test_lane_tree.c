@@ -28,7 +28,7 @@ static void compare_with_a_scan(int32_t lanes, int32_t steps, uint64_t seed)
     assert_int_equal(pr_lane_tree_create(lanes, &tree), PR_OK);
     double *key = malloc((size_t)lanes * sizeof *key);
     for (int32_t i = 0; i < lanes; i++)
-        key[i] = INFINITY;
+        key[i] = (double)INFINITY;
     assert_int_equal(pr_lane_tree_best(tree), -1);
     for (int32_t step = 0; step < steps; step++) {
         uint64_t draw = pr_hash_mix(++seed);
@@ -40,7 +40,7 @@ static void compare_with_a_scan(int32_t lanes, int32_t steps, uint64_t seed)
         assert_int_equal(pr_lane_tree_best(tree), best_of(key, lanes));
     }
     for (int32_t i = 0; i < lanes; i++)
-        pr_lane_tree_set(tree, i, INFINITY);
+        pr_lane_tree_set(tree, i, (double)INFINITY);
     assert_int_equal(pr_lane_tree_best(tree), -1);
     free(key);
     pr_lane_tree_destroy(tree);

@@ -271,7 +271,7 @@ static void empty_work_and_no_time_are_ignored(void **state)
     pr_step_fit_add(&fit, &none, 1);
     pr_step_fit_add(&fit, &work, 0);
     pr_step_fit_add(&fit, &work, -1);
-    pr_step_fit_add(&fit, &work, NAN);
+    pr_step_fit_add(&fit, &work, (double)NAN);
     pr_step_fit_transfer_add(&fit, 0, 1);
     assert_int_equal(fit.observations, 0);
     pr_fit_quality quality;
