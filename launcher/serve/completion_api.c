@@ -69,6 +69,17 @@ static bool has_room(pr_gateway *gateway, pr_http_exchange *exchange)
     return false;
 }
 
+// Prompts of open sequences together; each is kept a few times on its way, 4 bytes a token.
+enum { MOST_PROMPT_TOKENS = 1 << 25 };
+
+static int64_t count_tokens(const pr_completion_request *request)
+{
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < request->prompts; i++)
+        tokens += request->prompt[i].tokens;
+    return tokens * request->n;
+}
+
 // The choices of one request count as so many.
 static pr_status
 check_room(const pr_gateway *gateway, const pr_completion_request *request, pr_refusal *refusal)
@@ -78,10 +89,14 @@ check_room(const pr_gateway *gateway, const pr_completion_request *request, pr_r
         return pr_refuse(
             refusal, "n", "the request asks for %d choices, --max-queue allows %d at once",
             sequences, most);
-    if (gateway->sequences + sequences <= most)
+    bool fits = gateway->prompt_tokens == 0 ||
+                gateway->prompt_tokens + count_tokens(request) <= MOST_PROMPT_TOKENS;
+    if (gateway->sequences + sequences <= most && fits)
         return PR_OK;
-    pr_status status =
-        pr_refuse(refusal, NULL, "as many requests as --max-queue allows are under way: try again");
+    pr_status status = pr_refuse(
+        refusal, NULL, "%s: try again",
+        fits ? "as many requests as --max-queue allows are under way"
+             : "the prompts under way fill the memory for prompts");
     refusal->http_status = 429;
     refusal->type = pr_refusal_type(429);
     return status;

@@ -32,6 +32,7 @@ struct pr_gateway {
     pr_sequence_owners owners;  // pr_call
     pr_call *call;              // the open ones
     int32_t sequences;          // of open calls
+    int64_t prompt_tokens;      // of those sequences, together
     char instance[17];          // in the ids of replies: 16 hex digits
     uint64_t secret;            // of seeds that nobody gave
     uint64_t made;              // calls so far

@@ -54,6 +54,7 @@ static void link_call(pr_gateway *gateway, pr_call *call)
         gateway->call->prev = call;
     gateway->call = call;
     gateway->sequences += call->reply.answers;
+    gateway->prompt_tokens += pr_reply_prompt_tokens(&call->reply) * call->reply.request->n;
 }
 
 // Whether all of its sequences have ended, and the most tokens of one of them.
@@ -95,6 +96,7 @@ static void destroy_call(pr_gateway *gateway, pr_call *call, pr_request_end end)
     if (call->next)
         call->next->prev = call->prev;
     gateway->sequences -= call->reply.answers;
+    gateway->prompt_tokens -= pr_reply_prompt_tokens(&call->reply) * call->reply.request->n;
     pr_sequence_owners_remove(&gateway->owners, call->reply.first_id, call->reply.answers);
     for (int32_t i = 0; i < call->reply.answers; i++)
         pr_message_parser_destroy(call->answer[i].parser);
