@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The growing answer of one sequence: tokens become text piece by piece, stop strings are found
 // across token borders, logprobs are kept for the reply.
-// Threads: the controller's.
+// Threads: one at a time.
 #ifndef PR_LAUNCHER_OPENAI_ANSWER_H
 #define PR_LAUNCHER_OPENAI_ANSWER_H
 

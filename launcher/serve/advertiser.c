@@ -5,6 +5,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@ struct pr_advertiser {
     char address[INET_ADDRSTRLEN];
     pr_endpoint endpoint;
     bool made_key;
-    bool ready;
+    pthread_mutex_t lock;  // a drain may be asked for while the files are first written
+    bool ready;            // the endpoint file is there
+    bool draining;
 };
 
 const char *pr_advertiser_job(void)
@@ -149,6 +152,7 @@ pr_advertiser_create(const pr_options *options, pr_api_keys *keys, pr_advertiser
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory to serve");
     made->options = options;
+    pthread_mutex_init(&made->lock, NULL);
     choose_files(made);
     choose_address(made);
     pr_status status = settle_keys(made, keys);
@@ -160,7 +164,13 @@ pr_advertiser_create(const pr_options *options, pr_api_keys *keys, pr_advertiser
     return PR_OK;
 }
 
-void pr_advertiser_destroy(pr_advertiser *advertiser) { free(advertiser); }
+void pr_advertiser_destroy(pr_advertiser *advertiser)
+{
+    if (!advertiser)
+        return;
+    pthread_mutex_destroy(&advertiser->lock);
+    free(advertiser);
+}
 
 const char *pr_advertiser_address(const pr_advertiser *advertiser) { return advertiser->address; }
 
@@ -210,18 +220,25 @@ static pr_status write_endpoints(pr_advertiser *advertiser)
     return pr_endpoints_file_write(advertiser->endpoints, &entry, 1);
 }
 
-pr_status pr_advertiser_ready(pr_advertiser *advertiser, const char *model, int32_t port)
+static pr_status write_files(pr_advertiser *advertiser, const char *model, int32_t port)
 {
     PR_TRY(describe(advertiser, model, port));
     pr_log(
         PR_LOG_INFO, "serving %s at %s%s%s", model, advertiser->endpoint.url,
         advertiser->endpoint.api_key_file[0] ? "; key: " : "", advertiser->endpoint.api_key_file);
-    advertiser->endpoint.state = PR_ENDPOINT_READY;
+    advertiser->endpoint.state = advertiser->draining ? PR_ENDPOINT_DRAINING : PR_ENDPOINT_READY;
     if (advertiser->file[0])
         PR_TRY(pr_endpoint_file_write(advertiser->file, &advertiser->endpoint));
-    PR_TRY(write_endpoints(advertiser));
     advertiser->ready = true;
-    return PR_OK;
+    return advertiser->draining ? PR_OK : write_endpoints(advertiser);
+}
+
+pr_status pr_advertiser_ready(pr_advertiser *advertiser, const char *model, int32_t port)
+{
+    pthread_mutex_lock(&advertiser->lock);
+    pr_status status = write_files(advertiser, model, port);
+    pthread_mutex_unlock(&advertiser->lock);
+    return status;
 }
 
 // A successor may have written its own meanwhile.
@@ -238,10 +255,8 @@ static bool still_names_us(const pr_advertiser *advertiser)
     return strstr(text, quoted) != NULL;
 }
 
-void pr_advertiser_drain(pr_advertiser *advertiser)
+static void take_back(pr_advertiser *advertiser)
 {
-    if (!advertiser->ready)
-        return;
     advertiser->endpoint.state = PR_ENDPOINT_DRAINING;
     if (advertiser->file[0] &&
         pr_endpoint_file_write(advertiser->file, &advertiser->endpoint) != PR_OK)
@@ -249,6 +264,15 @@ void pr_advertiser_drain(pr_advertiser *advertiser)
     if (still_names_us(advertiser) &&
         pr_endpoints_file_write(advertiser->endpoints, NULL, 0) != PR_OK)
         pr_log(PR_LOG_WARN, "%s still names us", advertiser->endpoints);
+}
+
+void pr_advertiser_drain(pr_advertiser *advertiser)
+{
+    pthread_mutex_lock(&advertiser->lock);
+    advertiser->draining = true;
+    if (advertiser->ready)
+        take_back(advertiser);
+    pthread_mutex_unlock(&advertiser->lock);
 }
 
 void pr_advertiser_end(pr_advertiser *advertiser)

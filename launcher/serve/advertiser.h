@@ -3,7 +3,7 @@
 // it can be used, change when it drains, and go when it ends.
 // Under a batch system the endpoint file has a default name, and a key is made into it unless the user brings one or
 // switches that off: on a shared node every user can reach 127.0.0.1.
-// Threads: any, one at a time.
+// Threads: ready and drain may meet; all else one at a time.
 #ifndef PR_LAUNCHER_SERVE_ADVERTISER_H
 #define PR_LAUNCHER_SERVE_ADVERTISER_H
 

@@ -94,6 +94,7 @@ int pr_serve_command(const pr_options *options)
         status = serve(&run, engine, &controller);
     else
         status = pr_engine_run(engine, NULL, &controller);
+    pr_gateway_join(run.gateway, 0);  // still to do where it failed before it ran
     pr_gateway_destroy(run.gateway);
     pr_serve_face_destroy(run.face);
     if (run.kv_events)
