@@ -7,6 +7,7 @@
 #include "launcher/commands.h"
 #include "launcher/engine.h"
 #include "launcher/openai/answer.h"
+#include "launcher/openai/json_text.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -147,8 +148,7 @@ static void salvage(void *context)
 static void print_logprobs(const generate_run *run)
 {
     json_t *choice = pr_answer_choice(&run->answer, run->engine->tokenizer, 0, NULL, 0);
-    char *text =
-        json_dumps(json_object_get(choice, "logprobs"), JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(json_object_get(choice, "logprobs"), PR_JSON_DUMP_FLAGS);
     printf("%s\n", text ? text : "");
     free(text);
     json_decref(choice);

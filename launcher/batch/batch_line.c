@@ -5,10 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/openai/json_text.h"
 #include "runtime/base/hash.h"
-
-// 9 significant digits name a float32 exactly, so logprobs survive the text form bit for bit.
-#define DUMP_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
 
 static pr_status check_line(int64_t number, pr_batch_line *line, pr_refusal *refusal)
 {
@@ -63,18 +61,12 @@ static uint64_t line_hash(const char *custom_id, int64_t number)
 
 static char *dump_line(json_t *root_taken)
 {
-    char *text = root_taken ? json_dumps(root_taken, DUMP_FLAGS) : NULL;
-    json_decref(root_taken);
-    if (!text)
-        return NULL;
-    size_t length = strlen(text);
-    char *line = realloc(text, length + 2);
-    if (!line) {
-        free(text);
-        return NULL;
-    }
-    memcpy(line + length, "\n", 2);
-    return line;
+    pr_byte_buffer line = {0};
+    pr_json_text_append(&line, root_taken);
+    pr_byte_buffer_append(&line, "\n", 2);
+    if (line.failed)
+        pr_byte_buffer_free(&line);
+    return line.data;
 }
 
 static char *

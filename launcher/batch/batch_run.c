@@ -391,8 +391,7 @@ static pr_status rejected(void *context, pr_controller *controller, const pr_dec
     pr_refusal refusal;
     pr_input_line line = {.number = item->number, .position = item->position};
     (void)pr_refuse(&refusal, NULL, "%s", decision->reason);
-    refusal.http_status = decision->http_status;
-    refusal.type = pr_refusal_type(decision->http_status);
+    pr_refusal_set_status(&refusal, decision->http_status);
     PR_TRY(cancel_answers(controller, item, item->reply.answers));
     return refuse_item(run, &line, item, &refusal);
 }

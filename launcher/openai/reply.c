@@ -88,10 +88,7 @@ void pr_reply_prompt_logprob(pr_reply *reply, const pr_prompt_logprob *entry)
 
 int64_t pr_reply_prompt_tokens(const pr_reply *reply)
 {
-    int64_t tokens = 0;
-    for (int32_t i = 0; i < reply->request->prompts; i++)
-        tokens += reply->request->prompt[i].tokens;
-    return tokens;
+    return pr_completion_request_prompt_tokens(reply->request);
 }
 
 int64_t pr_reply_output_tokens(const pr_reply *reply)

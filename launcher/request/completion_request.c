@@ -62,8 +62,7 @@ check_model_name(const pr_completion_context *context, const json_t *body, pr_re
         "model '%.100s' is not served here, '%.100s' is: change the request, or start with "
         "--served-model-name",
         json_string_value(model), context->served_name);
-    refusal->http_status = 404;
-    refusal->type = "not_found_error";
+    pr_refusal_set_status(refusal, 404);
     refusal->code = "model_not_found";
     return status;
 }
@@ -398,6 +397,14 @@ pr_status pr_completion_request_parse(
     pr_refusal *refusal)
 {
     return pr_completion_request_make(context, body, parse, request, refusal);
+}
+
+int64_t pr_completion_request_prompt_tokens(const pr_completion_request *request)
+{
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < request->prompts; i++)
+        tokens += request->prompt[i].tokens;
+    return tokens;
 }
 
 void pr_completion_request_destroy(pr_completion_request *request)

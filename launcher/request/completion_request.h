@@ -46,6 +46,7 @@ pr_status pr_completion_request_parse(
     pr_completion_request **request,
     pr_refusal *refusal) PR_MUST_CHECK;
 void pr_completion_request_destroy(pr_completion_request *request);
+int64_t pr_completion_request_prompt_tokens(const pr_completion_request *request);  // all prompts
 
 // Sets a target as the body's fields slo_ttft_ms and slo_tpot_ms do, and headers x-slo-*-ms may:
 // 1..PR_MAX_TARGET_MS, or 0 for none. `parameter` names its origin in the refusal.

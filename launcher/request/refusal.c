@@ -38,9 +38,18 @@ pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *form
     return PR_ERR_REQUEST;
 }
 
-const char *pr_refusal_type(int32_t http_status)
+static const char *type_of(int32_t http_status)
 {
     switch (http_status) {
+    case 400:
+    case 405:
+        return "invalid_request_error";
+    case 401:
+        return "authentication_error";
+    case 403:
+        return "permission_error";
+    case 404:
+        return "not_found_error";
     case 429:
         return "rate_limit_error";
     case 503:
@@ -48,6 +57,12 @@ const char *pr_refusal_type(int32_t http_status)
     default:
         return "server_error";
     }
+}
+
+void pr_refusal_set_status(pr_refusal *refusal, int32_t http_status)
+{
+    refusal->http_status = http_status;
+    refusal->type = type_of(http_status);
 }
 
 json_t *pr_refusal_body(const pr_refusal *refusal)

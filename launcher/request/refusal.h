@@ -21,8 +21,8 @@ typedef struct pr_refusal {
 pr_status pr_refuse(pr_refusal *refusal, const char *parameter, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// OpenAI's error type for an HTTP status.
-const char *pr_refusal_type(int32_t http_status);
+// Another status, and OpenAI's error type for it.
+void pr_refusal_set_status(pr_refusal *refusal, int32_t http_status);
 
 // {"error": {...}}, new; NULL without memory.
 json_t *pr_refusal_body(const pr_refusal *refusal);

@@ -38,7 +38,7 @@ void pr_admin_api_model(
     snprintf(
         text, sizeof text, "model '%.100s' is not served here, '%.100s' is", name,
         gateway->context.served_name);
-    pr_route_refuse(exchange, 404, "not_found_error", "model_not_found", text);
+    pr_route_refuse(exchange, 404, "model_not_found", text);
 }
 
 // Alive, also while the model is loaded: who asks whether it can answer looks at /v1/models.
@@ -70,8 +70,7 @@ void pr_admin_api_drain(
 {
     (void)caller;
     if (pr_gateway_get_phase(gateway) == PR_GATEWAY_LOADING) {
-        pr_route_refuse(
-            exchange, 503, "overloaded_error", "loading", "the model is being loaded: ask again");
+        pr_route_refuse(exchange, 503, "loading", "the model is being loaded: ask again");
         return;
     }
     pr_route_reply(

@@ -57,28 +57,19 @@ static bool has_room(pr_gateway *gateway, pr_http_exchange *exchange)
 {
     if (pr_gateway_get_phase(gateway) == PR_GATEWAY_DRAINING) {
         pr_route_refuse(
-            exchange, 503, "overloaded_error", "rejected-shutting-down",
-            "the server is draining: ask another one");
+            exchange, 503, "rejected-shutting-down", "the server is draining: ask another one");
         return false;
     }
     if (gateway->sequences < gateway->options->max_queue)
         return true;
     pr_route_refuse(
-        exchange, 429, "rate_limit_error", "rejected-saturated",
+        exchange, 429, "rejected-saturated",
         "as many requests as --max-queue allows are under way: try again");
     return false;
 }
 
 // Prompts of open sequences together; each is kept a few times on its way, 4 bytes a token.
 enum { MOST_PROMPT_TOKENS = 1 << 25 };
-
-static int64_t count_tokens(const pr_completion_request *request)
-{
-    int64_t tokens = 0;
-    for (int32_t i = 0; i < request->prompts; i++)
-        tokens += request->prompt[i].tokens;
-    return tokens * request->n;
-}
 
 // The choices of one request count as so many.
 static pr_status
@@ -89,16 +80,17 @@ check_room(const pr_gateway *gateway, const pr_completion_request *request, pr_r
         return pr_refuse(
             refusal, "n", "the request asks for %d choices, --max-queue allows %d at once",
             sequences, most);
-    bool fits = gateway->prompt_tokens == 0 ||
-                gateway->prompt_tokens + count_tokens(request) <= MOST_PROMPT_TOKENS;
+    bool fits =
+        gateway->prompt_tokens == 0 ||
+        gateway->prompt_tokens + pr_completion_request_prompt_tokens(request) * request->n <=
+            MOST_PROMPT_TOKENS;
     if (gateway->sequences + sequences <= most && fits)
         return PR_OK;
     pr_status status = pr_refuse(
         refusal, NULL, "%s: try again",
         fits ? "as many requests as --max-queue allows are under way"
              : "the prompts under way fill the memory for prompts");
-    refusal->http_status = 429;
-    refusal->type = pr_refusal_type(429);
+    pr_refusal_set_status(refusal, 429);
     return status;
 }
 

@@ -50,8 +50,7 @@ static void lose(pr_gateway *gateway, const char *text)
         return;
     gateway->failure = strdup(text ? text : "the run is lost");
     (void)pr_refuse(&refusal, NULL, "%s", gateway->failure ? gateway->failure : "the run is lost");
-    refusal.http_status = 500;
-    refusal.type = pr_refusal_type(500);
+    pr_refusal_set_status(&refusal, 500);
     pr_serve_calls_refuse_all(gateway, &refusal);
 }
 
@@ -92,8 +91,7 @@ static void cut_when_late(pr_gateway *gateway, int64_t now_ns)
     pr_refusal refusal;
     (void)pr_refuse(
         &refusal, NULL, "the server ends: the answer was not complete within --drain-timeout");
-    refusal.http_status = 503;
-    refusal.type = pr_refusal_type(503);
+    pr_refusal_set_status(&refusal, 503);
     refusal.code = "rejected-shutting-down";
     pr_log(PR_LOG_WARN, "drain: --drain-timeout is over, open requests are cut");
     pr_serve_calls_refuse_all(gateway, &refusal);
@@ -302,7 +300,7 @@ static void *serve(void *argument)
 {
     pr_gateway *gateway = argument;
     pr_status status = pr_http_server_run(gateway->server);
-    (void)status;  // told; the main thread goes on to its end
+    (void)status;  // told; nobody is served any more
     return NULL;
 }
 

@@ -53,17 +53,11 @@ void pr_route_reply(pr_http_exchange *exchange, int32_t status, json_t *value)
     pr_byte_buffer_free(&text);
 }
 
-void pr_route_refuse(
-    pr_http_exchange *exchange,
-    int32_t status,
-    const char *type,
-    const char *code,
-    const char *text)
+void pr_route_refuse(pr_http_exchange *exchange, int32_t status, const char *code, const char *text)
 {
     pr_refusal refusal;
     (void)pr_refuse(&refusal, NULL, "%s", text);
-    refusal.http_status = status;
-    refusal.type = type;
+    pr_refusal_set_status(&refusal, status);
     refusal.code = code;
     pr_serve_calls_reply_error(exchange, &refusal);
 }
@@ -115,10 +109,10 @@ static const route *find_route(pr_http_exchange *exchange)
     if (allowed) {
         pr_http_set_header(exchange, "Allow", allowed);
         snprintf(text, sizeof text, "%.160s takes %s", path, allowed);
-        pr_route_refuse(exchange, 405, "invalid_request_error", "method_not_allowed", text);
+        pr_route_refuse(exchange, 405, "method_not_allowed", text);
     } else {
         snprintf(text, sizeof text, "there is no %.160s here", path);
-        pr_route_refuse(exchange, 404, "not_found_error", "unknown_url", text);
+        pr_route_refuse(exchange, 404, "unknown_url", text);
     }
     return NULL;
 }
@@ -152,7 +146,7 @@ static bool may_ask(
         return true;
     }
     pr_route_refuse(
-        exchange, 401, "authentication_error", "invalid_api_key",
+        exchange, 401, "invalid_api_key",
         bearer || plain ? "the API key is not right"
                         : "an API key is needed: send 'Authorization: Bearer KEY'");
     return false;
@@ -161,12 +155,12 @@ static bool may_ask(
 static bool is_there(pr_gateway *gateway, pr_http_exchange *exchange, const route *found)
 {
     if (gateway->failure) {
-        pr_route_refuse(exchange, 503, "overloaded_error", "rank_lost", gateway->failure);
+        pr_route_refuse(exchange, 503, "rank_lost", gateway->failure);
         return false;
     }
     if (!(found->needs & NEEDS_MODEL) || pr_gateway_get_phase(gateway) != PR_GATEWAY_LOADING)
         return true;
-    pr_route_refuse(exchange, 503, "overloaded_error", "loading", "the model is being loaded");
+    pr_route_refuse(exchange, 503, "loading", "the model is being loaded");
     return false;
 }
 
@@ -181,7 +175,7 @@ static const route *admit(pr_gateway *gateway, pr_http_exchange *exchange, pr_ro
         return NULL;
     if (is_foreign(gateway, exchange)) {
         pr_route_refuse(
-            exchange, 403, "permission_error", "foreign_origin",
+            exchange, 403, "foreign_origin",
             "a web page from another origin asks: start with --cors-origin to allow it");
         return NULL;
     }

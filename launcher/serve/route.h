@@ -32,10 +32,6 @@ json_t *pr_route_body(pr_http_exchange *exchange);
 // Replies with JSON; the value is taken.
 void pr_route_reply(pr_http_exchange *exchange, int32_t status, json_t *value);
 void pr_route_refuse(
-    pr_http_exchange *exchange,
-    int32_t status,
-    const char *type,
-    const char *code,
-    const char *text);
+    pr_http_exchange *exchange, int32_t status, const char *code, const char *text);
 
 #endif

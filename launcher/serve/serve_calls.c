@@ -209,12 +209,17 @@ static void refuse_call(pr_gateway *gateway, pr_call *call, const pr_refusal *re
     destroy_call(gateway, call, PR_REQUEST_ERROR);
 }
 
+// Our fault: the last error's text.
+static void blame_ourselves(pr_refusal *refusal)
+{
+    (void)pr_refuse(refusal, NULL, "%s", pr_error_text());
+    pr_refusal_set_status(refusal, 500);
+}
+
 static void fail_call(pr_gateway *gateway, pr_call *call)
 {
     pr_refusal refusal;
-    (void)pr_refuse(&refusal, NULL, "%s", pr_error_text());
-    refusal.http_status = 500;
-    refusal.type = pr_refusal_type(500);
+    blame_ourselves(&refusal);
     refuse_call(gateway, call, &refusal);
 }
 
@@ -252,9 +257,7 @@ void pr_serve_calls_begin(
     pr_status status = make_call(gateway, exchange, request, &call);
     if (status != PR_OK) {
         pr_refusal refusal;
-        (void)pr_refuse(&refusal, NULL, "%s", pr_error_text());
-        refusal.http_status = 500;
-        refusal.type = pr_refusal_type(500);
+        blame_ourselves(&refusal);
         pr_serve_calls_reply_error(exchange, &refusal);
     } else if (submit_call(gateway, call, salt) != PR_OK) {
         fail_call(gateway, call);
@@ -279,8 +282,8 @@ static pr_status note_token(pr_gateway *gateway, pr_call *call, const pr_serve_e
     int32_t index = (int32_t)(event->id - call->reply.first_id);
     pr_answer *answer = &call->reply.answer[index];
     pr_call_answer *sent = &call->answer[index];
-    bool was_done = answer->done, cancel = false;
-    if (was_done)
+    bool cancel = false;
+    if (answer->done)
         return PR_OK;
     PR_TRY(pr_answer_add(answer, gateway->context.model, &event->token, &cancel));
     note_time(gateway, &sent->life, event->time_ns);
@@ -312,9 +315,7 @@ static void take_rejection(pr_gateway *gateway, pr_call *call, const pr_serve_ev
 {
     pr_refusal refusal;
     (void)pr_refuse(&refusal, NULL, "%s", event->text ? event->text : "rejected");
-    refusal.http_status = event->http_status;
-    if (event->http_status != 400)
-        refusal.type = pr_refusal_type(event->http_status);
+    pr_refusal_set_status(&refusal, event->http_status);
     refuse_call(gateway, call, &refusal);
 }
 

@@ -94,16 +94,6 @@ void pr_code_points_subtract(pr_code_points *set, const pr_code_points *other)
     pr_code_points_negate(set);
 }
 
-bool pr_code_points_has(const pr_code_points *set, uint32_t code_point)
-{
-    const pr_code_range *range = pr_code_points_ranges(set);
-    for (int32_t i = 0; i < pr_code_points_count(set); i++) {
-        if (code_point >= range[i].low && code_point <= range[i].high)
-            return true;
-    }
-    return false;
-}
-
 static int32_t encode(uint32_t code_point, uint8_t *bytes)
 {
     if (code_point < 0x80) {

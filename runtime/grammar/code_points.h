@@ -33,7 +33,6 @@ void pr_code_points_add_all(pr_code_points *set, const pr_code_points *other);
 void pr_code_points_normalise(pr_code_points *set);
 void pr_code_points_negate(pr_code_points *set);
 void pr_code_points_subtract(pr_code_points *set, const pr_code_points *other);
-bool pr_code_points_has(const pr_code_points *set, uint32_t code_point);
 
 static inline const pr_code_range *pr_code_points_ranges(const pr_code_points *set)
 {
