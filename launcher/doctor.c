@@ -75,7 +75,8 @@ static void look_at_kernels(pr_findings *findings)
 {
     pr_device *device;
     pr_error_capture_begin();
-    pr_status status = pr_cpu_device_open("auto", &device);
+    pr_status status =
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &device);
     pr_error_capture_end();
     if (status != PR_OK) {
         advise(

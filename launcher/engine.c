@@ -86,7 +86,9 @@ static pr_status open_model(pr_engine *engine)
     PR_TRY(pr_engine_name_model(engine));
     if (engine->rank == 0)
         PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
-    PR_TRY(pr_cpu_device_open(options->cpu_isa, &engine->device));
+    PR_TRY(pr_cpu_device_open(
+        &(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads},
+        &engine->device));
     return pr_weights_open(options->model, &engine->weights);
 }
 

@@ -65,17 +65,20 @@ static int64_t layer_bytes(const pr_memory_facts *facts, int32_t layer, int32_t 
     pr_dtype dtype = facts->weight_dtype;
     int64_t hidden = m->hidden, query = (int64_t)m->query_heads * m->head_size / tp;
     int64_t kv = (int64_t)m->kv_heads * m->head_size / tp;
-    size_t bytes = facts->matrix_bytes(query, hidden, dtype) +
-                   2 * facts->matrix_bytes(kv, hidden, dtype) +
-                   facts->matrix_bytes(hidden, query, dtype) + 8 * (size_t)hidden;
+    size_t bytes = facts->matrix_bytes(query, hidden, dtype, PR_QUANTIZATION_NONE) +
+                   2 * facts->matrix_bytes(kv, hidden, dtype, PR_QUANTIZATION_NONE) +
+                   facts->matrix_bytes(hidden, query, dtype, PR_QUANTIZATION_NONE) +
+                   8 * (size_t)hidden;
     if (m->experts == 0 || !m->layer_is_moe[layer]) {
         int64_t inner = m->inner / tp;
-        bytes += 2 * facts->matrix_bytes(inner, hidden, dtype) +
-                 facts->matrix_bytes(hidden, inner, dtype);
+        bytes += 2 * facts->matrix_bytes(inner, hidden, dtype, PR_QUANTIZATION_NONE) +
+                 facts->matrix_bytes(hidden, inner, dtype, PR_QUANTIZATION_NONE);
     } else {
-        size_t expert = 2 * facts->matrix_bytes(m->expert_inner, hidden, dtype) +
-                        facts->matrix_bytes(hidden, m->expert_inner, dtype);
-        bytes += facts->matrix_bytes(m->experts, hidden, dtype) + (size_t)experts * expert;
+        size_t expert =
+            2 * facts->matrix_bytes(m->expert_inner, hidden, dtype, PR_QUANTIZATION_NONE) +
+            facts->matrix_bytes(hidden, m->expert_inner, dtype, PR_QUANTIZATION_NONE);
+        bytes += facts->matrix_bytes(m->experts, hidden, dtype, PR_QUANTIZATION_NONE) +
+                 (size_t)experts * expert;
     }
     return (int64_t)bytes;
 }
@@ -83,8 +86,8 @@ static int64_t layer_bytes(const pr_memory_facts *facts, int32_t layer, int32_t 
 int64_t pr_memory_weight_bytes(const pr_memory_facts *facts, int32_t experts, int32_t tp)
 {
     const pr_model *m = facts->model;
-    int64_t bytes =
-        (int64_t)facts->matrix_bytes(divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype);
+    int64_t bytes = (int64_t)facts->matrix_bytes(
+        divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
     for (int32_t i = 0; i < m->layers; i++)
         bytes += layer_bytes(facts, i, experts, tp);
     return bytes;
@@ -119,8 +122,8 @@ void pr_memory_budget_of(
     *budget = (pr_memory_budget){.experts = (int32_t)divide_up(m->experts, ranks)};
     for (int32_t i = 0; i < m->layers; i++)
         budget->weight_bytes += layer_bytes(facts, i, budget->experts, tp);
-    budget->weight_bytes +=
-        (int64_t)facts->matrix_bytes(divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype);
+    budget->weight_bytes += (int64_t)facts->matrix_bytes(
+        divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
     budget->work_bytes = count_work_bytes(facts, ranks, tp, budget->experts);
     pr_kv_store_params store = {
         .layers = m->layers,

@@ -24,7 +24,8 @@ typedef struct pr_memory_facts {
     const pr_model *model;
     pr_dtype weight_dtype;
     // pr_device.matrix_bytes of the device that will hold the weights.
-    size_t (*matrix_bytes)(int64_t rows, int64_t cols, pr_dtype dtype);
+    size_t (*matrix_bytes)(
+        int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);
     int64_t memory_bytes;   // of one rank
     int32_t max_model_len;  // resolved: pr_memory_facts_fill
 } pr_memory_facts;

@@ -38,6 +38,7 @@ typedef struct pr_options {
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
     const char *cpu_isa;
+    int32_t threads;       // of each rank
     int32_t comm_timeout;  // ms
     const char *control;
     const char *record;       // FILE or NULL

@@ -26,7 +26,8 @@
 //   K page  [g][B / PR_TILE][d][PR_TILE]   (positions innermost: one vector load per d)
 //   V page  [g][B][d]
 //   so a range of heads is contiguous in both (HND).
-// Threads: one thread drives a device. Errors: kernels cannot fail; memory and packing can.
+// Threads: one thread drives a device; inside, a device may use more (results do not depend on how
+// many). Errors: kernels cannot fail; memory and packing can.
 #ifndef PR_RUNTIME_DEVICE_H
 #define PR_RUNTIME_DEVICE_H
 
@@ -37,7 +38,14 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 
-enum { PR_TILE = 16, PR_SLICES = 8 };
+enum { PR_TILE = 16, PR_SLICES = 8, PR_MATMUL_MOST = 3 };
+
+// What packing makes of stored weights; the order of their sums is docs/kernels.md's.
+typedef enum pr_quantization {
+    PR_QUANTIZATION_NONE,  // kept as stored, widened in registers
+    PR_QUANTIZATION_INT8,
+    PR_QUANTIZATION_INT4,
+} pr_quantization;
 
 typedef struct pr_device pr_device;
 typedef struct pr_matrix pr_matrix;  // packed weights in device memory, made by matrix_create
@@ -45,11 +53,12 @@ typedef struct pr_matrix pr_matrix;  // packed weights in device memory, made by
 // Rows [row_begin, row_end) x columns [col_begin, col_end) of a stored row-major matrix.
 typedef struct pr_matrix_source {
     const void *data;  // [.][stride] in host memory (a mapped file), any alignment
-    pr_dtype dtype;    // kept as stored, widened in registers
-    int64_t stride;    // elements per stored row
+    pr_dtype dtype;
+    int64_t stride;  // elements per stored row
     int64_t row_begin, row_end;
     int64_t col_begin, col_end;
     int32_t slices;  // S of this rank's part: 1, or PR_SLICES / tp where tp cuts columns
+    pr_quantization quantization;
 } pr_matrix_source;
 
 typedef struct pr_embed_args {
@@ -61,9 +70,11 @@ typedef struct pr_embed_args {
     float *x;  // [T][H]
 } pr_embed_args;
 
+// x += addend, then y = norm(x).
 typedef struct pr_rmsnorm_args {
     int32_t tokens, hidden;
-    const float *x;       // [T][H]
+    float *x;             // [T][H], changed only if there is an addend
+    const float *addend;  // [T][H], or NULL
     const float *weight;  // [H]
     float epsilon;
     float *y;  // [T][H], may be x
@@ -122,12 +133,14 @@ typedef struct pr_topk_args {
     float *weight;    // [T][K]
 } pr_topk_args;
 
-// out[t] = silu(gate[t]) * up[t], element by element.
-typedef struct pr_swiglu_args {
-    int64_t elements;
-    const float *gate, *up;
-    float *out;  // may be gate
-} pr_swiglu_args;
+// y = silu(x gate) * (x up): the first half of a gated MLP.
+typedef struct pr_gated_args {
+    int32_t rows;                // M, may be 0
+    const float *x;              // [M][cols]
+    const pr_matrix *gate, *up;  // [I][cols] each
+    float *scratch;              // [M][I]
+    float *y;                    // [M][I]
+} pr_gated_args;
 
 // Rows sorted by expert: expert e owns the next count[e] rows. Scratch is the device's own.
 typedef struct pr_experts_args {
@@ -136,7 +149,7 @@ typedef struct pr_experts_args {
     const pr_matrix *const *gate, *const *up, *const *down;  // [experts]: [I][H] [I][H] [H][I]
     int32_t hidden, inner;
     const float *x;  // [sum of count][H]
-    float *scratch;  // [sum of count][2 * I]
+    float *scratch;  // [2][sum of count][I]
     float *y;        // [sum of count][H]
 } pr_experts_args;
 
@@ -166,15 +179,20 @@ struct pr_device {
         pr_device *device, const pr_matrix_source *source, pr_matrix **matrix);
     void (*matrix_destroy)(pr_device *device, pr_matrix *matrix);
     // Device bytes a matrix of this shape takes, for `plan`.
-    size_t (*matrix_bytes)(int64_t rows, int64_t cols, pr_dtype dtype);
+    size_t (*matrix_bytes)(
+        int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);
+    // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
+    // and so many experts. Called once for each user of the device; the largest counts.
+    pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
 
     void (*embed)(pr_device *device, const pr_embed_args *args);
     void (*rmsnorm)(pr_device *device, const pr_rmsnorm_args *args);
-    void (*matmul)(pr_device *device, const pr_matmul_args *args);
+    // count <= PR_MATMUL_MOST products of the same rows: x and rows are equal in all of them.
+    void (*matmul)(pr_device *device, const pr_matmul_args *args, int32_t count);
+    void (*gated)(pr_device *device, const pr_gated_args *args);
     void (*rope_store)(pr_device *device, const pr_rope_store_args *args);
     void (*attention)(pr_device *device, const pr_attention_args *args);
     void (*topk)(pr_device *device, const pr_topk_args *args);
-    void (*swiglu)(pr_device *device, const pr_swiglu_args *args);
     void (*experts)(pr_device *device, const pr_experts_args *args);
     void (*combine)(pr_device *device, const pr_combine_args *args);
     void (*add)(pr_device *device, const pr_add_args *args);

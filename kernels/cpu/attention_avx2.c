@@ -155,9 +155,10 @@ PR_INLINE void attend(queries *q, int32_t first_query, int n, pr_dtype dtype)
     }
 }
 
-PR_INLINE void attend_kv_head(queries *q, pr_dtype dtype)
+PR_INLINE void attend_rows(queries *q, int32_t row_begin, int32_t row_end, pr_dtype dtype)
 {
-    int32_t left = q->segment->rows * (q->args->query_heads / q->args->kv_heads), first = 0;
+    int32_t group = q->args->query_heads / q->args->kv_heads;
+    int32_t left = (row_end - row_begin) * group, first = row_begin * group;
     for (; left >= 4; left -= 4, first += 4)
         attend(q, first, 4, dtype);
     if (left & 2)
@@ -166,22 +167,22 @@ PR_INLINE void attend_kv_head(queries *q, pr_dtype dtype)
         attend(q, first, 1, dtype);
 }
 
-void pr_attention_avx2(pr_device *device, const pr_attention_args *args)
+void pr_attend_avx2(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end)
 {
-    (void)device;
     size_t head_elements = (size_t)args->block_tokens * (size_t)args->head_size;
-    for (int32_t s = 0; s < args->segments; s++) {
-        for (int32_t kv_head = 0; kv_head < args->kv_heads; kv_head++) {
-            queries q = {
-                .args = args,
-                .segment = &args->segment[s],
-                .kv_head = kv_head,
-                .page_elements = (size_t)args->kv_heads * head_elements,
-            };
-            if (args->kv_dtype == PR_F32)
-                attend_kv_head(&q, PR_F32);
-            else
-                attend_kv_head(&q, PR_BF16);
-        }
-    }
+    queries q = {
+        .args = args,
+        .segment = segment,
+        .kv_head = kv_head,
+        .page_elements = (size_t)args->kv_heads * head_elements,
+    };
+    if (args->kv_dtype == PR_F32)
+        attend_rows(&q, row_begin, row_end, PR_F32);
+    else
+        attend_rows(&q, row_begin, row_end, PR_BF16);
 }

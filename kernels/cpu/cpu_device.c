@@ -8,8 +8,7 @@
 #include <cpuid.h>
 #endif
 
-#include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/cpu_matrix.h"
+#include "kernels/cpu/cpu_state.h"
 #include "runtime/base/log.h"
 
 enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
@@ -81,7 +80,7 @@ static void release(pr_device *device, void *memory)
 typedef struct isa_choice {
     const char *name;
     bool (*supported)(void);
-    void (*kernels)(pr_device *device);
+    void (*kernels)(pr_cpu_kernels *kernels);
 } isa_choice;
 
 static bool always(void) { return true; }
@@ -121,34 +120,70 @@ static bool known_name(const char *isa)
     return false;
 }
 
-pr_status pr_cpu_device_open(const char *isa, pr_device **device)
+static pr_status choose(const char *isa, const isa_choice **chosen)
 {
-    const isa_choice *chosen = NULL;
-    for (int i = 0; i < CHOICES && chosen == NULL; i++) {
+    *chosen = NULL;
+    for (int i = 0; i < CHOICES && *chosen == NULL; i++) {
         bool wanted = strcmp(isa, "auto") == 0 || strcmp(isa, choices[i].name) == 0;
         if (wanted && choices[i].supported())
-            chosen = &choices[i];
+            *chosen = &choices[i];
     }
     if (!known_name(isa))
         return pr_fail(
             PR_ERR_ARGUMENT, "\"%s\": the CPU kernels are auto, reference, avx2, avx512", isa);
-    if (chosen == NULL)
+    if (*chosen == NULL)
         return pr_fail(PR_ERR_UNSUPPORTED, "this CPU or build has no %s kernels: use auto", isa);
+    return PR_OK;
+}
 
+static void fill(pr_device *device, const isa_choice *chosen)
+{
+    pr_cpu_state *state = pr_cpu_state_of(device);
+    device->name = "cpu";
+    device->isa = chosen->name;
+    device->memory_take = take;
+    device->memory_release = release;
+    device->matrix_create = pr_cpu_matrix_create;
+    device->matrix_destroy = pr_cpu_matrix_destroy;
+    device->matrix_bytes = pr_cpu_matrix_bytes;
+    pr_cpu_reference_kernels(&state->kernels);
+    if (chosen->kernels != pr_cpu_reference_kernels)
+        chosen->kernels(&state->kernels);
+    pr_cpu_matmul_fill(device);
+    pr_cpu_rows_fill(device);
+    pr_cpu_attention_fill(device);
+}
+
+pr_status pr_cpu_device_open(const pr_cpu_device_params *params, pr_device **device)
+{
+    const isa_choice *chosen;
+    PR_TRY(choose(params->isa, &chosen));
+    if (params->threads < 1 || params->threads > PR_MAX_THREADS)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "%d threads: use 1 to %d", params->threads, (int)PR_MAX_THREADS);
     pr_device *opened = calloc(1, sizeof(*opened));
-    if (opened == NULL)
-        return pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
-    opened->name = "cpu";
-    opened->isa = chosen->name;
-    opened->memory_take = take;
-    opened->memory_release = release;
-    opened->matrix_create = pr_cpu_matrix_create;
-    opened->matrix_destroy = pr_cpu_matrix_destroy;
-    opened->matrix_bytes = pr_cpu_matrix_bytes;
-    pr_cpu_reference_kernels(opened);
-    chosen->kernels(opened);
+    pr_cpu_state *state = calloc(1, sizeof(*state));
+    pr_status status = opened != NULL && state != NULL
+                           ? pr_cpu_team_create(params->threads, params->cpu, &state->team)
+                           : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
+    if (status != PR_OK) {
+        free(opened);
+        free(state);
+        return status;
+    }
+    opened->state = state;
+    fill(opened, chosen);
     *device = opened;
     return PR_OK;
 }
 
-void pr_cpu_device_close(pr_device *device) { free(device); }
+void pr_cpu_device_close(pr_device *device)
+{
+    if (device == NULL)
+        return;
+    pr_cpu_state *state = pr_cpu_state_of(device);
+    pr_cpu_matmul_release(device);
+    pr_cpu_team_destroy(state->team);
+    free(state);
+    free(device);
+}

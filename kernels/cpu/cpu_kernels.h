@@ -1,20 +1,74 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Who fills the kernel table of a CPU device. The reference fills all of it; an instruction set then
-// overrides what it has faster, and may assume its CPU features.
+// The kernels of one instruction set: what one thread computes of an operation. The drivers
+// (cpu_matmul.c, cpu_rows.c, cpu_attention.c) cut an operation into tasks for the team and call these.
+// The reference fills the whole table; an instruction set then overrides what it has faster, and may
+// assume its CPU features.
 #ifndef PR_KERNELS_CPU_KERNELS_H
 #define PR_KERNELS_CPU_KERNELS_H
 
+#include "kernels/cpu/cpu_matrix.h"
 #include "runtime/device.h"
 
-void pr_cpu_reference_kernels(pr_device *device);
-void pr_cpu_avx2_kernels(pr_device *device);
-void pr_cpu_avx512_kernels(pr_device *device);
+// How rows meet one packing of weights. First the rows are prepared (rounded, quantised, interleaved, as
+// the kernel likes), once for all matrices of the same packing, columns and slices; then panels of
+// outputs are computed from the prepared rows, by several threads.
+typedef struct pr_matmul_kernel {
+    // Bytes that one prepared row takes; rows prepared together take rows times that. A multiple of 64.
+    size_t (*row_bytes)(const pr_matrix *matrix);
+    // Prepares rows [begin, end) of the `rows` rows of x ([rows][cols]).
+    void (*prepare)(
+        const pr_matrix *matrix,
+        const float *x,
+        int32_t rows,
+        int32_t begin,
+        int32_t end,
+        void *prepared);
+    // All rows of y, outputs of panels [panel_begin, panel_end), bias included. y is [rows][N].
+    void (*multiply)(
+        const pr_matmul_args *args, const void *prepared, int64_t panel_begin, int64_t panel_end);
+} pr_matmul_kernel;
+
+typedef struct pr_cpu_kernels {
+    const pr_matmul_kernel *matmul[PR_PACKINGS];
+    void (*rmsnorm)(const pr_rmsnorm_args *args);
+    void (*combine)(const pr_combine_args *args);
+    void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
+    // Rows [row_begin, row_end) of a segment, the query heads of one KV head.
+    void (*attend)(
+        const pr_attention_args *args,
+        const pr_segment *segment,
+        int32_t kv_head,
+        int32_t row_begin,
+        int32_t row_end);
+    void (*rope_store)(
+        const struct pr_cpu_kernels *kernels,
+        const pr_rope_store_args *args,
+        int32_t token_begin,
+        int32_t token_end);
+} pr_cpu_kernels;
+
+void pr_cpu_reference_kernels(pr_cpu_kernels *kernels);
+void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels);
+void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels);
+
+extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
+    pr_matmul_f16_reference;
 
 // The overrides, one file each.
-void pr_matmul_avx2(pr_device *device, const pr_matmul_args *args);
-void pr_attention_avx2(pr_device *device, const pr_attention_args *args);
-void pr_matmul_avx512(pr_device *device, const pr_matmul_args *args);
-void pr_attention_avx512(pr_device *device, const pr_attention_args *args);
+extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
+extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
+void pr_attend_avx2(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
+void pr_attend_avx512(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
 
 // Positions of a page that hold one tile of a head: where they start, in elements.
 static inline size_t pr_tile_offset(int32_t tile, int32_t kv_head, int32_t d, int32_t block_tokens)

@@ -4,25 +4,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_state.h"
 #include "runtime/base/log.h"
 
-size_t pr_cpu_matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype)
-{
-    size_t panels = ((size_t)rows + PR_PANEL - 1) / PR_PANEL;
-    return panels * (size_t)cols * PR_PANEL * pr_dtype_bytes(dtype);
-}
+// How one packing is made.
+typedef struct packing_rule {
+    int32_t unit;
+    // Bytes of padded_cols columns of a panel.
+    size_t (*bytes)(int64_t padded_cols);
+    // Interleaves `rows` (<= 16) stored rows of one slice; the panel is zero before.
+    void (*pack)(
+        const pr_matrix_source *source,
+        const char *stored,
+        int64_t rows,
+        int64_t cols,
+        char *packed);
+} packing_rule;
 
-// Interleaves `rows` (<= 16) stored rows; the panel is zero before.
-static void pack_panel(
-    const char *stored,
-    size_t stride_bytes,
-    int64_t rows,
-    int64_t cols,
-    size_t element,
-    char *panel)
+static size_t two_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 2; }
+static size_t four_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 4; }
+
+static void pack_elements(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
 {
+    size_t element = pr_dtype_bytes(source->dtype);
+    size_t stride_bytes = (size_t)source->stride * element;
     for (int64_t k = 0; k < cols; k++) {
-        char *column = panel + (size_t)k * PR_PANEL * element;
+        char *column = packed + (size_t)k * PR_PANEL * element;
         for (int64_t lane = 0; lane < rows; lane++) {
             const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * element;
             if (element == 2)
@@ -31,6 +39,41 @@ static void pack_panel(
                 memcpy(column + 4 * lane, from, 4);
         }
     }
+}
+
+static const packing_rule rules[PR_PACKINGS] = {
+    [PR_PACKED_F32] = {1, four_bytes, pack_elements},
+    [PR_PACKED_BF16] = {1, two_bytes, pack_elements},
+    [PR_PACKED_F16] = {1, two_bytes, pack_elements},
+};
+
+static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)
+{
+    if (quantization == PR_QUANTIZATION_INT8)
+        return PR_PACKED_INT8;
+    if (quantization == PR_QUANTIZATION_INT4)
+        return PR_PACKED_INT4;
+    return dtype == PR_F32 ? PR_PACKED_F32 : dtype == PR_BF16 ? PR_PACKED_BF16 : PR_PACKED_F16;
+}
+
+// Fills in what follows from rows, cols, slices and packing.
+static void shape(pr_matrix *matrix)
+{
+    const packing_rule *rule = &rules[matrix->packing];
+    matrix->unit = rule->unit;
+    matrix->padded_cols = 0;
+    for (int32_t s = 0; s < matrix->slices; s++)
+        matrix->padded_cols += pr_matrix_slice_padded(matrix, s);
+    matrix->panel_bytes = (rule->bytes(matrix->padded_cols) + 63) / 64 * 64;
+}
+
+// Of one slice: slices fill up at most PR_SLICES - 1 further units.
+size_t pr_cpu_matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
+{
+    pr_matrix matrix = {
+        .rows = rows, .cols = cols, .slices = 1, .packing = packing_of(dtype, quantization)};
+    shape(&matrix);
+    return (size_t)pr_matrix_panels(&matrix) * matrix.panel_bytes;
 }
 
 static pr_status check_source(const pr_matrix_source *source)
@@ -48,6 +91,31 @@ static pr_status check_source(const pr_matrix_source *source)
     return PR_OK;
 }
 
+typedef struct pack_work {
+    const pr_matrix_source *source;
+    const pr_matrix *matrix;
+} pack_work;
+
+static void pack_panel(void *context, int64_t panel, int32_t thread)
+{
+    const pack_work *work = context;
+    const pr_matrix_source *source = work->source;
+    const pr_matrix *matrix = work->matrix;
+    const packing_rule *rule = &rules[matrix->packing];
+    size_t element = pr_dtype_bytes(source->dtype);
+    int64_t row = panel * PR_PANEL, rows = matrix->rows - row, filled = 0;
+    (void)thread;
+    for (int32_t s = 0; s < matrix->slices; s++) {
+        int64_t begin = pr_matrix_slice_begin(matrix, s);
+        int64_t at = (source->row_begin + row) * source->stride + source->col_begin + begin;
+        rule->pack(
+            source, (const char *)source->data + (size_t)at * element,
+            rows < PR_PANEL ? rows : PR_PANEL, pr_matrix_slice_begin(matrix, s + 1) - begin,
+            matrix->panels + (size_t)panel * matrix->panel_bytes + rule->bytes(filled));
+        filled += pr_matrix_slice_padded(matrix, s);
+    }
+}
+
 pr_status
 pr_cpu_matrix_create(pr_device *device, const pr_matrix_source *source, pr_matrix **matrix)
 {
@@ -59,28 +127,19 @@ pr_cpu_matrix_create(pr_device *device, const pr_matrix_source *source, pr_matri
         .rows = source->row_end - source->row_begin,
         .cols = source->col_end - source->col_begin,
         .slices = source->slices,
-        .dtype = source->dtype,
+        .packing = packing_of(source->dtype, source->quantization),
     };
+    shape(made);
     void *panels;
-    pr_status status = device->memory_take(
-        device, pr_cpu_matrix_bytes(made->rows, made->cols, made->dtype), &panels);
+    size_t size_bytes = (size_t)pr_matrix_panels(made) * made->panel_bytes;
+    pr_status status = device->memory_take(device, size_bytes, &panels);
     if (status != PR_OK) {
         free(made);
         return status;
     }
     made->panels = panels;
-
-    size_t element = pr_dtype_bytes(source->dtype);
-    size_t stride_bytes = (size_t)source->stride * element;
-    for (int64_t panel = 0; panel < pr_matrix_panels(made); panel++) {
-        int64_t row = panel * PR_PANEL;
-        const char *stored = (const char *)source->data +
-                             (size_t)(source->row_begin + row) * stride_bytes +
-                             (size_t)source->col_begin * element;
-        int64_t rows = made->rows - row < PR_PANEL ? made->rows - row : PR_PANEL;
-        char *to = made->panels + (size_t)panel * (size_t)made->cols * PR_PANEL * element;
-        pack_panel(stored, stride_bytes, rows, made->cols, element, to);
-    }
+    pack_work work = {source, made};
+    pr_cpu_team_run(pr_cpu_state_of(device)->team, pack_panel, &work, pr_matrix_panels(made));
     *matrix = made;
     return PR_OK;
 }

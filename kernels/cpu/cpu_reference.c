@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The specification: every kernel in plain C, in the order that docs/kernels.md states. A faster
-// kernel is right when it gives these bits. Each fmaf is one rounding; nothing else is fused.
+// The specification: every kernel but matmul (matmul_reference.c) in plain C, in the order that
+// docs/kernels.md states. A faster kernel is right when it gives these bits. Each fmaf is one rounding; nothing else is fused.
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "runtime/base/elementary.h"
-
-static void embed(pr_device *device, const pr_embed_args *args)
-{
-    (void)device;
-    for (int32_t t = 0; t < args->tokens; t++) {
-        size_t row = (size_t)args->token[t] * (size_t)args->hidden;
-        for (int32_t i = 0; i < args->hidden; i++)
-            args->x[(size_t)t * (size_t)args->hidden + (size_t)i] =
-                pr_dtype_load(args->dtype, args->table, row + (size_t)i);
-    }
-}
 
 // Sum of squares in 16 lanes, then neighbours in pairs: the order of a 16-wide vector.
 static float sum_of_squares(const float *x, int32_t n)
@@ -32,49 +21,17 @@ static float sum_of_squares(const float *x, int32_t n)
     return lane[0];
 }
 
-static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
+static void rmsnorm(const pr_rmsnorm_args *args)
 {
-    (void)device;
     int32_t n = args->hidden;
     for (int32_t t = 0; t < args->tokens; t++) {
-        const float *x = args->x + (size_t)t * (size_t)n;
+        float *x = args->x + (size_t)t * (size_t)n;
         float *y = args->y + (size_t)t * (size_t)n;
+        for (int32_t i = 0; args->addend != NULL && i < n; i++)
+            x[i] = x[i] + args->addend[(size_t)t * (size_t)n + (size_t)i];
         float inverse = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + args->epsilon);
         for (int32_t i = 0; i < n; i++)
             y[i] = x[i] * inverse * args->weight[i];
-    }
-}
-
-// One output: slices summed on their own, then pairs of neighbours until one is left.
-static float dot(const pr_matrix *matrix, const float *x, int64_t output)
-{
-    const char *panel = pr_matrix_panel(matrix, output / PR_PANEL);
-    int64_t lane = output % PR_PANEL;
-    float slice[PR_SLICES];
-    for (int32_t s = 0; s < matrix->slices; s++) {
-        int64_t end = pr_matrix_slice_begin(matrix, s + 1);
-        slice[s] = 0.0f;
-        for (int64_t k = pr_matrix_slice_begin(matrix, s); k < end; k++) {
-            float w = pr_dtype_load(matrix->dtype, panel, (size_t)(k * PR_PANEL + lane));
-            slice[s] = fmaf(x[k], w, slice[s]);
-        }
-    }
-    for (int32_t step = 1; step < matrix->slices; step *= 2) {
-        for (int32_t s = 0; s < matrix->slices; s += 2 * step)
-            slice[s] = slice[s] + slice[s + step];
-    }
-    return slice[0];
-}
-
-static void matmul(pr_device *device, const pr_matmul_args *args)
-{
-    (void)device;
-    const pr_matrix *matrix = args->matrix;
-    for (int32_t m = 0; m < args->rows; m++) {
-        for (int64_t n = 0; n < matrix->rows; n++) {
-            float y = dot(matrix, args->x + m * matrix->cols, n);
-            args->y[m * matrix->rows + n] = args->bias != NULL ? y + args->bias[n] : y;
-        }
     }
 }
 
@@ -114,33 +71,43 @@ static void store_token(const pr_rope_store_args *args, int32_t t)
 }
 
 static void norm_heads(
-    pr_device *device, const pr_rope_store_args *args, int32_t heads, float *x, const float *weight)
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t heads,
+    float *x,
+    const float *weight)
 {
     if (weight == NULL)
         return;
     pr_rmsnorm_args norm = {
-        .tokens = args->tokens * heads,
+        .tokens = heads,
         .hidden = args->head_size,
         .x = x,
         .weight = weight,
         .epsilon = args->epsilon,
         .y = x,
     };
-    device->rmsnorm(device, &norm);
+    kernels->rmsnorm(&norm);
 }
 
-static void rope_store(pr_device *device, const pr_rope_store_args *args)
+static void rope_store(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end)
 {
     int32_t h = args->query_heads, g = args->kv_heads, d = args->head_size;
-    norm_heads(device, args, h, args->q, args->q_norm);
-    norm_heads(device, args, g, args->k, args->k_norm);
-    for (int32_t t = 0; t < args->tokens; t++) {
+    for (int32_t t = token_begin; t < token_end; t++) {
         const float *cosine = args->cosine + (size_t)args->position[t] * (size_t)(d / 2);
         const float *sine = args->sine + (size_t)args->position[t] * (size_t)(d / 2);
+        float *q = args->q + (size_t)t * (size_t)h * (size_t)d;
+        float *k = args->k + (size_t)t * (size_t)g * (size_t)d;
+        norm_heads(kernels, args, h, q, args->q_norm);
+        norm_heads(kernels, args, g, k, args->k_norm);
         for (int32_t head = 0; head < h; head++)
-            rotate(args->q + ((size_t)t * (size_t)h + (size_t)head) * (size_t)d, d, cosine, sine);
+            rotate(q + (size_t)head * (size_t)d, d, cosine, sine);
         for (int32_t head = 0; head < g; head++)
-            rotate(args->k + ((size_t)t * (size_t)g + (size_t)head) * (size_t)d, d, cosine, sine);
+            rotate(k + (size_t)head * (size_t)d, d, cosine, sine);
         store_token(args, t);
     }
 }
@@ -188,7 +155,7 @@ static void attend_tile(
 }
 
 static void
-attend(const pr_attention_args *args, const pr_segment *segment, int32_t row, int32_t head)
+attend_query(const pr_attention_args *args, const pr_segment *segment, int32_t row, int32_t head)
 {
     int32_t d = args->head_size, b = args->block_tokens;
     int32_t kv_head = head / (args->query_heads / args->kv_heads);
@@ -210,96 +177,28 @@ attend(const pr_attention_args *args, const pr_segment *segment, int32_t row, in
         out[i] *= inverse;
 }
 
-static void attention(pr_device *device, const pr_attention_args *args)
+static void attend(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end)
 {
-    (void)device;
-    for (int32_t s = 0; s < args->segments; s++) {
-        for (int32_t row = 0; row < args->segment[s].rows; row++) {
-            for (int32_t head = 0; head < args->query_heads; head++)
-                attend(args, &args->segment[s], row, head);
-        }
+    int32_t group = args->query_heads / args->kv_heads;
+    for (int32_t row = row_begin; row < row_end; row++) {
+        for (int32_t i = 0; i < group; i++)
+            attend_query(args, segment, row, kv_head * group + i);
     }
 }
 
-// Whether expert a comes before b: larger first, then the lower number.
-static bool before(float pa, int32_t a, float pb, int32_t b)
+static void swiglu(float *gate, const float *up, int64_t elements)
 {
-    return pa > pb || (pa == pb && a < b);
+    for (int64_t i = 0; i < elements; i++)
+        gate[i] = pr_silu(gate[i]) * up[i];
 }
 
-static void topk_row(const pr_topk_args *args, const float *logits, int32_t *expert, float *weight)
+static void combine(const pr_combine_args *args)
 {
-    float maximum = logits[0], sum_all = 0.0f, sum_chosen = 0.0f;
-    for (int32_t e = 1; e < args->experts; e++)
-        maximum = logits[e] > maximum ? logits[e] : maximum;
-    int32_t held = 0;
-    for (int32_t e = 0; e < args->experts; e++) {
-        float p = pr_exp(logits[e] - maximum);
-        sum_all += p;
-        int32_t place = held;  // insertion into the sorted list of the best so far
-        while (place > 0 && before(p, e, weight[place - 1], expert[place - 1]))
-            place--;
-        if (place == args->chosen)
-            continue;
-        held += held < args->chosen;
-        for (int32_t i = held - 1; i > place; i--) {
-            weight[i] = weight[i - 1];
-            expert[i] = expert[i - 1];
-        }
-        weight[place] = p;
-        expert[place] = e;
-    }
-    for (int32_t k = 0; k < args->chosen; k++)
-        sum_chosen += weight[k];
-    for (int32_t k = 0; k < args->chosen; k++)
-        weight[k] /= args->renormalise ? sum_chosen : sum_all;
-}
-
-static void topk(pr_device *device, const pr_topk_args *args)
-{
-    (void)device;
-    for (int32_t t = 0; t < args->tokens; t++) {
-        size_t slot = (size_t)t * (size_t)args->chosen;
-        const float *logits = args->logits + (size_t)t * (size_t)args->experts;
-        topk_row(args, logits, args->expert + slot, args->weight + slot);
-    }
-}
-
-static void swiglu(pr_device *device, const pr_swiglu_args *args)
-{
-    (void)device;
-    for (int64_t i = 0; i < args->elements; i++)
-        args->out[i] = pr_silu(args->gate[i]) * args->up[i];
-}
-
-// Composed from the device's own matmul and swiglu, so that one pass over each used expert is as
-// fast as they are.
-static void experts(pr_device *device, const pr_experts_args *args)
-{
-    const float *x = args->x;
-    float *y = args->y;
-    for (int32_t e = 0; e < args->experts; e++) {
-        int32_t rows = args->count[e];
-        if (rows == 0)
-            continue;
-        int64_t elements = (int64_t)rows * args->inner;
-        float *gate = args->scratch, *up = args->scratch + elements;
-        device->matmul(
-            device, &(pr_matmul_args){.rows = rows, .x = x, .matrix = args->gate[e], .y = gate});
-        device->matmul(
-            device, &(pr_matmul_args){.rows = rows, .x = x, .matrix = args->up[e], .y = up});
-        device->swiglu(
-            device, &(pr_swiglu_args){.elements = elements, .gate = gate, .up = up, .out = gate});
-        device->matmul(
-            device, &(pr_matmul_args){.rows = rows, .x = gate, .matrix = args->down[e], .y = y});
-        x += (int64_t)rows * args->hidden;
-        y += (int64_t)rows * args->hidden;
-    }
-}
-
-static void combine(pr_device *device, const pr_combine_args *args)
-{
-    (void)device;
     size_t hidden = (size_t)args->hidden, chosen = (size_t)args->chosen;
     for (size_t t = 0; t < (size_t)args->tokens; t++) {
         for (size_t i = 0; i < hidden; i++) {
@@ -313,23 +212,19 @@ static void combine(pr_device *device, const pr_combine_args *args)
     }
 }
 
-static void add(pr_device *device, const pr_add_args *args)
+void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
 {
-    (void)device;
-    for (int64_t i = 0; i < args->elements; i++)
-        args->x[i] = args->x[i] + args->y[i];
-}
-
-void pr_cpu_reference_kernels(pr_device *device)
-{
-    device->embed = embed;
-    device->rmsnorm = rmsnorm;
-    device->matmul = matmul;
-    device->rope_store = rope_store;
-    device->attention = attention;
-    device->topk = topk;
-    device->swiglu = swiglu;
-    device->experts = experts;
-    device->combine = combine;
-    device->add = add;
+    *kernels = (pr_cpu_kernels){
+        .matmul =
+            {
+                [PR_PACKED_F32] = &pr_matmul_f32_reference,
+                [PR_PACKED_BF16] = &pr_matmul_bf16_reference,
+                [PR_PACKED_F16] = &pr_matmul_f16_reference,
+            },
+        .rmsnorm = rmsnorm,
+        .combine = combine,
+        .swiglu = swiglu,
+        .attend = attend,
+        .rope_store = rope_store,
+    };
 }

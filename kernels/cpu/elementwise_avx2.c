@@ -27,13 +27,23 @@ static float sum_of_squares(const float *x, int32_t n)
     return lane[0];
 }
 
-static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
+static void add_row(float *x, const float *addend, int32_t n)
 {
-    (void)device;
+    int32_t i = 0;
+    for (; i + PR_WIDTH <= n; i += PR_WIDTH)
+        _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(addend + i)));
+    for (; i < n; i++)
+        x[i] = x[i] + addend[i];
+}
+
+static void rmsnorm(const pr_rmsnorm_args *args)
+{
     int32_t n = args->hidden;
     for (int32_t t = 0; t < args->tokens; t++) {
-        const float *x = args->x + (size_t)t * (size_t)n;
+        float *x = args->x + (size_t)t * (size_t)n;
         float *y = args->y + (size_t)t * (size_t)n;
+        if (args->addend != NULL)
+            add_row(x, args->addend + (size_t)t * (size_t)n, n);
         float inverse = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + args->epsilon);
         int32_t i = 0;
         for (; i + PR_WIDTH <= n; i += PR_WIDTH) {
@@ -45,19 +55,18 @@ static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
     }
 }
 
-static void swiglu(pr_device *device, const pr_swiglu_args *args)
+static void swiglu(float *gates, const float *ups, int64_t elements)
 {
-    (void)device;
     __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
     int64_t i = 0;
-    for (; i + PR_WIDTH <= args->elements; i += PR_WIDTH) {
-        __m256 gate = _mm256_loadu_ps(args->gate + i);
+    for (; i + PR_WIDTH <= elements; i += PR_WIDTH) {
+        __m256 gate = _mm256_loadu_ps(gates + i);
         __m256 e = pr_exp8(_mm256_xor_ps(gate, sign));
         __m256 silu = _mm256_div_ps(gate, _mm256_add_ps(one, e));
-        _mm256_storeu_ps(args->out + i, _mm256_mul_ps(silu, _mm256_loadu_ps(args->up + i)));
+        _mm256_storeu_ps(gates + i, _mm256_mul_ps(silu, _mm256_loadu_ps(ups + i)));
     }
-    for (; i < args->elements; i++)
-        args->out[i] = pr_silu(args->gate[i]) * args->up[i];
+    for (; i < elements; i++)
+        gates[i] = pr_silu(gates[i]) * ups[i];
 }
 
 static void combine_row(const pr_combine_args *args, size_t t)
@@ -81,18 +90,19 @@ static void combine_row(const pr_combine_args *args, size_t t)
     }
 }
 
-static void combine(pr_device *device, const pr_combine_args *args)
+static void combine(const pr_combine_args *args)
 {
-    (void)device;
     for (size_t t = 0; t < (size_t)args->tokens; t++)
         combine_row(args, t);
 }
 
-void pr_cpu_avx2_kernels(pr_device *device)
+void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels)
 {
-    device->rmsnorm = rmsnorm;
-    device->matmul = pr_matmul_avx2;
-    device->attention = pr_attention_avx2;
-    device->swiglu = swiglu;
-    device->combine = combine;
+    kernels->matmul[PR_PACKED_F32] = &pr_matmul_f32_avx2;
+    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx2;
+    kernels->matmul[PR_PACKED_F16] = &pr_matmul_f16_avx2;
+    kernels->rmsnorm = rmsnorm;
+    kernels->combine = combine;
+    kernels->swiglu = swiglu;
+    kernels->attend = pr_attend_avx2;
 }

@@ -17,13 +17,24 @@ static float add_lanes(__m512 lanes)
     return lane[0];
 }
 
-static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
+static void add_row(float *x, const float *addend, int32_t n)
 {
-    (void)device;
+    for (int32_t i = 0; i < n; i += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(n - i);
+        __m512 sum = _mm512_add_ps(
+            _mm512_maskz_loadu_ps(lanes, x + i), _mm512_maskz_loadu_ps(lanes, addend + i));
+        _mm512_mask_storeu_ps(x + i, lanes, sum);
+    }
+}
+
+static void rmsnorm(const pr_rmsnorm_args *args)
+{
     int32_t n = args->hidden;
     for (int32_t t = 0; t < args->tokens; t++) {
-        const float *x = args->x + (size_t)t * (size_t)n;
+        float *x = args->x + (size_t)t * (size_t)n;
         float *y = args->y + (size_t)t * (size_t)n;
+        if (args->addend != NULL)
+            add_row(x, args->addend + (size_t)t * (size_t)n, n);
         __m512 squares = _mm512_setzero_ps();
         for (int32_t i = 0; i < n; i += PR_WIDTH) {
             __m512 v = _mm512_maskz_loadu_ps(pr_lanes(n - i), x + i);
@@ -40,23 +51,21 @@ static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
     }
 }
 
-static void swiglu(pr_device *device, const pr_swiglu_args *args)
+static void swiglu(float *gates, const float *ups, int64_t elements)
 {
-    (void)device;
     __m512 one = _mm512_set1_ps(1.0f), sign = _mm512_set1_ps(-0.0f);
-    for (int64_t i = 0; i < args->elements; i += PR_WIDTH) {
-        __mmask16 lanes = pr_lanes(args->elements - i);
-        __m512 gate = _mm512_maskz_loadu_ps(lanes, args->gate + i);
-        __m512 up = _mm512_maskz_loadu_ps(lanes, args->up + i);
+    for (int64_t i = 0; i < elements; i += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(elements - i);
+        __m512 gate = _mm512_maskz_loadu_ps(lanes, gates + i);
+        __m512 up = _mm512_maskz_loadu_ps(lanes, ups + i);
         __m512 e = pr_exp16(_mm512_xor_ps(gate, sign));
         __m512 silu = _mm512_div_ps(gate, _mm512_add_ps(one, e));
-        _mm512_mask_storeu_ps(args->out + i, lanes, _mm512_mul_ps(silu, up));
+        _mm512_mask_storeu_ps(gates + i, lanes, _mm512_mul_ps(silu, up));
     }
 }
 
-static void combine(pr_device *device, const pr_combine_args *args)
+static void combine(const pr_combine_args *args)
 {
-    (void)device;
     int32_t n = args->hidden;
     for (int32_t t = 0; t < args->tokens; t++) {
         size_t slot = (size_t)t * (size_t)args->chosen;
@@ -73,11 +82,13 @@ static void combine(pr_device *device, const pr_combine_args *args)
     }
 }
 
-void pr_cpu_avx512_kernels(pr_device *device)
+void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels)
 {
-    device->rmsnorm = rmsnorm;
-    device->matmul = pr_matmul_avx512;
-    device->attention = pr_attention_avx512;
-    device->swiglu = swiglu;
-    device->combine = combine;
+    kernels->matmul[PR_PACKED_F32] = &pr_matmul_f32_avx512;
+    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx512;
+    kernels->matmul[PR_PACKED_F16] = &pr_matmul_f16_avx512;
+    kernels->rmsnorm = rmsnorm;
+    kernels->combine = combine;
+    kernels->swiglu = swiglu;
+    kernels->attend = pr_attend_avx512;
 }

@@ -14,7 +14,7 @@ enum { MAX_ROWS = 6, MAX_PANELS = 4, MAX_VECTORS = 2 * MAX_PANELS, LEVELS = 3, C
 
 typedef struct block {
     const pr_matmul_args *args;
-    int64_t first_row, first_panel;
+    int64_t first_row, first_panel, end_panel;
 } block;
 
 PR_INLINE void store_block(const block *b, int rows, int panels, __m256 sum[MAX_ROWS][MAX_VECTORS])
@@ -23,7 +23,7 @@ PR_INLINE void store_block(const block *b, int rows, int panels, __m256 sum[MAX_
     const float *bias = b->args->bias;
     for (int p = 0; p < panels; p++) {
         int64_t n = (b->first_panel + p) * PR_PANEL, left = outputs - n;
-        if (left <= 0)
+        if (left <= 0 || b->first_panel + p >= b->end_panel)
             return;
         int64_t count = left < PR_PANEL ? left : PR_PANEL;
 #pragma GCC unroll 6
@@ -42,7 +42,7 @@ PR_INLINE void compute(const block *b, int rows, int panels, pr_dtype dtype)
 {
     const pr_matrix *matrix = b->args->matrix;
     const float *x = b->args->x + b->first_row * matrix->cols;
-    int64_t last_panel = pr_matrix_panels(matrix) - 1, cols = matrix->cols;
+    int64_t last_panel = b->end_panel - 1, cols = matrix->cols;
     const char *panel[MAX_PANELS];
     for (int p = 0; p < panels; p++) {  // beyond the last: computed again, not stored
         int64_t at = b->first_panel + p;
@@ -94,12 +94,11 @@ PR_INLINE void compute(const block *b, int rows, int panels, pr_dtype dtype)
 }
 
 // All panels for up to three rows.
-PR_INLINE void multiply_few(const pr_matmul_args *args, pr_dtype dtype)
+PR_INLINE void multiply_few(const pr_matmul_args *args, pr_dtype dtype, int64_t begin, int64_t end)
 {
-    int64_t panels = pr_matrix_panels(args->matrix);
     int64_t step = args->rows == 1 ? 4 : 2;
-    for (int64_t panel = 0; panel < panels; panel += step) {
-        block b = {.args = args, .first_panel = panel};
+    for (int64_t panel = begin; panel < end; panel += step) {
+        block b = {.args = args, .first_panel = panel, .end_panel = end};
         if (args->rows == 1)
             compute(&b, 1, 4, dtype);
         else if (args->rows == 2)
@@ -128,10 +127,10 @@ PR_INLINE void compute_rows(const block *b, int64_t rows, pr_dtype dtype)
     }
 }
 
-PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype)
+PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype, int64_t begin, int64_t end)
 {
     if (args->rows <= 3) {
-        multiply_few(args, dtype);
+        multiply_few(args, dtype, begin, end);
         return;
     }
     // Row blocks of nearly equal size, 3 to 6: 7 rows are 3 + 4, not 6 + 1. A chunk of them stays in
@@ -139,29 +138,62 @@ PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype)
     int64_t rows = args->rows, blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
     for (int64_t chunk = 0; chunk < blocks; chunk += CHUNK) {
         int64_t chunk_end = chunk + CHUNK < blocks ? chunk + CHUNK : blocks;
-        for (int64_t panel = 0; panel < pr_matrix_panels(args->matrix); panel++) {
+        for (int64_t panel = begin; panel < end; panel++) {
             for (int64_t i = chunk; i < chunk_end; i++) {
-                block b = {.args = args, .first_row = rows * i / blocks, .first_panel = panel};
+                block b = {
+                    .args = args,
+                    .first_row = rows * i / blocks,
+                    .first_panel = panel,
+                    .end_panel = end};
                 compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
             }
         }
     }
 }
 
-void pr_matmul_avx2(pr_device *device, const pr_matmul_args *args)
+static size_t no_row_bytes(const pr_matrix *matrix)
 {
-    (void)device;
-    if (args->rows == 0)
-        return;
-    switch (args->matrix->dtype) {
-    case PR_F32:
-        multiply(args, PR_F32);
-        break;
-    case PR_BF16:
-        multiply(args, PR_BF16);
-        break;
-    case PR_F16:
-        multiply(args, PR_F16);
-        break;
-    }
+    (void)matrix;
+    return 0;
 }
+
+static void prepare_nothing(
+    const pr_matrix *matrix,
+    const float *x,
+    int32_t rows,
+    int32_t begin,
+    int32_t end,
+    void *prepared)
+{
+    (void)matrix;
+    (void)x;
+    (void)rows;
+    (void)begin;
+    (void)end;
+    (void)prepared;
+}
+
+static void
+multiply_f32(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
+{
+    (void)prepared;
+    multiply(args, PR_F32, begin, end);
+}
+
+static void
+multiply_bf16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
+{
+    (void)prepared;
+    multiply(args, PR_BF16, begin, end);
+}
+
+static void
+multiply_f16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
+{
+    (void)prepared;
+    multiply(args, PR_F16, begin, end);
+}
+
+const pr_matmul_kernel pr_matmul_f32_avx2 = {no_row_bytes, prepare_nothing, multiply_f32};
+const pr_matmul_kernel pr_matmul_bf16_avx2 = {no_row_bytes, prepare_nothing, multiply_bf16};
+const pr_matmul_kernel pr_matmul_f16_avx2 = {no_row_bytes, prepare_nothing, multiply_f16};

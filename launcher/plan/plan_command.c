@@ -322,7 +322,7 @@ static pr_status with_view(
     if (pr_weights_open(options->model, &weights) != PR_OK)
         weights = NULL;
     pr_error_capture_end();
-    PR_TRY_GOTO(pr_cpu_device_open(options->cpu_isa, &device), close_model);
+    PR_TRY_GOTO(pr_cpu_device_open(&(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads}, &device), close_model);
     PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
     status = use(&view, context);
     if (status == PR_OK)

@@ -62,6 +62,7 @@ static pr_status take_buffers(pr_forward *forward)
     PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->y));
     PR_TRY(take_rows(forward, limits->max_outputs, hidden, &forward->last));
     PR_TRY(take_rows(forward, limits->max_outputs, vocabulary, &forward->logits));
+    PR_TRY(forward->device->reserve(forward->device, limits->max_outputs, hidden, 0));
     if (tp > 1) {
         int64_t part =
             pr_share_begin(vocabulary, tp_rank + 1, tp) - pr_share_begin(vocabulary, tp_rank, tp);
@@ -142,12 +143,15 @@ static void embed(pr_forward *forward, const pr_forward_batch *batch)
     forward->device->embed(forward->device, &args);
 }
 
-static void norm(pr_forward *forward, int32_t rows, const float *x, const float *weight, float *y)
+// x += addend (unless NULL), y = norm(x).
+static void norm(
+    pr_forward *forward, int32_t rows, float *x, const float *addend, const float *weight, float *y)
 {
     pr_rmsnorm_args args = {
         .tokens = rows,
         .hidden = forward->model->hidden,
         .x = x,
+        .addend = addend,
         .weight = weight,
         .epsilon = forward->model->norm_epsilon,
         .y = y,
@@ -169,12 +173,15 @@ static pr_status reduce(pr_forward *forward, int32_t tokens)
     return parallel->tensor_reduce(parallel, forward->y, tokens, forward->model->hidden);
 }
 
-// x += attention(norm(x))
+// What the block before added stays in y until the next norm takes it into x.
+
+// x += y unless this is the first layer; y = attention(norm(x))
 static pr_status attention_block(pr_forward *forward, int32_t layer, const pr_forward_batch *batch)
 {
     const pr_layer_weights *weights = &forward->shard->layer[layer];
     int32_t tokens = batch->tokens, hidden = forward->model->hidden;
-    norm(forward, tokens, forward->x, weights->attention_norm, forward->normed);
+    const float *addend = layer > 0 ? forward->y : NULL;
+    norm(forward, tokens, forward->x, addend, weights->attention_norm, forward->normed);
     pr_layer_attention_run(forward->attention, layer, batch, forward->normed, forward->y);
     if (batch->layer_done != NULL)
         batch->layer_done(batch->context, layer);
@@ -183,23 +190,18 @@ static pr_status attention_block(pr_forward *forward, int32_t layer, const pr_fo
         for (int32_t t = 0; t < tokens; t++)
             add(forward, hidden, forward->y + (int64_t)t * hidden, weights->o_bias);
     }
-    add(forward, (int64_t)tokens * hidden, forward->x, forward->y);
     return PR_OK;
 }
 
-// x += mlp(norm(x)), dense or of experts
+// x += y; y = mlp(norm(x)), dense or of experts
 static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
 {
     const pr_layer_weights *weights = &forward->shard->layer[layer];
-    norm(forward, tokens, forward->x, weights->mlp_norm, forward->normed);
-    if (forward->model->layer_is_moe[layer]) {
-        PR_TRY(pr_layer_moe_run(forward->moe, layer, tokens, forward->normed, forward->y));
-    } else {
-        pr_layer_mlp_run(forward->mlp, layer, tokens, forward->normed, forward->y);
-        PR_TRY(reduce(forward, tokens));
-    }
-    add(forward, (int64_t)tokens * forward->model->hidden, forward->x, forward->y);
-    return PR_OK;
+    norm(forward, tokens, forward->x, forward->y, weights->mlp_norm, forward->normed);
+    if (forward->model->layer_is_moe[layer])
+        return pr_layer_moe_run(forward->moe, layer, tokens, forward->normed, forward->y);
+    pr_layer_mlp_run(forward->mlp, layer, tokens, forward->normed, forward->y);
+    return reduce(forward, tokens);
 }
 
 static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
@@ -208,7 +210,7 @@ static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t r
     int64_t hidden = forward->model->hidden;
     for (int32_t s = 0; s < rows; s++)
         norm(
-            forward, 1, forward->x + row[s] * hidden, forward->shard->final_norm,
+            forward, 1, forward->x + row[s] * hidden, NULL, forward->shard->final_norm,
             forward->last + s * hidden);
     pr_matmul_args head = {
         .rows = rows,
@@ -216,7 +218,7 @@ static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t r
         .matrix = forward->shard->head,
         .y = parallel->tp > 1 ? forward->part : forward->logits,
     };
-    forward->device->matmul(forward->device, &head);
+    forward->device->matmul(forward->device, &head, 1);
     if (parallel->tp == 1)
         return PR_OK;
     return parallel->tensor_gather(
@@ -266,6 +268,7 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
         PR_TRY(attention_block(forward, layer, batch));
         PR_TRY(mlp_block(forward, layer, batch->tokens));
     }
+    add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y);
     PR_TRY(project_rows(forward, batch->output_row, batch->outputs));
     *logits = forward->logits;
     return PR_OK;

@@ -50,7 +50,8 @@ fill_rotary_tables(pr_layer_attention *attention, const pr_rope *rope, int32_t p
     return PR_OK;
 }
 
-static pr_status take_buffers(pr_layer_attention *attention, const pr_forward_limits *limits)
+static pr_status
+take_buffers(pr_layer_attention *attention, const pr_forward_limits *limits, int64_t hidden)
 {
     pr_device *device = attention->device;
     size_t d = (size_t)attention->head_size, tokens = (size_t)limits->max_tokens;
@@ -62,6 +63,8 @@ static pr_status take_buffers(pr_layer_attention *attention, const pr_forward_li
     PR_TRY(take_floats(device, tokens, query, &attention->out));
     PR_TRY(take_floats(device, tokens, kv, &attention->k));
     PR_TRY(take_floats(device, tokens, kv, &attention->v));
+    int64_t columns = (int64_t)query > hidden ? (int64_t)query : hidden;
+    PR_TRY(device->reserve(device, limits->max_tokens, columns, 0));
     void *block;
     PR_TRY(device->memory_take(device, tokens * sizeof(int32_t), &block));
     attention->block = block;
@@ -90,7 +93,7 @@ pr_status pr_layer_attention_create(
     made->head_size = model->head_size;
     made->scale = (float)(1.0 / sqrt((double)model->head_size));
     made->norm_epsilon = model->norm_epsilon;
-    pr_status status = take_buffers(made, limits);
+    pr_status status = take_buffers(made, limits, model->hidden);
     if (status == PR_OK)
         status = fill_rotary_tables(made, &model->rope, limits->max_positions);
     if (status != PR_OK) {
@@ -131,15 +134,12 @@ static void project(
     pr_layer_attention *attention, const pr_layer_weights *weights, int32_t tokens, const float *x)
 {
     pr_device *device = attention->device;
-    pr_matmul_args q = {
-        .rows = tokens, .x = x, .matrix = weights->q, .bias = weights->q_bias, .y = attention->q};
-    pr_matmul_args k = {
-        .rows = tokens, .x = x, .matrix = weights->k, .bias = weights->k_bias, .y = attention->k};
-    pr_matmul_args v = {
-        .rows = tokens, .x = x, .matrix = weights->v, .bias = weights->v_bias, .y = attention->v};
-    device->matmul(device, &q);
-    device->matmul(device, &k);
-    device->matmul(device, &v);
+    const pr_matmul_args args[] = {
+        {.rows = tokens, .x = x, .matrix = weights->q, .bias = weights->q_bias, .y = attention->q},
+        {.rows = tokens, .x = x, .matrix = weights->k, .bias = weights->k_bias, .y = attention->k},
+        {.rows = tokens, .x = x, .matrix = weights->v, .bias = weights->v_bias, .y = attention->v},
+    };
+    device->matmul(device, args, 3);
 }
 
 void pr_layer_attention_run(
@@ -191,5 +191,5 @@ void pr_layer_attention_run(
     device->attention(device, &scores);
     pr_matmul_args output = {
         .rows = batch->tokens, .x = attention->out, .matrix = weights->o, .y = y};
-    device->matmul(device, &output);
+    device->matmul(device, &output, 1);
 }

@@ -30,6 +30,9 @@ pr_status pr_layer_mlp_create(
     pr_status status = made->device->memory_take(made->device, size_bytes, &gate);
     if (status == PR_OK)
         status = made->device->memory_take(made->device, size_bytes, &up);
+    int32_t columns = made->inner > model->hidden ? made->inner : model->hidden;
+    if (status == PR_OK)
+        status = made->device->reserve(made->device, limits->max_tokens, columns, 0);
     made->gate = gate;
     made->up = up;
     if (status != PR_OK) {
@@ -53,17 +56,15 @@ void pr_layer_mlp_run(pr_layer_mlp *mlp, int32_t layer, int32_t tokens, const fl
 {
     pr_device *device = mlp->device;
     const pr_layer_weights *weights = &mlp->shard->layer[layer];
-    pr_matmul_args gate = {.rows = tokens, .x = x, .matrix = weights->gate, .y = mlp->gate};
-    pr_matmul_args up = {.rows = tokens, .x = x, .matrix = weights->up, .y = mlp->up};
-    pr_swiglu_args swiglu = {
-        .elements = (int64_t)tokens * mlp->inner,
-        .gate = mlp->gate,
-        .up = mlp->up,
-        .out = mlp->gate,
+    pr_gated_args gated = {
+        .rows = tokens,
+        .x = x,
+        .gate = weights->gate,
+        .up = weights->up,
+        .scratch = mlp->up,
+        .y = mlp->gate,
     };
     pr_matmul_args down = {.rows = tokens, .x = mlp->gate, .matrix = weights->down, .y = y};
-    device->matmul(device, &gate);
-    device->matmul(device, &up);
-    device->swiglu(device, &swiglu);
-    device->matmul(device, &down);
+    device->gated(device, &gated);
+    device->matmul(device, &down, 1);
 }

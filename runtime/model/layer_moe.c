@@ -16,7 +16,7 @@ struct pr_layer_moe {
     int32_t *expert;  // [T][K]
     float *weight;    // [T][K]
     float *slots;     // [T][K][H]
-    float *scratch;   // [received][2 * I]
+    float *scratch;   // [2][received][I]
     float *result;    // [received][H]
 };
 
@@ -47,7 +47,9 @@ static pr_status take_buffers(pr_layer_moe *moe, size_t tokens)
     };
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
         PR_TRY(moe->device->memory_take(moe->device, wanted[i].size_bytes, wanted[i].memory));
-    return PR_OK;
+    size_t rows = received > tokens ? received : tokens;
+    int32_t columns = moe->inner > moe->hidden ? moe->inner : moe->hidden;
+    return moe->device->reserve(moe->device, (int64_t)rows, columns, moe->experts);
 }
 
 pr_status pr_layer_moe_create(
@@ -101,7 +103,7 @@ static void choose(pr_layer_moe *moe, const pr_matrix *gate, int32_t tokens, con
         .expert = moe->expert,
         .weight = moe->weight,
     };
-    device->matmul(device, &matmul);
+    device->matmul(device, &matmul, 1);
     device->topk(device, &topk);
 }
 

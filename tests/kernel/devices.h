@@ -16,9 +16,9 @@
 #include "kernels/cpu/cpu_device.h"
 #include "runtime/base/log.h"
 
-enum { MAX_DEVICES = 3, GUARD = 64 };
+enum { MAX_DEVICES = 4, GUARD = 64, RESERVED_ROWS = 256, RESERVED_COLS = 512 };
 
-// device[0] is the reference.
+// device[0] is the reference; the last one has threads.
 typedef struct devices {
     int count;
     pr_device *device[MAX_DEVICES];
@@ -26,15 +26,23 @@ typedef struct devices {
 
 static inline devices open_devices(void)
 {
-    static const char *const isa[] = {"reference", "avx2", "avx512"};
+    static const pr_cpu_device_params wanted[MAX_DEVICES] = {
+        {.isa = "reference", .threads = 1},
+        {.isa = "avx2", .threads = 1},
+        {.isa = "avx512", .threads = 1},
+        {.isa = "auto", .threads = 3},
+    };
     devices all = {0};
     pr_error_capture_begin();
     for (int i = 0; i < MAX_DEVICES; i++) {
-        if (pr_cpu_device_open(isa[i], &all.device[all.count]) == PR_OK)
-            all.count++;
+        pr_device **device = &all.device[all.count];
+        if (pr_cpu_device_open(&wanted[i], device) != PR_OK)
+            continue;
+        assert_int_equal((*device)->reserve(*device, RESERVED_ROWS, RESERVED_COLS, 16), PR_OK);
+        all.count++;
     }
     pr_error_capture_end();
-    assert_true(all.count >= 1);
+    assert_true(all.count >= 2);
     assert_string_equal(all.device[0]->isa, "reference");
     return all;
 }

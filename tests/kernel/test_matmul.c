@@ -58,7 +58,7 @@ static void compare(const devices *all, pr_dtype dtype, int64_t n, int64_t cols,
         for (int i = 0; i < all->count; i++) {
             args.matrix = matrix[i];
             args.y = i == 0 ? right : y;
-            all->device[i]->matmul(all->device[i], &args);
+            all->device[i]->matmul(all->device[i], &args, 1);
             if (i > 0)
                 assert_same_bits(right, y, size);
         }
@@ -110,7 +110,7 @@ static void the_reference_agrees_with_doubles(void **state)
         float *x = random_floats(ROWS * COLS, 4), *y = guarded_floats(ROWS * N);
         pr_matrix *matrix = whole_matrix(all.device[0], data, PR_BF16, N, COLS, slices);
         pr_matmul_args args = {.rows = ROWS, .x = x, .matrix = matrix, .y = y};
-        all.device[0]->matmul(all.device[0], &args);
+        all.device[0]->matmul(all.device[0], &args, 1);
         for (int m = 0; m < ROWS; m++) {
             for (int n = 0; n < N; n++) {
                 double sum = 0;
@@ -141,7 +141,7 @@ static void cutting_columns_over_ranks_does_not_change_a_bit(void **state)
         float whole[SIZE], branch[8][SIZE];
         pr_matrix *matrix = whole_matrix(device, data, PR_F32, N, COLS, PR_SLICES);
         pr_matmul_args args = {.rows = ROWS, .x = x, .matrix = matrix, .y = whole};
-        device->matmul(device, &args);
+        device->matmul(device, &args, 1);
         device->matrix_destroy(device, matrix);
         for (int tp = 2; tp <= 8; tp *= 2) {
             for (int r = 0; r < tp; r++) {
@@ -160,7 +160,7 @@ static void cutting_columns_over_ranks_does_not_change_a_bit(void **state)
                 for (int m = 0; m < ROWS; m++)
                     memcpy(part + m * cols, x + m * COLS + r * cols, (size_t)cols * 4);
                 args = (pr_matmul_args){.rows = ROWS, .x = part, .matrix = matrix, .y = branch[r]};
-                device->matmul(device, &args);
+                device->matmul(device, &args, 1);
                 device->matrix_destroy(device, matrix);
             }
             for (int step = 1; step < tp; step *= 2) {
@@ -202,11 +202,14 @@ static void only_known_instruction_sets_open(void **state)
     (void)state;
     pr_device *device;
     pr_error_capture_begin();
-    assert_int_equal(pr_cpu_device_open("sse9", &device), PR_ERR_ARGUMENT);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "sse9", .threads = 1}, &device),
+        PR_ERR_ARGUMENT);
     assert_string_equal(
         pr_error_text(), "\"sse9\": the CPU kernels are auto, reference, avx2, avx512");
     pr_error_capture_end();
-    assert_int_equal(pr_cpu_device_open("auto", &device), PR_OK);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &device), PR_OK);
     print_message("auto is %s\n", device->isa);
     pr_cpu_device_close(device);
 }

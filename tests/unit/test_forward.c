@@ -188,7 +188,9 @@ static void open_rank_for(
     pr_forward_limits limits = {
         .max_tokens = max_tokens, .max_outputs = max_outputs, .max_positions = 128};
     r->parallel = parallel;
-    assert_int_equal(pr_cpu_device_open("auto", &r->device), PR_OK);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &r->device),
+        PR_OK);
     assert_int_equal(pr_shard_load(model, l->weights, &place, r->device, &r->shard), PR_OK);
     assert_int_equal(pr_kv_store_create(r->device, &params, &r->store), PR_OK);
     assert_int_equal(

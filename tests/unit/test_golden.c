@@ -44,7 +44,8 @@ static void open_engine(engine *e, const char *name, const char *isa)
     snprintf(path, sizeof(path), "%s/tests/data/models/%s", PR_SOURCE_DIR, name);
     assert_int_equal(pr_model_open(path, &e->model), PR_OK);
     assert_int_equal(pr_weights_open(path, &e->weights), PR_OK);
-    assert_int_equal(pr_cpu_device_open(isa, &e->device), PR_OK);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = isa, .threads = 1}, &e->device), PR_OK);
     pr_place place = {.tp = 1, .ranks = 1};
     assert_int_equal(pr_shard_load(e->model, e->weights, &place, e->device, &e->shard), PR_OK);
     pr_kv_store_params params = {
@@ -282,7 +283,8 @@ static void every_model_device_and_chunking_matches_transformers(void **state)
         for (int i = 0; i < 3; i++) {
             pr_device *probe;
             pr_error_capture_begin();
-            pr_status supported = pr_cpu_device_open(isas[i], &probe);
+            pr_status supported =
+                pr_cpu_device_open(&(pr_cpu_device_params){.isa = isas[i], .threads = 1}, &probe);
             pr_error_capture_end();
             if (supported != PR_OK)
                 continue;

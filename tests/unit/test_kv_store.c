@@ -24,7 +24,9 @@ static const pr_kv_store_params good = {
 static pr_device *open_device(void)
 {
     pr_device *device;
-    assert_int_equal(pr_cpu_device_open("reference", &device), PR_OK);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "reference", .threads = 1}, &device),
+        PR_OK);
     return device;
 }
 

@@ -40,8 +40,9 @@ static pr_model experts = {
     .expert_inner = 128,
     .layer_is_moe = moe_layers};
 
-static size_t stored_bytes(int64_t rows, int64_t cols, pr_dtype dtype)
+static size_t stored_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
+    (void)quantization;
     return (size_t)(rows * cols) * pr_dtype_bytes(dtype);
 }
 

@@ -13,8 +13,9 @@
 #include "launcher/plan/plan_command.h"
 #include "runtime/base/log.h"
 
-static size_t matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype)
+static size_t matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
+    (void)quantization;
     return (size_t)(rows * cols) * pr_dtype_bytes(dtype);
 }
 

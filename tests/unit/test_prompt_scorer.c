@@ -30,7 +30,9 @@ static void open_engine(engine *e, int32_t max_outputs)
     const char *path = PR_SOURCE_DIR "/tests/data/models/qwen3-moe";
     assert_int_equal(pr_model_open(path, &e->model), PR_OK);
     assert_int_equal(pr_weights_open(path, &e->weights), PR_OK);
-    assert_int_equal(pr_cpu_device_open("auto", &e->device), PR_OK);
+    assert_int_equal(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &e->device),
+        PR_OK);
     pr_place place = {.tp = 1, .ranks = 1};
     assert_int_equal(pr_shard_load(e->model, e->weights, &place, e->device, &e->shard), PR_OK);
     pr_kv_store_params params = {

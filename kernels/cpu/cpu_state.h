@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a CPU device keeps behind pr_device.state, and the drivers that fill the device's table: each cuts
+// an operation into tasks for the team. Private to kernels/cpu.
+#ifndef PR_KERNELS_CPU_STATE_H
+#define PR_KERNELS_CPU_STATE_H
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/cpu_team.h"
+
+typedef struct pr_cpu_state {
+    pr_cpu_team *team;
+    pr_cpu_kernels kernels;
+    void *prepared;  // scratch of matmuls, taken by reserve
+    size_t prepared_bytes;
+    struct pr_cpu_product *product;  // [products]: one of every expert
+    int64_t *first_chunk;            // [products]
+    int32_t products;
+} pr_cpu_state;
+
+static inline pr_cpu_state *pr_cpu_state_of(const pr_device *device) { return device->state; }
+
+void pr_cpu_matmul_fill(pr_device *device);  // matmul, gated, experts, reserve
+void pr_cpu_matmul_release(pr_device *device);
+void pr_cpu_rows_fill(pr_device *device);       // embed, rmsnorm, rope_store, topk, combine, add
+void pr_cpu_attention_fill(pr_device *device);  // attention
+
+#endif
