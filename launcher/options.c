@@ -76,7 +76,7 @@ static const pr_option engine[] = {
     {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
      .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
-     .standard = "auto", .choices = "auto|reference|avx2|avx512",
+     .standard = "auto", .choices = "auto|reference|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
     {.name = "threads", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(threads),
      .standard = "1", .least = 1, .most = 256, .common = true,
