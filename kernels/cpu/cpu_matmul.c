@@ -117,17 +117,18 @@ static void compute(pr_device *device, const product *products, int32_t count, i
         panels += pr_matrix_panels(matrix);
         work += products[i].args.rows * matrix->rows * matrix->cols;
     }
-    int64_t chunk = panels / (pr_cpu_team_threads(team) * CHUNKS_PER_THREAD);
-    chunk = chunk < 2 ? 2 : chunk > MOST_CHUNK ? MOST_CHUNK : chunk / 2 * 2;
     if (work < WORTH_SHARING || pr_cpu_team_threads(team) == 1) {
         for (int32_t i = 0; i < count; i++) {
             int64_t end = pr_matrix_panels(products[i].args.matrix);
+            int64_t chunk =
+                products[i].up != NULL ? MOST_CHUNK : end;  // gate meets up in the cache
             for (int64_t begin = 0; begin < end; begin += chunk)
                 compute_panels(&products[i], begin, begin + chunk < end ? begin + chunk : end);
         }
         return;
     }
-    int64_t chunks = 0;
+    int64_t chunk = panels / (pr_cpu_team_threads(team) * CHUNKS_PER_THREAD), chunks = 0;
+    chunk = chunk < 2 ? 2 : chunk > MOST_CHUNK ? MOST_CHUNK : chunk;
     for (int32_t i = 0; i < count; i++) {
         first_chunk[i] = chunks;
         chunks += (pr_matrix_panels(products[i].args.matrix) + chunk - 1) / chunk;

@@ -101,26 +101,31 @@ PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int pan
     }
 }
 
+// One or two panels.
+PR_INLINE void pass_pair(pr_dtype dtype, const pr_pass *pass, int rows, float *sum)
+{
+    if (pass->panels == 1)
+        pass_block(dtype, pass, rows, 1, sum);
+    else
+        pass_block(dtype, pass, rows, 2, sum);
+}
+
 PR_INLINE void pass_any(pr_dtype dtype, const pr_pass *pass, float *sum)
 {
     switch (pass->rows) {
     case 1:
         if (pass->panels == 4)
             pass_block(dtype, pass, 1, 4, sum);
+        else if (pass->panels == 3)
+            pass_block(dtype, pass, 1, 3, sum);
         else
-            pass_block(dtype, pass, 1, 1, sum);
+            pass_pair(dtype, pass, 1, sum);
         break;
     case 2:
-        if (pass->panels == 2)
-            pass_block(dtype, pass, 2, 2, sum);
-        else
-            pass_block(dtype, pass, 2, 1, sum);
+        pass_pair(dtype, pass, 2, sum);
         break;
     case 3:
-        if (pass->panels == 2)
-            pass_block(dtype, pass, 3, 2, sum);
-        else
-            pass_block(dtype, pass, 3, 1, sum);
+        pass_pair(dtype, pass, 3, sum);
         break;
     case 4:
         pass_block(dtype, pass, 4, 1, sum);
@@ -202,4 +207,4 @@ static const pr_walk walks[] = {
 
 const pr_matmul_kernel pr_matmul_f32_avx2 = {float_row_bytes, prepare_f32, multiply_f32};
 const pr_matmul_kernel pr_matmul_bf16_avx2 = {float_row_bytes, prepare_bf16, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx2 = {float_row_bytes, prepare_f32, multiply_f16};
+const pr_matmul_kernel pr_matmul_f16_avx2 = {float_row_bytes, prepare_f16, multiply_f16};

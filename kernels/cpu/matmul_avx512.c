@@ -100,15 +100,15 @@ static void pass_bf16(const pr_pass *pass, float *sum)
     pr_flush_end(before);
 }
 
+// float16 at up to 8 rows: with 12 rows x 2 panels the conversions do not hide.
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 8, PR_BLOCK_ROWS, PR_PANELS_AVX512},
-    [PR_BF16] =
-        {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
-    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 8, 12, PR_PANELS_AVX512},
+    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 4, 12, PR_PANELS_AVX512},
+    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 4, 8, PR_PANELS_AVX512},
 };
 
 #include "kernels/cpu/matmul_kernels.h"
 
 const pr_matmul_kernel pr_matmul_f32_avx512 = {float_row_bytes, prepare_f32, multiply_f32};
 const pr_matmul_kernel pr_matmul_bf16_avx512 = {float_row_bytes, prepare_bf16, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx512 = {float_row_bytes, prepare_f32, multiply_f16};
+const pr_matmul_kernel pr_matmul_f16_avx512 = {float_row_bytes, prepare_f16, multiply_f16};

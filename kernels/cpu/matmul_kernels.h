@@ -33,6 +33,18 @@ static void prepare_bf16(
     pr_walk_prepare(&walks[PR_BF16], &args, begin, end, prepared);
 }
 
+static void prepare_f16(
+    const pr_matrix *matrix,
+    const float *x,
+    int32_t rows,
+    int32_t begin,
+    int32_t end,
+    void *prepared)
+{
+    pr_matmul_args args = {.rows = rows, .x = x, .matrix = matrix};
+    pr_walk_prepare(&walks[PR_F16], &args, begin, end, prepared);
+}
+
 static void
 multiply_f32(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
 {

@@ -60,103 +60,59 @@ PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int pan
     }
 }
 
-PR_INLINE void pass_one_panel(pr_dtype dtype, const pr_pass *pass, float *sum)
+// Up to `most` panels, a constant.
+PR_INLINE void pass_rows(pr_dtype dtype, const pr_pass *pass, int rows, int most, float *sum)
 {
-    switch (pass->rows) {
-    case 1:
-        pass_block(dtype, pass, 1, 1, sum);
-        break;
-    case 2:
-        pass_block(dtype, pass, 2, 1, sum);
-        break;
-    case 3:
-        pass_block(dtype, pass, 3, 1, sum);
-        break;
-    case 4:
-        pass_block(dtype, pass, 4, 1, sum);
-        break;
-    case 5:
-        pass_block(dtype, pass, 5, 1, sum);
-        break;
-    case 6:
-        pass_block(dtype, pass, 6, 1, sum);
-        break;
-    case 7:
-        pass_block(dtype, pass, 7, 1, sum);
-        break;
-    case 8:
-        pass_block(dtype, pass, 8, 1, sum);
-        break;
-    case 9:
-        pass_block(dtype, pass, 9, 1, sum);
-        break;
-    case 10:
-        pass_block(dtype, pass, 10, 1, sum);
-        break;
-    case 11:
-        pass_block(dtype, pass, 11, 1, sum);
-        break;
-    default:
-        pass_block(dtype, pass, 12, 1, sum);
-        break;
-    }
-}
-
-// Blocks of 6 and 8 rows also stand beside larger ones, which take fewer panels.
-PR_INLINE void pass_panels(pr_dtype dtype, const pr_pass *pass, float *sum)
-{
-    switch (pass->rows) {
-    case 1:
-        pass_block(dtype, pass, 1, 4, sum);
-        break;
-    case 2:
-        pass_block(dtype, pass, 2, 4, sum);
-        break;
-    case 3:
-        pass_block(dtype, pass, 3, 4, sum);
-        break;
-    case 4:
-        pass_block(dtype, pass, 4, 4, sum);
-        break;
-    case 5:
-        pass_block(dtype, pass, 5, 4, sum);
-        break;
-    case 6:
-        if (pass->panels == 4)
-            pass_block(dtype, pass, 6, 4, sum);
-        else
-            pass_block(dtype, pass, 6, 3, sum);
-        break;
-    case 7:
-        pass_block(dtype, pass, 7, 3, sum);
-        break;
-    case 8:
-        if (pass->panels == 3)
-            pass_block(dtype, pass, 8, 3, sum);
-        else
-            pass_block(dtype, pass, 8, 2, sum);
-        break;
-    case 9:
-        pass_block(dtype, pass, 9, 2, sum);
-        break;
-    case 10:
-        pass_block(dtype, pass, 10, 2, sum);
-        break;
-    case 11:
-        pass_block(dtype, pass, 11, 2, sum);
-        break;
-    default:
-        pass_block(dtype, pass, 12, 2, sum);
-        break;
-    }
+    if (pass->panels == 1)
+        pass_block(dtype, pass, rows, 1, sum);
+    else if (pass->panels == 2 || most == 2)
+        pass_block(dtype, pass, rows, 2, sum);
+    else if (pass->panels == 3 || most == 3)
+        pass_block(dtype, pass, rows, 3, sum);
+    else
+        pass_block(dtype, pass, rows, 4, sum);
 }
 
 PR_INLINE void pass_any(pr_dtype dtype, const pr_pass *pass, float *sum)
 {
-    if (pass->panels == 1)
-        pass_one_panel(dtype, pass, sum);
-    else
-        pass_panels(dtype, pass, sum);
+    switch (pass->rows) {
+    case 1:
+        pass_rows(dtype, pass, 1, 4, sum);
+        break;
+    case 2:
+        pass_rows(dtype, pass, 2, 4, sum);
+        break;
+    case 3:
+        pass_rows(dtype, pass, 3, 4, sum);
+        break;
+    case 4:
+        pass_rows(dtype, pass, 4, 4, sum);
+        break;
+    case 5:
+        pass_rows(dtype, pass, 5, 4, sum);
+        break;
+    case 6:
+        pass_rows(dtype, pass, 6, 4, sum);
+        break;
+    case 7:
+        pass_rows(dtype, pass, 7, 3, sum);
+        break;
+    case 8:
+        pass_rows(dtype, pass, 8, 3, sum);
+        break;
+    case 9:
+        pass_rows(dtype, pass, 9, 2, sum);
+        break;
+    case 10:
+        pass_rows(dtype, pass, 10, 2, sum);
+        break;
+    case 11:
+        pass_rows(dtype, pass, 11, 2, sum);
+        break;
+    default:
+        pass_rows(dtype, pass, 12, 2, sum);
+        break;
+    }
 }
 
 #endif

@@ -211,15 +211,15 @@ static void pr_walk_multiply(
             pr_walk_block_begin(walk, args->rows, i + 1) - pr_walk_block_begin(walk, args->rows, i);
         largest = rows > largest ? rows : largest;
     }
-    int32_t wide = walk->panels[largest], panels;
-    for (int64_t panel = begin; panel < end; panel += panels) {
-        panels = end - panel >= wide ? wide : 1;
+    int64_t wide = walk->panels[largest], groups = (end - begin + wide - 1) / wide;
+    for (int64_t group = 0, panel = begin, panels; group < groups; group++, panel += panels) {
+        panels = begin + (end - begin) * (group + 1) / groups - panel;  // wide, or one less
         const char *next = panel + panels < end ? pr_matrix_panel(matrix, panel + panels) : NULL;
         for (int64_t i = 0; i < blocks; i++) {
             int64_t first = pr_walk_block_begin(walk, args->rows, i);
             pr_pass pass = {
                 .rows = (int32_t)(pr_walk_block_begin(walk, args->rows, i + 1) - first),
-                .panels = panels,
+                .panels = (int32_t)panels,
                 .x = (const float *)(const void *)(prepared + (size_t)first * row_bytes),
                 .weights = pr_matrix_panel(matrix, panel),
                 .panel_bytes = matrix->panel_bytes,
