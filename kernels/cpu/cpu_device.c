@@ -81,6 +81,9 @@ typedef struct isa_choice {
     const char *name;
     bool (*supported)(void);
     void (*kernels)(pr_cpu_kernels *kernels);
+    // Faster ones yet, where the CPU has a part of the instruction set that not all have; or NULL.
+    bool (*supports_more)(void);
+    void (*more)(pr_cpu_kernels *kernels);
 } isa_choice;
 
 static bool always(void) { return true; }
@@ -98,15 +101,17 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+
+static bool has_vnni(void) { return __builtin_cpu_supports("avx512vnni"); }
 #endif
 
 // Best first.
 static const isa_choice choices[] = {
 #if defined(PR_HAVE_X86)
-    {"avx512", has_avx512, pr_cpu_avx512_kernels},
-    {"avx2", has_avx2, pr_cpu_avx2_kernels},
+    {"avx512", has_avx512, pr_cpu_avx512_kernels, has_vnni, pr_cpu_vnni_kernels},
+    {"avx2", has_avx2, pr_cpu_avx2_kernels, NULL, NULL},
 #endif
-    {"reference", always, pr_cpu_reference_kernels},
+    {"reference", always, pr_cpu_reference_kernels, NULL, NULL},
 };
 enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
@@ -149,6 +154,8 @@ static void fill(pr_device *device, const isa_choice *chosen)
     pr_cpu_reference_kernels(&state->kernels);
     if (chosen->kernels != pr_cpu_reference_kernels)
         chosen->kernels(&state->kernels);
+    if (chosen->more != NULL && chosen->supports_more())
+        chosen->more(&state->kernels);
     pr_cpu_matmul_fill(device);
     pr_cpu_rows_fill(device);
     pr_cpu_attention_fill(device);

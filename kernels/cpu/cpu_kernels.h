@@ -50,12 +50,14 @@ typedef struct pr_cpu_kernels {
 void pr_cpu_reference_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels);
+void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels);  // what AVX-512 with VNNI adds
 
 extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
-    pr_matmul_f16_reference;
+    pr_matmul_f16_reference, pr_matmul_quantized_reference;
 
 // The overrides, one file each.
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
+extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
 void pr_attend_avx2(
     const pr_attention_args *args,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu_state.h"
+#include "kernels/cpu/quantized.h"
 #include "runtime/base/log.h"
 
 // How one packing is made.
@@ -23,6 +24,16 @@ typedef struct packing_rule {
 
 static size_t two_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 2; }
 static size_t four_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 4; }
+
+static size_t int8_bytes(int64_t cols)
+{
+    return (size_t)(cols / PR_INT8_BLOCK) * pr_quantized_block_bytes(PR_PACKED_INT8);
+}
+
+static size_t int4_bytes(int64_t cols)
+{
+    return (size_t)(cols / PR_INT4_BLOCK) * pr_quantized_block_bytes(PR_PACKED_INT4);
+}
 
 static void pack_elements(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
@@ -45,6 +56,8 @@ static const packing_rule rules[PR_PACKINGS] = {
     [PR_PACKED_F32] = {1, four_bytes, pack_elements},
     [PR_PACKED_BF16] = {1, two_bytes, pack_elements},
     [PR_PACKED_F16] = {1, two_bytes, pack_elements},
+    [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, pr_quantized_pack_int8},
+    [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, pr_quantized_pack_int4},
 };
 
 static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)

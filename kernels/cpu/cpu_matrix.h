@@ -7,6 +7,7 @@
 //   slice   its columns in units, the last unit filled up with zeros; a unit is `unit` columns:
 //     float32, float16   [columns][16]
 //     bfloat16           [columns][16]
+//     int8, int4         blocks with their scales: quantized.h
 //
 // Rows beyond N are zero. Kernels of every instruction set read this layout.
 #ifndef PR_KERNELS_CPU_MATRIX_H
