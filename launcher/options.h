@@ -10,6 +10,7 @@
 
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
+#include "runtime/device.h"
 #include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
@@ -31,6 +32,7 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *quantization;  // "none", "int8" or "int4"; NULL is none
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
     bool enable_prefix_caching;
@@ -186,6 +188,9 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
 pr_dtype
 pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+pr_quantization pr_options_quantization(const pr_options *options);
+// What becomes of the weights, for people.
+const char *pr_options_weights_text(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

@@ -86,11 +86,14 @@ void pr_traffic_figures_of(
 static void print_model(const plan_view *view)
 {
     const pr_model *m = view->facts.model;
+    bool quantised = pr_options_quantization(view->facts.options) != PR_QUANTIZATION_NONE;
     printf(
-        "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, %s",
+        "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, "
+        "%s%s%s",
         m->path, pr_family_name(m->family), (int)m->layers, (int)m->hidden, (int)m->query_heads,
         (int)m->kv_heads, (int)m->head_size, (int)m->vocabulary,
-        pr_dtype_name(view->facts.weight_dtype));
+        pr_dtype_name(view->facts.weight_dtype), quantised ? " " : "",
+        quantised ? pr_options_weights_text(view->facts.options) : "");
     if (m->experts)
         printf(", %d experts, %d for each token", (int)m->experts, (int)m->experts_chosen);
     printf("\nLayout   polyreme ... %s\n", view->flags);
@@ -248,10 +251,11 @@ static pr_status print_json(const plan_view *view)
     for_each_reason(view->why, add_reason, why);
     int32_t size = view->facts.options->block_size;
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:o, s:o, s:o}", "model", view->facts.model->path,
-        "family", pr_family_name(view->facts.model->family), "layout", view->flags, "fits",
-        view->blocks > 0, "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes,
-        "block_tokens", (int)size, "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
+        "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:o, s:o, s:o}", "model",
+        view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
+        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0,
+        "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
+        "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
         (json_int_t)view->blocks * size, "groups", groups, "ranks", ranks, "why", why);
     if (root && view->forecast &&
         json_object_set_new(root, "forecast", pr_prediction_json(&view->prediction)) != 0) {
@@ -322,7 +326,10 @@ static pr_status with_view(
     if (pr_weights_open(options->model, &weights) != PR_OK)
         weights = NULL;
     pr_error_capture_end();
-    PR_TRY_GOTO(pr_cpu_device_open(&(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads}, &device), close_model);
+    PR_TRY_GOTO(
+        pr_cpu_device_open(
+            &(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads}, &device),
+        close_model);
     PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
     status = use(&view, context);
     if (status == PR_OK)
