@@ -191,6 +191,7 @@ static pr_status start_others(pr_cpu_team *team, const int32_t *cpu)
                 team->threads, strerror(code));
         }
         team->started++;
+        pthread_setname_np(other->thread, "kernels");
         if (cpu != NULL && cpu[i + 1] >= 0)
             bind_thread(other->thread, cpu[i + 1]);
     }
