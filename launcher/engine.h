@@ -9,6 +9,7 @@
 
 #include "launcher/controller.h"
 #include "launcher/options.h"
+#include "launcher/thread_choice.h"
 #include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 
@@ -27,6 +28,7 @@ typedef struct pr_engine {
     pr_scheduler_params scheduler;
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;
+    pr_thread_choice threads;  // of this rank
     pr_weights *weights;
     pr_device *device;
     pr_shard *shard;

@@ -78,9 +78,12 @@ static const pr_option engine[] = {
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
      .standard = "auto", .choices = "auto|reference|avx2|avx512",
      .help = "kernels of the cpu device; all give the same bytes"},
-    {.name = "threads", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(threads),
-     .standard = "1", .least = 1, .most = 256, .common = true,
-     .help = "threads of the kernels of each rank; the bytes do not depend on it"},
+    {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,
+     .help = "threads that each rank computes with; auto = its share of the cores in its mask, whatever OMP_NUM_THREADS says. The bytes do not depend on it"},
+    {.name = "bind", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(bind),
+     .standard = "auto", .choices = "auto|on|off",
+     .help = "each thread on a core of its own; auto = where a launcher or a mask says that the cores are ours"},
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
@@ -318,9 +321,9 @@ static const pr_option bench[] = {
 };
 
 static const pr_option plan[] = {
-    {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
-     .standard = "1", .least = 1, .most = 1048576, .common = true,
-     .help = "MPI ranks the run would have"},
+    {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
+     .help = "MPI ranks the run would have; auto = one for each NUMA node of this machine, one on --machine"},
     {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
      .choices = PR_MACHINE_NAMES, .common = true,
      .help = "forecast times and rates on this machine, with its memory; one rank on each device"},

@@ -38,7 +38,8 @@ typedef struct pr_options {
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
     const char *cpu_isa;
-    int32_t threads;       // of each rank
+    int32_t threads;       // of each rank; 0 = chosen
+    const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
     const char *control;
     const char *record;       // FILE or NULL
@@ -117,7 +118,7 @@ typedef struct pr_options {
     int32_t scale_tokens;
 
     // plan
-    int32_t ranks;
+    int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
     int32_t split;    // groups to divide; 0 = none

@@ -170,9 +170,10 @@ pr_status pr_cpu_device_open(const pr_cpu_device_params *params, pr_device **dev
             PR_ERR_ARGUMENT, "%d threads: use 1 to %d", params->threads, (int)PR_MAX_THREADS);
     pr_device *opened = calloc(1, sizeof(*opened));
     pr_cpu_state *state = calloc(1, sizeof(*state));
-    pr_status status = opened != NULL && state != NULL
-                           ? pr_cpu_team_create(params->threads, params->cpu, &state->team)
-                           : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
+    pr_status status =
+        opened != NULL && state != NULL
+            ? pr_cpu_team_create(params->threads, params->cpu, params->shares_cores, &state->team)
+            : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
     if (status != PR_OK) {
         free(opened);
         free(state);

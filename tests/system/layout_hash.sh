@@ -18,6 +18,9 @@ common_rows() {
     cat <<'ROWS'
 1 --cpu-isa auto
 1 --cpu-isa reference
+1 --threads 1
+1 --threads 2 --bind on
+1 --threads 3 --max-num-batched-tokens 64
 1 --max-num-batched-tokens 16 --max-num-seqs 16
 1 --max-num-batched-tokens 64 --max-num-seqs 4
 1 --max-num-batched-tokens 256 --no-enable-prefix-caching
@@ -27,6 +30,7 @@ common_rows() {
 1 --block-size 32
 2 --mixed 1x2
 2 --mixed 1x2:tp=2
+2 --mixed 1x2:tp=2 --threads 2
 2 --prefill 1x1 --decode 1x1
 3 --mixed 1x3 --control tcp
 3 --prefill 1x1 --decode 1x2:tp=2 --max-num-batched-tokens 64
