@@ -10,7 +10,11 @@
 #include "scheduler/cost/cost_model.h"
 
 // tp: of a lane that computes. kv_blocks: of a lane.
-pr_cost_model
-pr_cost_prior(const pr_model *model, const pr_options *options, int32_t tp, int32_t kv_blocks);
+pr_cost_model pr_cost_prior(
+    const pr_model *model,
+    const pr_options *options,
+    pr_dtype kv_dtype,
+    int32_t tp,
+    int32_t kv_blocks);
 
 #endif
