@@ -24,6 +24,7 @@ static double active_weights(const pr_model *model)
 pr_cost_model pr_cost_prior(
     const pr_model *model,
     const pr_options *options,
+    pr_dtype kv_dtype,
     int32_t tp,
     int32_t threads,
     int32_t kv_blocks)
@@ -31,8 +32,8 @@ pr_cost_model pr_cost_prior(
     double flops = FLOPS * tp * threads;
     double token_s = 2 * active_weights(model) / flops;
     double pair_s = 4.0 * model->layers * model->query_heads * model->head_size / flops;
-    double kv_bytes = 2.0 * model->layers * model->kv_heads * model->head_size *
-                      (double)pr_dtype_bytes(pr_options_kv_dtype(options));
+    double kv_bytes =
+        2.0 * model->layers * model->kv_heads * model->head_size * (double)pr_dtype_bytes(kv_dtype);
     return (pr_cost_model){
         .chunk_s = STEP_S,
         .chunk_token_s = token_s,

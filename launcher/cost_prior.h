@@ -13,6 +13,7 @@
 pr_cost_model pr_cost_prior(
     const pr_model *model,
     const pr_options *options,
+    pr_dtype kv_dtype,
     int32_t tp,
     int32_t threads,
     int32_t kv_blocks);

@@ -121,7 +121,7 @@ static pr_status take_place(pr_engine *engine)
         .kv_heads = heads,
         .head_size = engine->model->head_size,
         .first_head = heads * place.tp_rank,
-        .dtype = pr_options_kv_dtype(engine->options),
+        .dtype = engine->kv_dtype,
     };
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }
@@ -341,6 +341,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
                     options, engine->model, engine->weights, engine->device, neighbours, &facts));
     PR_TRY(agree_on_memory(engine, &facts));
     engine->max_model_len = facts.max_model_len;
+    engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
     STAGE(engine, choose_layout(engine, &facts, why));
     STAGE(engine, take_place(engine));
     PR_TRY(agree_on_threads(engine, &threads));
@@ -376,7 +377,8 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .short_suffix = options->short_suffix,
         .cost = pr_cost_prior(
-            engine->model, options, engine->layout.group[0].tp, threads, engine->kv_blocks),
+            engine->model, options, engine->kv_dtype, engine->layout.group[0].tp, threads,
+            engine->kv_blocks),
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);

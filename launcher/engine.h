@@ -24,7 +24,8 @@ typedef struct pr_engine {
     char *model_name;  // what requests call it
     int32_t max_model_len;
     int32_t kv_blocks;  // per lane
-    int64_t open_ns;    // how long opening took
+    pr_dtype kv_dtype;
+    int64_t open_ns;  // how long opening took
     pr_scheduler_params scheduler;
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;

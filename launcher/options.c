@@ -67,7 +67,7 @@ static const pr_option engine[] = {
      .help = "KV blocks of one lane; 0 = what memory allows and max-num-seqs needs"},
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
-     .help = "type of KV entries; auto is float32 on a CPU"},
+     .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
@@ -76,7 +76,7 @@ static const pr_option engine[] = {
     {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
      .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
-     .standard = "auto", .choices = "auto|reference|avx2|avx512",
+     .standard = "auto", .choices = "auto|reference|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
     {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
      .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,
@@ -481,8 +481,10 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name)
     return options->origins && pr_config_origin(options->origins, name) == PR_ORIGIN_FLAG;
 }
 
-pr_dtype pr_options_kv_dtype(const pr_options *options)
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
 {
+    if (strcmp(options->kv_cache_dtype, "auto") == 0)
+        return weight_dtype == PR_F32 ? PR_F32 : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
 }
 

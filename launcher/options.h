@@ -185,8 +185,8 @@ pr_status pr_options_read(
 bool pr_options_given(const pr_options *options, const char *name);
 bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
-pr_dtype
-pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+// auto follows the weights: float32 for float32, else bfloat16.
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

@@ -199,7 +199,7 @@ static double kv_bytes(const pr_memory_facts *facts)
 {
     const pr_model *m = facts->model;
     return 2.0 * m->layers * m->kv_heads * m->head_size *
-           (double)pr_dtype_bytes(pr_options_kv_dtype(facts->options));
+           (double)pr_dtype_bytes(pr_options_kv_dtype(facts->options, facts->weight_dtype));
 }
 
 void pr_machine_cost_of(

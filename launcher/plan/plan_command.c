@@ -80,8 +80,9 @@ void pr_traffic_figures_of(
     figures->experts_bytes =
         moe_layers * 2 * model->experts_chosen * row * (group->ranks - 1) / group->ranks;
     if (group->role != PR_ROLE_MIXED)
-        figures->handover_bytes = 2 * (int64_t)model->layers * model->kv_heads * model->head_size *
-                                  (int64_t)pr_dtype_bytes(pr_options_kv_dtype(facts->options));
+        figures->handover_bytes =
+            2 * (int64_t)model->layers * model->kv_heads * model->head_size *
+            (int64_t)pr_dtype_bytes(pr_options_kv_dtype(facts->options, facts->weight_dtype));
 }
 
 // ---- text ----
@@ -186,7 +187,7 @@ static void print_kv_and_traffic(const plan_view *view)
     printf(
         "\nKV       %d blocks of %d tokens per lane: %lld tokens, %s\n", (int)view->blocks,
         (int)size, (long long)view->blocks * size,
-        pr_dtype_name(pr_options_kv_dtype(view->facts.options)));
+        pr_dtype_name(pr_options_kv_dtype(view->facts.options, view->facts.weight_dtype)));
     for (int32_t i = 0; i < view->layout.groups; i++) {
         const pr_group_layout *group = &view->layout.group[i];
         bool repeats = i > 0 && group->role == group[-1].role && group->ranks == group[-1].ranks &&
@@ -320,7 +321,7 @@ static pr_status print_json(const plan_view *view)
 
 // ---- the command ----
 
-// What a run on the machine would be given if nothing else is said: its threads, memory and number type.
+// What a run on the machine would be given if nothing else is said: its threads and memory.
 static void adopt_machine(pr_machine *machine, pr_options *options)
 {
     if (options->ranks == 0)
@@ -330,8 +331,6 @@ static void adopt_machine(pr_machine *machine, pr_options *options)
         *machine = pr_machine_with_threads(machine, options->threads);
     if (options->memory == 0)
         options->memory = (int64_t)(machine->memory_bytes * 0.9);
-    if (strcmp(options->kv_cache_dtype, "auto") == 0 && machine->number == PR_BF16)
-        options->kv_cache_dtype = "bfloat16";
 }
 
 // What a run on this machine would be given.
