@@ -169,9 +169,13 @@ typedef struct pr_add_args {
     const float *y;
 } pr_add_args;
 
+// A piece of work cut into tasks; thread is 0..threads-1 and no two tasks run on one at once.
+typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
+
 struct pr_device {
     const char *name;  // "cpu", ...
     const char *isa;   // what was chosen at open: "reference", "avx2", "avx512"
+    int32_t threads;   // of this process that `share` uses, with the caller's
     void *state;       // the back end's own
 
     pr_status (*memory_take)(
@@ -187,6 +191,10 @@ struct pr_device {
     // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
     // and so many experts. Called once for each user of the device; the largest counts.
     pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
+
+    // Runs each task once, on the device's host threads, and returns when all are done: for what the
+    // host does between kernels, such as sampling.
+    void (*share)(pr_device *device, pr_shared_work work, void *context, int64_t tasks);
 
     void (*embed)(pr_device *device, const pr_embed_args *args);
     void (*rmsnorm)(pr_device *device, const pr_rmsnorm_args *args);

@@ -31,7 +31,7 @@ struct pr_cpu_team {
     // generation << 32 | next task; next = CLOSED while the work is being written.
     _Alignas(64) atomic_uint_fast64_t claim;
     _Alignas(64) atomic_int_fast64_t done;
-    _Alignas(64) _Atomic(pr_team_work) work;
+    _Alignas(64) _Atomic(pr_shared_work) work;
     _Atomic(void *) context;
     atomic_uint_fast64_t tasks;
     atomic_bool ending;
@@ -55,7 +55,7 @@ static inline void relax(void)
 // Runs tasks of one generation until none is left or another has begun.
 static void take_part(pr_cpu_team *team, uint64_t generation, int32_t thread)
 {
-    pr_team_work work = atomic_load_explicit(&team->work, memory_order_acquire);
+    pr_shared_work work = atomic_load_explicit(&team->work, memory_order_acquire);
     void *context = atomic_load_explicit(&team->context, memory_order_acquire);
     uint64_t tasks = atomic_load_explicit(&team->tasks, memory_order_acquire);
     uint_fast64_t seen = atomic_load_explicit(&team->claim, memory_order_acquire);
@@ -132,7 +132,7 @@ static void wake_sleepers(pr_cpu_team *team)
     }
 }
 
-void pr_cpu_team_run(pr_cpu_team *team, pr_team_work work, void *context, int64_t tasks)
+void pr_cpu_team_run(pr_cpu_team *team, pr_shared_work work, void *context, int64_t tasks)
 {
     assert(tasks >= 0 && (uint64_t)tasks < CLOSED);
     if (team->threads == 1 || tasks <= 1) {
