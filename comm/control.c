@@ -11,7 +11,8 @@
 //
 // Naps. Calling a sleeping thread costs the caller a system call, so a worker that steps only posts what
 // can wait. While posted messages come regularly, the controller looks by itself: when the next is due, then
-// each eighth of the time between two. Where none comes it falls asleep, and the next one calls it.
+// after an eighth of the time between two, and where it is late ever more rarely. Where none comes the
+// controller falls asleep, and the next one calls it.
 #include "comm/control.h"
 
 #include <errno.h>
@@ -27,7 +28,13 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
-enum { LEAST_NAP_US = 100, LONGEST_GAP_MS = 1000, GAPS_AWAKE = 4, NAPS_A_GAP = 8 };
+enum {
+    LEAST_NAP_US = 100,
+    LONGEST_GAP_MS = 1000,
+    GAPS_AWAKE = 4,
+    LEAST_AWAKE_MS = 100,
+    NAPS_A_GAP = 8
+};
 enum { MISSED_PINGS = 6, SEND_LIMIT_MS = 10000, PART_MS = 1000, WINDOW_BYTES = 4 * 1024 * 1024 };
 
 typedef struct control_peer {
@@ -279,10 +286,13 @@ static void pump(pr_control *control)
 // When to look for the next posted message, or 0: there is nothing to expect.
 static int64_t next_look_ns(const pr_control *control, int64_t now_ns)
 {
-    if (control->gap_ns == 0 || now_ns > control->posted_ns + GAPS_AWAKE * control->gap_ns)
+    int64_t gap_ns = control->gap_ns, waited_ns = now_ns - control->posted_ns;
+    if (gap_ns == 0 ||
+        (waited_ns > GAPS_AWAKE * gap_ns && waited_ns > LEAST_AWAKE_MS * INT64_C(1000000)))
         return 0;
-    int64_t least_ns = LEAST_NAP_US * INT64_C(1000), nap_ns = control->gap_ns / NAPS_A_GAP;
-    int64_t due_ns = control->posted_ns + control->gap_ns + least_ns / 2;
+    int64_t least_ns = LEAST_NAP_US * INT64_C(1000);
+    int64_t nap_ns = (waited_ns > gap_ns ? waited_ns : gap_ns) / NAPS_A_GAP;
+    int64_t due_ns = control->posted_ns + gap_ns + least_ns / 2;
     return due_ns > now_ns + least_ns ? due_ns : now_ns + (nap_ns > least_ns ? nap_ns : least_ns);
 }
 
