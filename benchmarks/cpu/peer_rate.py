@@ -5,13 +5,14 @@
     peer_rate.py MODEL.gguf --threads N --states DIR
 
 The lines are those of forward_rate.c:
-    prefill TOKENS               {"tokens": T, "seconds": S}
-    decode BATCH CONTEXT STEPS   {"tokens": T, "seconds": S}   BATCH sequences, each with CONTEXT tokens before
+    prefill TOKENS               {"tokens": T, "seconds": S, "flash": true}
+    decode BATCH CONTEXT STEPS   {"tokens": T, "seconds": S, "flash": F}   BATCH sequences, CONTEXT tokens before
     greedy STEPS TOKEN...        {"token": [...], "logits": [the first 64 of the prompt's last row]}
     release                      gives back the memory of the KV cache
 
 A prompt goes in batches of 512 tokens, logits for its last token only; a decode step has one token
-of every sequence and the logits of all.  Sequences share no KV cell: one prompt is computed, saved
+of every sequence and the logits of all.  Flash attention: on for prompts; decoding tries both when a
+shape is asked for first, and keeps the faster.  The model is read, not mapped.  Sequences share no KV cell: one prompt is computed, saved
 in DIR, and restored into every sequence.  Needs the packages llama_cpp and numpy.
 """
 import argparse
@@ -27,6 +28,7 @@ from llama_cpp import llama_cpp as lib
 BATCH_TOKENS = 512
 LOGITS_SHOWN = 64
 MOST_STEPS = 64
+TRIAL_STEPS = 3
 
 
 @lib.llama_log_callback
@@ -56,16 +58,19 @@ class Peer:
         self.path, self.threads, self.states = path, threads, states
         lib.llama_log_set(say_nothing, None)
         lib.llama_backend_init()
-        self.model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
+        params = lib.llama_model_default_params()
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+        self.model = lib.llama_model_load_from_file(path.encode(), params)
         if not self.model:
             sys.exit(f"peer_rate: llama.cpp cannot load {path}")
         self.vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model))
         self.context, self.shape, self.filled = None, None, 0
+        self.flash = {}  # {(sequences, context): whether flash attention is the faster}
         self.batch = lib.llama_batch_init(BATCH_TOKENS, 0, 1)
 
-    def open_context(self, sequences, length):
+    def open_context(self, sequences, length, flash=True):
         """A context for that many sequences of that many tokens; kept while the shape stays."""
-        if self.shape == (sequences, length):
+        if self.shape == (sequences, length, flash):
             return
         self.release()
         params = lib.llama_context_default_params()
@@ -73,13 +78,13 @@ class Peer:
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = self.threads
-        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.flash_attn_type = int(flash)
         params.kv_unified = False
         params.no_perf = True
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit(f"peer_rate: no memory for {sequences} sequences of {length} tokens")
-        self.shape = sequences, length
+        self.shape = sequences, length, flash
 
     def release(self):
         if self.context:
@@ -114,16 +119,16 @@ class Peer:
         tokens = tokens_of(count, self.vocabulary, 1)
         begin = time.perf_counter()
         self.prompt(tokens)
-        return {"tokens": count, "seconds": time.perf_counter() - begin}
+        return {"tokens": count, "seconds": time.perf_counter() - begin, "flash": True}
 
-    def saved_state(self, context):
-        """The KV of one prompt; the same for every type of weights of a model."""
+    def saved_state(self, context, flash):
+        """The KV of one prompt, for every type of a model's weights; flash attention has its own layout."""
         model = os.path.basename(self.path).rsplit(".", 2)[0]
-        path = os.path.join(self.states, f"{model}.{context}.state")
+        path = os.path.join(self.states, f"{model}.{context}.{'flash' if flash else 'plain'}.state")
         if os.path.exists(path):
             with open(path, "rb") as file:
                 return file.read()
-        self.open_context(1, context)
+        self.open_context(1, context, flash)
         self.prompt(tokens_of(context, self.vocabulary, 1))
         size = lib.llama_state_seq_get_size(self.context, 0)
         data = (ctypes.c_uint8 * size)()
@@ -133,11 +138,12 @@ class Peer:
         os.replace(path + ".unfinished", path)
         return bytes(data)
 
-    def fill(self, sequences, context, length):
-        if self.shape == (sequences, length) and self.filled == context:
+    def fill(self, sequences, context, flash):
+        shape = sequences, context + MOST_STEPS, flash
+        if self.shape == shape and self.filled == context:
             return
-        state = for_streams(self.saved_state(context), sequences)
-        self.open_context(sequences, length)
+        state = for_streams(self.saved_state(context, flash), sequences)
+        self.open_context(*shape)
         data = (ctypes.c_uint8 * len(state)).from_buffer(state)
         for sequence in range(sequences):
             lib.llama_state_seq_set_data(self.context, data, len(state), sequence)
@@ -148,17 +154,26 @@ class Peer:
     def decode(self, sequences, context, steps):
         if steps > MOST_STEPS:
             sys.exit(f"peer_rate: decode: at most {MOST_STEPS} steps")
-        self.fill(sequences, context, context + MOST_STEPS)
+        if (sequences, context) not in self.flash:
+            trials = {flash: min(self.decode_steps(sequences, context, TRIAL_STEPS, flash)) for flash in (True, False)}
+            self.flash[sequences, context] = trials[True] < trials[False]
+        flash = self.flash[sequences, context]
+        seconds = self.decode_steps(sequences, context, steps, flash)
+        return {"tokens": sequences * steps, "seconds": sum(seconds), "flash": flash}
+
+    def decode_steps(self, sequences, context, steps, flash):
+        """Seconds of each step; the sequences are as before afterwards."""
+        self.fill(sequences, context, flash)
         tokens = tokens_of(sequences * steps, self.vocabulary, 2)
-        seconds = 0
+        seconds = []
         for step in range(steps):
             rows = [(tokens[step * sequences + i], context + step, i) for i in range(sequences)]
             begin = time.perf_counter()
             self.run(rows, range(sequences))
-            seconds += time.perf_counter() - begin
+            seconds.append(time.perf_counter() - begin)
         for sequence in range(sequences):
             lib.llama_memory_seq_rm(self.memory(), sequence, context, -1)
-        return {"tokens": sequences * steps, "seconds": seconds}
+        return seconds
 
     def greedy(self, steps, *tokens):
         self.open_context(1, len(tokens) + steps)

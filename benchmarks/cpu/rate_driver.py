@@ -29,7 +29,7 @@ class Driver:
         self.process.wait()
         self.said.seek(0)
         lines = self.said.read().strip().splitlines()
-        self.error = lines[-1] if lines else f"ended with status {self.process.returncode}"
+        self.error = lines[-1].split("ERROR ")[-1] if lines else f"ended with status {self.process.returncode}"
         return None
 
     def ask(self, line):
