@@ -135,7 +135,7 @@ void pr_memory_budget_of(
         .block_tokens = options->block_size,
         .kv_heads = m->kv_heads / tp,
         .head_size = m->head_size,
-        .dtype = pr_options_kv_dtype(options),
+        .dtype = pr_options_kv_dtype(options, facts->weight_dtype),
     };
     budget->block_bytes = (int64_t)pr_kv_store_block_bytes(&store);
     int64_t left = facts->memory_bytes - budget->weight_bytes - budget->work_bytes;

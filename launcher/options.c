@@ -67,7 +67,7 @@ static const pr_option engine[] = {
      .help = "KV blocks of one lane; 0 = what memory allows and max-num-seqs needs"},
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
-     .help = "type of KV entries; auto is float32 on a CPU"},
+     .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
     {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
      .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
      .help = "what the weights become while they are loaded; activations are int8 then"},
@@ -79,11 +79,14 @@ static const pr_option engine[] = {
     {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
      .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
-     .standard = "auto", .choices = "auto|reference|avx2|avx512",
+     .standard = "auto", .choices = "auto|reference|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
-    {.name = "threads", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(threads),
-     .standard = "1", .least = 1, .most = 256, .common = true,
-     .help = "threads of the kernels of each rank; the bytes do not depend on it"},
+    {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,
+     .help = "threads that each rank computes with; auto = its share of the cores in its mask, whatever OMP_NUM_THREADS says. The bytes do not depend on it"},
+    {.name = "bind", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(bind),
+     .standard = "auto", .choices = "auto|on|off",
+     .help = "each thread on a core of its own; auto = where a launcher or a mask says that the cores are ours"},
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
@@ -321,9 +324,9 @@ static const pr_option bench[] = {
 };
 
 static const pr_option plan[] = {
-    {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
-     .standard = "1", .least = 1, .most = 1048576, .common = true,
-     .help = "MPI ranks the run would have"},
+    {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
+     .help = "MPI ranks the run would have; auto = one for each NUMA node of this machine, one on --machine"},
     {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
      .choices = PR_MACHINE_NAMES, .common = true,
      .help = "forecast times and rates on this machine, with its memory; one rank on each device"},
@@ -481,8 +484,10 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name)
     return options->origins && pr_config_origin(options->origins, name) == PR_ORIGIN_FLAG;
 }
 
-pr_dtype pr_options_kv_dtype(const pr_options *options)
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
 {
+    if (strcmp(options->kv_cache_dtype, "auto") == 0)
+        return weight_dtype == PR_F32 ? PR_F32 : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
 }
 

@@ -40,7 +40,8 @@ typedef struct pr_options {
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
     const char *cpu_isa;
-    int32_t threads;       // of each rank
+    int32_t threads;       // of each rank; 0 = chosen
+    const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
     const char *control;
     const char *record;       // FILE or NULL
@@ -119,7 +120,7 @@ typedef struct pr_options {
     int32_t scale_tokens;
 
     // plan
-    int32_t ranks;
+    int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
     int32_t split;    // groups to divide; 0 = none
@@ -186,8 +187,8 @@ pr_status pr_options_read(
 bool pr_options_given(const pr_options *options, const char *name);
 bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
-pr_dtype
-pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+// auto follows the weights: float32 for float32, else bfloat16.
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
 pr_quantization pr_options_quantization(const pr_options *options);
 // What becomes of the weights, for people.
 const char *pr_options_weights_text(const pr_options *options);

@@ -1,170 +1,91 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Attention on AVX2: up to 4 queries of one KV head share each tile. Scores have a lane per
-// position of the tile; outputs a lane per element of the head. Each query keeps the reference's
-// order: its own positions, tile by tile.
+// Attention on AVX2: two vectors are one of AVX-512; pairs are widened, two fma each.
 #include <math.h>
-#include <string.h>
 
-#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/flush_mode_x86.h"
 #include "kernels/cpu/vector_avx2.h"
 
-enum { MAX_QUERIES = 4 };
+typedef __m256 vector;
 
-// Queries of one segment and one KV head, numbered row by row, head by head within a row.
-typedef struct queries {
-    const pr_attention_args *args;
-    const pr_segment *segment;
-    int32_t kv_head;
-    size_t page_elements;
-    size_t row[MAX_QUERIES];         // elements before its row in q and out
-    int32_t positions[MAX_QUERIES];  // how many it sees, ascending
-    float maximum[MAX_QUERIES], sum[MAX_QUERIES];
-    float p[MAX_QUERIES][PR_TILE], rescale[MAX_QUERIES];
-} queries;
+#define SCORE_QUERIES 4
+enum { LANES = 8, SCORE_VECTORS = 2, GATHER_VECTORS = 4 };
 
-// Takes query `number` as the i-th and sets its state to "nothing seen".
-PR_INLINE void begin_query(queries *q, int i, int32_t number)
+PR_INLINE vector load(const void *from) { return _mm256_loadu_ps(from); }
+PR_INLINE __m256i first_lanes(int32_t n)
 {
-    int32_t group = q->args->query_heads / q->args->kv_heads;
-    size_t row = (size_t)(q->segment->first_row + number / group);
-    size_t head = (size_t)(q->kv_head * group + number % group), d = (size_t)q->args->head_size;
-    q->row[i] = (row * (size_t)q->args->query_heads + head) * d;
-    q->positions[i] = q->segment->start_position + number / group + 1;
-    q->maximum[i] = -INFINITY;
-    q->sum[i] = 0.0f;
-    memset(q->args->out + q->row[i], 0, d * sizeof(float));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+PR_INLINE vector load_part(const void *from, int n)
+{
+    return _mm256_maskload_ps(from, first_lanes(n));
+}
+PR_INLINE void store(void *to, vector x) { _mm256_storeu_ps(to, x); }
+PR_INLINE vector splat(float x) { return _mm256_set1_ps(x); }
+PR_INLINE vector splat_word(const uint32_t *word)
+{
+    return _mm256_castsi256_ps(_mm256_set1_epi32((int32_t)*word));
+}
+PR_INLINE vector maximum_of(vector a, vector b) { return _mm256_max_ps(a, b); }
+PR_INLINE float largest_lane(vector x)
+{
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+PR_INLINE vector exp_of(vector x) { return pr_exp8(x); }
+PR_INLINE vector mask_unseen(vector x, int32_t seen)
+{
+    __m256 lanes = _mm256_castsi256_ps(first_lanes(seen));
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, lanes);
+}
+PR_INLINE vector low_half(vector x)
+{
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff)));
 }
 
-// Scores of the tile's positions, before scaling, to p.
-PR_INLINE void score(queries *q, size_t tile, int n, pr_dtype dtype)
+// Rounds to nearest even; the bfloat16 is the lower half of each lane. NaN stays a quiet NaN.
+PR_INLINE __m256i rounded(vector x)
 {
-    const float *row[MAX_QUERIES];
-    __m256 low[MAX_QUERIES], high[MAX_QUERIES];
-    const void *pages = q->args->k_pages;
-    size_t d = (size_t)q->args->head_size;
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++) {
-        row[i] = q->args->q + q->row[i];
-        low[i] = _mm256_setzero_ps();
-        high[i] = _mm256_setzero_ps();
-    }
-    for (size_t e = 0; e < d; e++) {
-        __m256 k_low = pr_load8(dtype, pages, tile + e * PR_TILE);
-        __m256 k_high = pr_load8(dtype, pages, tile + e * PR_TILE + 8);
-#pragma GCC unroll 4
-        for (int i = 0; i < n; i++) {
-            __m256 one = _mm256_set1_ps(row[i][e]);
-            low[i] = _mm256_fmadd_ps(one, k_low, low[i]);
-            high[i] = _mm256_fmadd_ps(one, k_high, high[i]);
-        }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++) {
-        _mm256_storeu_ps(q->p[i], low[i]);
-        _mm256_storeu_ps(q->p[i] + 8, high[i]);
-    }
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(_mm256_add_epi32(bits, up), quiet, nan), 16);
 }
 
-// Scores of query i become its p and rescale; maximum and sum move on.
-PR_INLINE void weigh(queries *q, int i, int32_t count)
+// Pairs of neighbours of the 16 lanes, low first.
+PR_INLINE vector join(vector low, vector high)
 {
-    float *p = q->p[i], maximum = q->maximum[i];
-    __m256 scale = _mm256_set1_ps(q->args->scale);
-    for (int half = 0; half < PR_TILE; half += 8)
-        _mm256_storeu_ps(p + half, _mm256_mul_ps(scale, _mm256_loadu_ps(p + half)));
-    for (int32_t j = 0; j < count; j++)
-        maximum = p[j] > maximum ? p[j] : maximum;
-    for (int half = 0; half < PR_TILE; half += 8) {
-        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(p + half), _mm256_set1_ps(maximum));
-        _mm256_storeu_ps(p + half, pr_exp8(shifted));
-    }
-    q->rescale[i] = pr_exp(q->maximum[i] - maximum);
-    q->maximum[i] = maximum;
-    float sum = q->sum[i] * q->rescale[i];
-    for (int32_t j = 0; j < count; j++)
-        sum += p[j];
-    q->sum[i] = sum;
+    __m256i packed = _mm256_packus_epi32(rounded(low), rounded(high));
+    return _mm256_castsi256_ps(_mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
-// out = out * rescale + sum over positions of p v, `vectors` vectors of the head at a time.
-PR_INLINE void
-gather(const queries *q, int i, size_t tile, int32_t count, int32_t e, int vectors, pr_dtype dtype)
+PR_INLINE vector dot(pr_dtype dtype, vector sum, vector a, vector b)
 {
-    float *out = q->args->out + q->row[i] + e;
-    size_t d = (size_t)q->args->head_size;
-    __m256 o[8], rescale = _mm256_set1_ps(q->rescale[i]);
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++)
-        o[v] = _mm256_mul_ps(_mm256_loadu_ps(out + PR_WIDTH * v), rescale);
-    for (int32_t j = 0; j < count; j++) {
-        __m256 p = _mm256_set1_ps(q->p[i][j]);
-        size_t at = tile + (size_t)j * d + (size_t)e;
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-            __m256 value = pr_load8(dtype, q->args->v_pages, at + (size_t)(PR_WIDTH * v));
-            o[v] = _mm256_fmadd_ps(p, value, o[v]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++)
-        _mm256_storeu_ps(out + PR_WIDTH * v, o[v]);
+    if (dtype == PR_F32)
+        return _mm256_fmadd_ps(a, b, sum);
+    __m256i x = _mm256_castps_si256(a), y = _mm256_castps_si256(b);
+    __m256i upper = _mm256_set1_epi32((int32_t)0xffff0000u);
+    sum = _mm256_fmadd_ps(
+        _mm256_castsi256_ps(_mm256_and_si256(x, upper)),
+        _mm256_castsi256_ps(_mm256_and_si256(y, upper)), sum);
+    return _mm256_fmadd_ps(
+        _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)),
+        _mm256_castsi256_ps(_mm256_slli_epi32(y, 16)), sum);
 }
 
-PR_INLINE void gather_head(const queries *q, int i, size_t tile, int32_t count, pr_dtype dtype)
-{
-    int32_t e = 0, d = q->args->head_size;
-    for (; e + 8 * PR_WIDTH <= d; e += 8 * PR_WIDTH)
-        gather(q, i, tile, count, e, 8, dtype);
-    for (; e + PR_WIDTH <= d; e += PR_WIDTH)
-        gather(q, i, tile, count, e, 1, dtype);
-    float *out = q->args->out + q->row[i];
-    for (; e < d; e++) {
-        float o = out[e] * q->rescale[i];
-        for (int32_t j = 0; j < count; j++) {
-            size_t at = tile + (size_t)j * (size_t)d + (size_t)e;
-            o = fmaf(q->p[i][j], pr_dtype_load(dtype, q->args->v_pages, at), o);
-        }
-        out[e] = o;
-    }
-}
+#include "kernels/cpu/attention_span.h"
 
-// Queries first_query .. first_query + n - 1. n and dtype are constants at every call.
-PR_INLINE void attend(queries *q, int32_t first_query, int n, pr_dtype dtype)
+// Not inlined, so that no arithmetic moves out of where denormals are zero.
+static __attribute__((noinline)) void attend_bf16(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end)
 {
-    int32_t d = q->args->head_size, b = q->args->block_tokens;
-    for (int i = 0; i < n; i++)
-        begin_query(q, i, first_query + i);
-    int32_t positions = q->positions[n - 1];  // the last row sees most
-    for (int32_t first = 0; first < positions; first += PR_TILE) {
-        size_t tile = (size_t)q->segment->block[first / b] * q->page_elements +
-                      pr_tile_offset(first / PR_TILE, q->kv_head, d, b);
-        score(q, tile, n, dtype);
-        for (int i = 0; i < n; i++) {
-            int32_t seen = q->positions[i] - first;
-            if (seen <= 0)
-                continue;
-            int32_t count = seen < PR_TILE ? seen : PR_TILE;
-            weigh(q, i, count);
-            gather_head(q, i, tile, count, dtype);
-        }
-    }
-    for (int i = 0; i < n; i++) {
-        float inverse = 1.0f / q->sum[i], *out = q->args->out + q->row[i];
-        for (int32_t e = 0; e < d; e++)
-            out[e] *= inverse;
-    }
-}
-
-PR_INLINE void attend_rows(queries *q, int32_t row_begin, int32_t row_end, pr_dtype dtype)
-{
-    int32_t group = q->args->query_heads / q->args->kv_heads;
-    int32_t left = (row_end - row_begin) * group, first = row_begin * group;
-    for (; left >= 4; left -= 4, first += 4)
-        attend(q, first, 4, dtype);
-    if (left & 2)
-        attend(q, first, 2, dtype), first += 2;
-    if (left & 1)
-        attend(q, first, 1, dtype);
+    attend_rows(args, segment, kv_head, row_begin, row_end, PR_BF16);
 }
 
 void pr_attend_avx2(
@@ -174,15 +95,11 @@ void pr_attend_avx2(
     int32_t row_begin,
     int32_t row_end)
 {
-    size_t head_elements = (size_t)args->block_tokens * (size_t)args->head_size;
-    queries q = {
-        .args = args,
-        .segment = segment,
-        .kv_head = kv_head,
-        .page_elements = (size_t)args->kv_heads * head_elements,
-    };
-    if (args->kv_dtype == PR_F32)
-        attend_rows(&q, row_begin, row_end, PR_F32);
-    else
-        attend_rows(&q, row_begin, row_end, PR_BF16);
+    if (args->kv_dtype == PR_F32) {
+        attend_rows(args, segment, kv_head, row_begin, row_end, PR_F32);
+        return;
+    }
+    unsigned before = pr_flush_begin();
+    attend_bf16(args, segment, kv_head, row_begin, row_end);
+    pr_flush_end(before);
 }

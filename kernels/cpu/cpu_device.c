@@ -103,11 +103,20 @@ static bool has_avx512(void)
 }
 
 static bool has_vnni(void) { return __builtin_cpu_supports("avx512vnni"); }
+
+static bool has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+static void fill_avx512bf16(pr_cpu_kernels *kernels)
+{
+    pr_cpu_avx512_kernels(kernels);
+    kernels->attend = pr_attend_avx512bf16;
+}
 #endif
 
 // Best first.
 static const isa_choice choices[] = {
 #if defined(PR_HAVE_X86)
+    {"avx512bf16", has_avx512bf16, fill_avx512bf16, has_vnni, pr_cpu_vnni_kernels},
     {"avx512", has_avx512, pr_cpu_avx512_kernels, has_vnni, pr_cpu_vnni_kernels},
     {"avx2", has_avx2, pr_cpu_avx2_kernels, NULL, NULL},
 #endif
@@ -117,8 +126,8 @@ enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
 static bool known_name(const char *isa)
 {
-    static const char *const names[] = {"auto", "reference", "avx2", "avx512"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = {"auto", "reference", "avx2", "avx512", "avx512bf16"};
+    for (int i = 0; i < 5; i++) {
         if (strcmp(isa, names[i]) == 0)
             return true;
     }
@@ -135,7 +144,8 @@ static pr_status choose(const char *isa, const isa_choice **chosen)
     }
     if (!known_name(isa))
         return pr_fail(
-            PR_ERR_ARGUMENT, "\"%s\": the CPU kernels are auto, reference, avx2, avx512", isa);
+            PR_ERR_ARGUMENT, "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16",
+            isa);
     if (*chosen == NULL)
         return pr_fail(PR_ERR_UNSUPPORTED, "this CPU or build has no %s kernels: use auto", isa);
     return PR_OK;
@@ -170,9 +180,10 @@ pr_status pr_cpu_device_open(const pr_cpu_device_params *params, pr_device **dev
             PR_ERR_ARGUMENT, "%d threads: use 1 to %d", params->threads, (int)PR_MAX_THREADS);
     pr_device *opened = calloc(1, sizeof(*opened));
     pr_cpu_state *state = calloc(1, sizeof(*state));
-    pr_status status = opened != NULL && state != NULL
-                           ? pr_cpu_team_create(params->threads, params->cpu, &state->team)
-                           : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
+    pr_status status =
+        opened != NULL && state != NULL
+            ? pr_cpu_team_create(params->threads, params->cpu, params->shares_cores, &state->team)
+            : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
     if (status != PR_OK) {
         free(opened);
         free(state);

@@ -59,6 +59,12 @@ extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
 extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
+void pr_attend_reference(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
 void pr_attend_avx2(
     const pr_attention_args *args,
     const pr_segment *segment,
@@ -72,11 +78,37 @@ void pr_attend_avx512(
     int32_t row_begin,
     int32_t row_end);
 
-// Positions of a page that hold one tile of a head: where they start, in elements.
+void pr_attend_avx512bf16(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
+
+// Positions of one step of the softmax: a span begins at a multiple of this.
+enum { PR_SPAN = 64 };
+
+// Positions of a page that hold one tile of a head: where they start, in elements. K and V alike.
 static inline size_t pr_tile_offset(int32_t tile, int32_t kv_head, int32_t d, int32_t block_tokens)
 {
     int32_t in_page = tile % (block_tokens / PR_TILE);
     return ((size_t)kv_head * (size_t)block_tokens + (size_t)in_page * PR_TILE) * (size_t)d;
+}
+
+// Element e of the tile's position `lane`, from the start of the tile, in elements (device.h has the
+// picture).
+static inline size_t pr_k_place(pr_dtype dtype, int32_t lane, int32_t e)
+{
+    if (dtype == PR_F32)
+        return (size_t)e * PR_TILE + (size_t)lane;
+    return ((size_t)(e / 2) * PR_TILE + (size_t)lane) * 2 + (size_t)(e % 2);
+}
+
+static inline size_t pr_v_place(pr_dtype dtype, int32_t lane, int32_t e, int32_t d)
+{
+    if (dtype == PR_F32)
+        return (size_t)lane * (size_t)d + (size_t)e;
+    return ((size_t)(lane / 2) * (size_t)d + (size_t)e) * 2 + (size_t)(lane % 2);
 }
 
 #endif

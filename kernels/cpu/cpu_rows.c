@@ -6,11 +6,16 @@
 
 enum { WORTH_SHARING = 1 << 14, ADD_ELEMENTS = 1 << 12 };
 
+static void share_all(pr_device *device, pr_shared_work work, void *context, int64_t tasks)
+{
+    pr_cpu_team_run(pr_cpu_state_of(device)->team, work, context, tasks);
+}
+
 static void
-share(pr_device *device, pr_team_work work, void *context, int64_t tasks, int64_t task_elements)
+share(pr_device *device, pr_shared_work work, void *context, int64_t tasks, int64_t task_elements)
 {
     if (tasks * task_elements >= WORTH_SHARING) {
-        pr_cpu_team_run(pr_cpu_state_of(device)->team, work, context, tasks);
+        share_all(device, work, context, tasks);
         return;
     }
     for (int64_t task = 0; task < tasks; task++)
@@ -180,6 +185,8 @@ static void add(pr_device *device, const pr_add_args *args)
 
 void pr_cpu_rows_fill(pr_device *device)
 {
+    device->threads = pr_cpu_team_threads(pr_cpu_state_of(device)->team);
+    device->share = share_all;
     device->embed = embed;
     device->rmsnorm = rmsnorm;
     device->rope_store = rope_store;

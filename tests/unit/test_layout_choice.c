@@ -239,17 +239,25 @@ static void kv_blocks_are_what_is_useful_or_what_fits(void **state)
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 64 * 1024 / 16);
     pr_memory_budget_of(&facts, 1, 1, &budget);
-    // K and V of 2 layers, 8 heads of 32, 16 tokens, float32.
-    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 4);
+    // K and V of 2 layers, 8 heads of 32, 16 tokens, bfloat16 as the weights are.
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 2);
     // q k v o, gate up down of 2 layers, the head, bfloat16; two norms a layer.
     assert_int_equal(
         budget.weight_bytes, 2 * (2 * (4 * 256 * 256 + 3 * 512 * 256) + 1024 * 256) + 2 * 8 * 256);
-    facts.memory_bytes = budget.weight_bytes + budget.work_bytes + 100 * budget.block_bytes;
-    assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
-    assert_int_equal(blocks, 100);
-    options.kv_cache_dtype = "bfloat16";
+    facts.memory_bytes = budget.weight_bytes + budget.work_bytes + 200 * budget.block_bytes;
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 200);
+    options.kv_cache_dtype = "float32";
+    assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
+    assert_int_equal(blocks, 100);
+    options.kv_cache_dtype = "auto";
+    facts.weight_dtype = PR_F32;
+    pr_memory_budget_of(&facts, 1, 1, &budget);
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 4);
+    facts.weight_dtype = PR_F16;
+    pr_memory_budget_of(&facts, 1, 1, &budget);
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 2);
+    facts.weight_dtype = PR_BF16;
     options.kv_blocks = 64;
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 64);
