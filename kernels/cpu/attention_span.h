@@ -2,9 +2,9 @@
 // Attention of a block of queries, for any vector width: the algorithm that attention_<isa>.c compiles
 // with its own vectors. Before including this the file defines
 //
-//   vector              LANES floats, with + and * of the compiler's vectors
+//   the vectors         lanes_<isa>.h: LANES floats each, also with + - * of the compiler's vectors
 //   SCORE_QUERIES, SCORE_VECTORS, GATHER_VECTORS   how many sums of a loop stay in registers
-//   load load_part store splat splat_word maximum_of pr_exp_of dot join low_half mask_unseen
+//   dot join            one step of the docs' dot product in each lane; two vectors to words
 //
 // The unit of all products is a word of 4 bytes: one float32, or a pair of bfloat16. In words K and V look
 // the same for both types (P terms per word):

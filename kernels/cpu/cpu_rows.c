@@ -4,7 +4,7 @@
 #include "kernels/cpu/cpu_state.h"
 #include "runtime/base/elementary.h"
 
-enum { WORTH_SHARING = 1 << 14, ADD_ELEMENTS = 1 << 12 };
+enum { WORTH_SHARING = 1 << 14, ADD_ELEMENTS = 1 << 12, ROPE_TOKENS = 4 };
 
 static void
 share(pr_device *device, pr_team_work work, void *context, int64_t tasks, int64_t task_elements)
@@ -67,18 +67,31 @@ typedef struct rope {
     const pr_rope_store_args *args;
 } rope;
 
-static void rope_token(void *context, int64_t t, int32_t thread)
+// Whether token t stores beside token t - 1: they stay in one task.
+static bool continues_pair(const pr_rope_store_args *args, int32_t t)
+{
+    return t > 0 && t < args->tokens && args->position[t] % 2 == 1 &&
+           args->position[t] == args->position[t - 1] + 1 && args->block[t] == args->block[t - 1];
+}
+
+static void rope_some(void *context, int64_t task, int32_t thread)
 {
     const rope *r = context;
+    int32_t begin = (int32_t)task * ROPE_TOKENS, end = begin + ROPE_TOKENS;
     (void)thread;
-    r->kernels->rope_store(r->kernels, r->args, (int32_t)t, (int32_t)t + 1);
+    end = end < r->args->tokens ? end : r->args->tokens;
+    r->kernels->rope_store(
+        r->kernels, r->args, begin + continues_pair(r->args, begin),
+        end + continues_pair(r->args, end));
 }
 
 static void rope_store(pr_device *device, const pr_rope_store_args *args)
 {
     rope r = {&pr_cpu_state_of(device)->kernels, args};
     int64_t elements = (int64_t)(args->query_heads + 2 * args->kv_heads) * args->head_size;
-    share(device, rope_token, &r, args->tokens, elements);
+    share(
+        device, rope_some, &r, (args->tokens + ROPE_TOKENS - 1) / ROPE_TOKENS,
+        elements * ROPE_TOKENS);
 }
 
 // ---- topk ------------------------------------------------------------------------------------

@@ -5,16 +5,15 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/vector_avx512.h"
 
-// Adds the 16 lanes as the reference does: neighbours, then pairs of neighbours, ...
+// Adds the 16 lanes as the reference does: neighbours, then pairs of neighbours, ...; a + b is b + a, so
+// every lane holds the sum.
 static float add_lanes(__m512 lanes)
 {
-    float lane[16];
-    _mm512_storeu_ps(lane, lanes);
-    for (int step = 1; step < 16; step *= 2) {
-        for (int j = 0; j < 16; j += 2 * step)
-            lane[j] = lane[j] + lane[j + step];
-    }
-    return lane[0];
+    lanes = _mm512_add_ps(lanes, _mm512_permute_ps(lanes, _MM_SHUFFLE(2, 3, 0, 1)));
+    lanes = _mm512_add_ps(lanes, _mm512_permute_ps(lanes, _MM_SHUFFLE(1, 0, 3, 2)));
+    lanes = _mm512_add_ps(lanes, _mm512_shuffle_f32x4(lanes, lanes, _MM_SHUFFLE(2, 3, 0, 1)));
+    lanes = _mm512_add_ps(lanes, _mm512_shuffle_f32x4(lanes, lanes, _MM_SHUFFLE(1, 0, 3, 2)));
+    return _mm512_cvtss_f32(lanes);
 }
 
 static void add_row(float *x, const float *addend, int32_t n)
@@ -91,4 +90,5 @@ void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels)
     kernels->combine = combine;
     kernels->swiglu = swiglu;
     kernels->attend = pr_attend_avx512;
+    kernels->rope_store = pr_rope_store_avx512;
 }
