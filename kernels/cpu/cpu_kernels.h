@@ -33,6 +33,7 @@ typedef struct pr_cpu_kernels {
     void (*rmsnorm)(const pr_rmsnorm_args *args);
     void (*combine)(const pr_combine_args *args);
     void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
+    void (*exponentials)(const float *x, float shift, int32_t n, float *y);  // y = exp(x - shift)
     // Rows [row_begin, row_end) of a segment, the query heads of one KV head.
     void (*attend)(
         const pr_attention_args *args,

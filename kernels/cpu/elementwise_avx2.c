@@ -78,6 +78,17 @@ static void swiglu(float *gates, const float *ups, int64_t elements)
         gates[i] = pr_silu(gates[i]) * ups[i];
 }
 
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    int32_t i = 0;
+    for (; i + PR_WIDTH <= n; i += PR_WIDTH) {
+        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(shift));
+        _mm256_storeu_ps(y + i, pr_exp8(shifted));
+    }
+    for (; i < n; i++)
+        y[i] = pr_exp(x[i] - shift);
+}
+
 static void combine_row(const pr_combine_args *args, size_t t)
 {
     size_t n = (size_t)args->hidden, chosen = (size_t)args->chosen, i = 0;
@@ -113,6 +124,7 @@ void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels)
     kernels->rmsnorm = rmsnorm;
     kernels->combine = combine;
     kernels->swiglu = swiglu;
+    kernels->exponentials = exponentials;
     kernels->attend = pr_attend_avx2;
     kernels->rope_store = pr_rope_store_avx2;
 }

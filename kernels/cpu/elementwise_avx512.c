@@ -63,6 +63,15 @@ static void swiglu(float *gates, const float *ups, int64_t elements)
     }
 }
 
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    for (int32_t i = 0; i < n; i += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(n - i);
+        __m512 shifted = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, x + i), _mm512_set1_ps(shift));
+        _mm512_mask_storeu_ps(y + i, lanes, pr_exp16(shifted));
+    }
+}
+
 static void combine(const pr_combine_args *args)
 {
     int32_t n = args->hidden;
@@ -89,6 +98,7 @@ void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels)
     kernels->rmsnorm = rmsnorm;
     kernels->combine = combine;
     kernels->swiglu = swiglu;
+    kernels->exponentials = exponentials;
     kernels->attend = pr_attend_avx512;
     kernels->rope_store = pr_rope_store_avx512;
 }
