@@ -210,12 +210,14 @@ PR_INLINE void weigh(block *b, int32_t first, int i, pr_dtype dtype)
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)
         sum[v] = load(b->sum[first + i] + v * LANES) * rescale;
-    uint32_t *to = b->p + (first + i) * (PR_SPAN / terms(dtype));
+    const int per = terms(dtype);
+    uint32_t *to = b->p + (first + i) * (PR_SPAN / per);
 #pragma GCC unroll 8
-    for (int v = 0; v < SCORES / terms(dtype); v++) {
-        vector word = dtype == PR_F32 ? p[v] : join(p[2 * v % SCORES], p[(2 * v + 1) % SCORES]);
-        store(to + v * LANES, word);
-        sum[v % SUM_VECTORS] = dot(dtype, sum[v % SUM_VECTORS], word, one);
+    for (int v = 0; v < SCORES; v += per, to += LANES) {
+        const int lanes = v / per % SUM_VECTORS;
+        vector word = dtype == PR_F32 ? p[v] : join(p[v], p[v + per - 1]);
+        store(to, word);
+        sum[lanes] = dot(dtype, sum[lanes], word, one);
     }
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)
