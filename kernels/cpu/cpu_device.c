@@ -144,8 +144,8 @@ static pr_status choose(const char *isa, const isa_choice **chosen)
     }
     if (!known_name(isa))
         return pr_fail(
-            PR_ERR_ARGUMENT, "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16",
-            isa);
+            PR_ERR_ARGUMENT,
+            "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16", isa);
     if (*chosen == NULL)
         return pr_fail(PR_ERR_UNSUPPORTED, "this CPU or build has no %s kernels: use auto", isa);
     return PR_OK;
