@@ -52,9 +52,31 @@ static void pack_elements(
     }
 }
 
+static uint16_t flushed_bf16(const char *stored)
+{
+    uint16_t bits;
+    memcpy(&bits, stored, 2);
+    return (bits & 0x7f80u) == 0 ? bits & 0x8000u : bits;
+}
+
+static void pack_bf16(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
+{
+    size_t stride_bytes = (size_t)source->stride * 2;
+    for (int64_t k = 0; k < cols; k += 2) {
+        uint16_t *pair = (uint16_t *)(void *)(packed + (size_t)k * PR_PANEL * 2);
+        for (int64_t lane = 0; lane < rows; lane++) {
+            const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * 2;
+            pair[2 * lane] = flushed_bf16(from);
+            if (k + 1 < cols)
+                pair[2 * lane + 1] = flushed_bf16(from + 2);
+        }
+    }
+}
+
 static const packing_rule rules[PR_PACKINGS] = {
     [PR_PACKED_F32] = {1, four_bytes, pack_elements},
-    [PR_PACKED_BF16] = {1, two_bytes, pack_elements},
+    [PR_PACKED_BF16] = {2, two_bytes, pack_bf16},
     [PR_PACKED_F16] = {1, two_bytes, pack_elements},
     [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, pr_quantized_pack_int8},
     [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, pr_quantized_pack_int4},
@@ -77,7 +99,7 @@ static void shape(pr_matrix *matrix)
     matrix->padded_cols = 0;
     for (int32_t s = 0; s < matrix->slices; s++)
         matrix->padded_cols += pr_matrix_slice_padded(matrix, s);
-    matrix->panel_bytes = (rule->bytes(matrix->padded_cols) + 63) / 64 * 64;
+    matrix->panel_bytes = ((rule->bytes(matrix->padded_cols) + 63) / 64 | 1) * 64;
 }
 
 // Of one slice: slices fill up at most PR_SLICES - 1 further units.
