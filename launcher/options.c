@@ -68,6 +68,9 @@ static const pr_option engine[] = {
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
      .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
+    {.name = "dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING, .offset = FIELD(dtype),
+     .standard = "auto", .choices = "auto|float32",
+     .help = "what weights and activations are multiplied in; auto is the type of the weights"},
     {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
      .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
      .help = "what the weights become while they are loaded; activations are int8 then"},
@@ -434,6 +437,11 @@ static const char *const other_variables[] = {
 // What no single row can say.
 static pr_status check_together(const pr_options *options)
 {
+    bool quantises = options->quantization && strcmp(options->quantization, "none") != 0;
+    if (quantises && options->dtype && strcmp(options->dtype, "float32") == 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
+            options->quantization);
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,
@@ -487,14 +495,17 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name)
 pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
 {
     if (strcmp(options->kv_cache_dtype, "auto") == 0)
-        return weight_dtype == PR_F32 ? PR_F32 : PR_BF16;
+        return pr_options_quantization(options) == PR_QUANTIZATION_FLOAT32 ? PR_F32
+               : weight_dtype == PR_F32                                    ? PR_F32
+                                                                           : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
 }
 
 pr_quantization pr_options_quantization(const pr_options *options)
 {
     if (!options->quantization || strcmp(options->quantization, "none") == 0)
-        return PR_QUANTIZATION_NONE;
+        return options->dtype && strcmp(options->dtype, "float32") == 0 ? PR_QUANTIZATION_FLOAT32
+                                                                        : PR_QUANTIZATION_NONE;
     return strcmp(options->quantization, "int8") == 0 ? PR_QUANTIZATION_INT8 : PR_QUANTIZATION_INT4;
 }
 
@@ -504,6 +515,7 @@ const char *pr_options_weights_text(const pr_options *options)
         [PR_QUANTIZATION_NONE] = "as stored",
         [PR_QUANTIZATION_INT8] = "quantised to int8",
         [PR_QUANTIZATION_INT4] = "quantised to int4, lm_head to int8",
+        [PR_QUANTIZATION_FLOAT32] = "widened to float32",
     };
     return text[pr_options_quantization(options)];
 }

@@ -32,6 +32,7 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *dtype;         // "auto" or "float32"; NULL is auto
     const char *quantization;  // "none", "int8" or "int4"; NULL is none
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;

@@ -49,6 +49,7 @@ typedef enum pr_quantization {
     PR_QUANTIZATION_NONE,  // kept as stored, widened in registers
     PR_QUANTIZATION_INT8,
     PR_QUANTIZATION_INT4,
+    PR_QUANTIZATION_FLOAT32,  // none, and widened to float32: activations are not rounded either
 } pr_quantization;
 
 typedef struct pr_device pr_device;
