@@ -93,6 +93,9 @@ static const pr_option engine[] = {
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
+    {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
+     .standard = "auto", .choices = "auto|shared|messages",
+     .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
     {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
@@ -518,6 +521,13 @@ const char *pr_options_weights_text(const pr_options *options)
         [PR_QUANTIZATION_FLOAT32] = "widened to float32",
     };
     return text[pr_options_quantization(options)];
+}
+
+pr_exchange pr_options_exchange(const pr_options *options)
+{
+    if (strcmp(options->exchange, "auto") == 0)
+        return PR_EXCHANGE_AUTO;
+    return strcmp(options->exchange, "shared") == 0 ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES;
 }
 
 pr_balance_params pr_options_balance(const pr_options *options)
