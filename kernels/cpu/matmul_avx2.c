@@ -71,11 +71,22 @@ PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int pan
         for (int v = 0; v < vectors; v++)
             sum[r][v] = _mm256_setzero_ps();
     }
-    for (int64_t step = 0; step < pass->steps; step++) {
-        if (step % PR_PASS_STEPS == PR_PASS_STEPS - 1) {
-            for (int32_t i = 0; i < pass->ahead_lines; i++, ahead += PR_LINE)
-                _mm_prefetch(ahead, _MM_HINT_T1);
+    int64_t step = 0;
+    for (; step + PR_PASS_STEPS <= pass->steps; step += PR_PASS_STEPS) {
+        for (int32_t i = 0; i < pass->ahead_lines; i++, ahead += PR_LINE)
+            _mm_prefetch(ahead, _MM_HINT_T1);
+#pragma GCC unroll 4
+        for (int i = 0; i < PR_PASS_STEPS; i++) {
+            if (rows > 3)
+                _mm_prefetch((const char *)x + PR_X_AHEAD, _MM_HINT_T0);
+            add_step(dtype, x, rows, vectors, panel, sum);
+            x += lanes_of(dtype) * rows;
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++)
+                panel[p] += bytes_of(dtype);
         }
+    }
+    for (; step < pass->steps; step++) {
         add_step(dtype, x, rows, vectors, panel, sum);
         x += lanes_of(dtype) * rows;
 #pragma GCC unroll 4
@@ -182,9 +193,9 @@ static void round_bf16(const float *x, int64_t count, float *lane)
     }
 
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, MOST_ROWS, PANELS},
-    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, MOST_ROWS, PANELS},
-    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, MOST_ROWS, PANELS},
+    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 6, MOST_ROWS, PANELS},
+    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 3, MOST_ROWS, PANELS},
+    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 3, MOST_ROWS, PANELS},
 };
 
 #include "kernels/cpu/matmul_kernels.h"

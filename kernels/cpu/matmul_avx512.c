@@ -101,9 +101,10 @@ static void pass_bf16(const pr_pass *pass, float *sum)
 }
 
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, PR_BLOCK_ROWS, PR_PANELS_AVX512},
-    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, PR_BLOCK_ROWS, PR_PANELS_AVX512},
-    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 8, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_BF16] =
+        {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
 };
 
 #include "kernels/cpu/matmul_kernels.h"

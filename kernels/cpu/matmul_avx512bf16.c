@@ -52,8 +52,17 @@ static void round_pairs(const float *x, int64_t count, float *lane)
 
 static void run_pass(const pr_pass *pass, float *sum) { pass_any(PR_BF16, pass, sum); }
 
-static const pr_walk walk = {run_pass, round_pairs, pr_interleave, 2,
-                             2,        64,          PR_BLOCK_ROWS, PR_PANELS_AVX512};
+static const pr_walk walk = {
+    .run_pass = run_pass,
+    .round_lanes = round_pairs,
+    .interleave = pr_interleave,
+    .lane_cols = 2,
+    .step_cols = 2,
+    .step_bytes = 64,
+    .few_rows = 8,
+    .most_rows = PR_BLOCK_ROWS,
+    .panels = PR_PANELS_AVX512,
+};
 
 static size_t row_bytes(const pr_matrix *matrix) { return pr_walk_row_bytes(&walk, matrix); }
 

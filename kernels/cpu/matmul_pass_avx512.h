@@ -36,6 +36,8 @@ PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int pan
             _mm_prefetch(ahead, _MM_HINT_T1);
 #pragma GCC unroll 4
         for (int i = 0; i < PR_PASS_STEPS; i++) {
+            if (rows > 4)
+                _mm_prefetch((const char *)x + PR_X_AHEAD, _MM_HINT_T0);
             add_step(dtype, x, rows, panels, panel, sum);
             x += lanes_of(dtype) * rows;
 #pragma GCC unroll 4

@@ -12,8 +12,8 @@
 //                ...                                broadcast each row's lane once
 //
 // Panels go outside, row blocks inside: a group of panels comes from memory once and stays in the second
-// cache while the rows pass. Meanwhile the passes fetch the next group, a share each. With one row block
-// the weights are one stream, and the hardware fetches ahead.
+// cache while the rows pass. Meanwhile the passes fetch the next group, a share each. With so few rows
+// that memory is the limit, the weights are one stream, and the hardware alone fetches ahead best.
 // Sums never meet another lane, so an output is added in the reference's order whatever the block.
 // Source: ours; the register block is that of Goto and van de Geijn, "Anatomy of high-performance matrix
 // multiplication", 2008. Cost: weights are read once for each call, x once per group of panels.
@@ -25,6 +25,7 @@
 
 // A pass looks at its fetching every PR_PASS_STEPS steps.
 enum { PR_MOST_PANELS = 4, PR_MOST_SUMS = 24 * PR_PANEL, PR_PASS_STEPS = 4, PR_LINE = 64 };
+enum { PR_X_AHEAD = 1024 };  // bytes: where x of many rows comes from the third cache
 
 typedef struct pr_pass {
     int32_t rows, panels;
@@ -45,6 +46,7 @@ typedef struct pr_walk {
     void (*interleave)(const float *const *lane, int32_t rows, int64_t count, float *prepared);
     int32_t lane_cols, step_cols;      // columns of a lane of x and of a step of a pass
     int32_t step_bytes;                // weights of a step, of one panel
+    int32_t few_rows;                  // up to so many, memory is the limit
     int32_t most_rows;                 // of a pass, <= PR_BLOCK_ROWS
     int8_t panels[PR_BLOCK_ROWS + 1];  // of a pass, by the rows of the largest block
 } pr_walk;
@@ -141,7 +143,8 @@ pr_walk_look_ahead(const pr_walk *walk, const char *next, int64_t i, int64_t blo
 {
     int64_t lines = (int64_t)pass->panels * walk->step_bytes * PR_PASS_STEPS / PR_LINE;
     int64_t shares = blocks < lines ? blocks : lines;
-    if (blocks < 2 || i >= shares || next == NULL)
+    bool few = blocks == 1 && pass->rows <= walk->few_rows;
+    if (few || i >= shares || next == NULL)
         return;
     pass->ahead = next + (size_t)pass->panels * pass->panel_bytes * (size_t)i / (size_t)shares;
     pass->ahead_lines = (int32_t)((lines + shares - 1) / shares);
