@@ -171,7 +171,7 @@ typedef struct pr_add_args {
 
 struct pr_device {
     const char *name;  // "cpu", ...
-    const char *isa;   // what was chosen at open: "reference", "avx2", "avx512"
+    const char *isa;   // what was chosen at open: "reference", "avx2", "avx512", ...
     void *state;       // the back end's own
 
     pr_status (*memory_take)(

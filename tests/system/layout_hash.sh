@@ -3,7 +3,7 @@
 # One hash: the same requests on every layout give the same bytes, logprobs included.
 # timeout: 900
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
-# before its ranks, which begins another hash (KV in float32 is not rounded, so its bytes are others).
+# before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
 # A second table does the same with prompts that share openings; there prefixes must move between lanes
 # (+ before the ranks), or must not (-). ~: groups must change their roles on the way.
 set -u
@@ -43,6 +43,9 @@ common_rows() {
 ~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
 =1 --kv-cache-dtype float32
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype float32
+=1 --kv-cache-dtype bfloat16
+1 --kv-cache-dtype bfloat16 --cpu-isa reference --max-num-batched-tokens 16 --max-num-seqs 16
+4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype bfloat16
 ROWS
 }
 

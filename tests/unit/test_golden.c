@@ -277,10 +277,10 @@ static double compare_model(const char *name, const char *isa, float **reference
 static void every_model_device_and_chunking_matches_transformers(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"reference", "avx2", "avx512"};
+    static const char *const isas[] = {"reference", "avx2", "avx512", "avx512bf16"};
     for (int m = 0; m < MODELS; m++) {
         float *reference[8] = {0};
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             pr_device *probe;
             pr_error_capture_begin();
             pr_status supported =
