@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/cost_prior.h"
 
-// Orders of magnitude: float32 products of a few cores, memory of one socket, messages between two
-// processes. A gather also waits for two plans and a report.
+// Orders of magnitude: float32 products of a core, memory of one socket, messages between two processes.
+// A gather also waits for two plans and a report.
 static const double FLOPS = 20e9, MEMORY_BYTES_PER_S = 10e9, TRANSFER_BYTES_PER_S = 1e9;
 static const double STEP_S = 0.5e-3, TRANSFER_S = 1e-3;
 
@@ -21,14 +21,19 @@ static double active_weights(const pr_model *model)
     return weights;
 }
 
-pr_cost_model
-pr_cost_prior(const pr_model *model, const pr_options *options, int32_t tp, int32_t kv_blocks)
+pr_cost_model pr_cost_prior(
+    const pr_model *model,
+    const pr_options *options,
+    pr_dtype kv_dtype,
+    int32_t tp,
+    int32_t threads,
+    int32_t kv_blocks)
 {
-    double flops = FLOPS * tp;
+    double flops = FLOPS * tp * threads;
     double token_s = 2 * active_weights(model) / flops;
     double pair_s = 4.0 * model->layers * model->query_heads * model->head_size / flops;
-    double kv_bytes = 2.0 * model->layers * model->kv_heads * model->head_size *
-                      (double)pr_dtype_bytes(pr_options_kv_dtype(options));
+    double kv_bytes =
+        2.0 * model->layers * model->kv_heads * model->head_size * (double)pr_dtype_bytes(kv_dtype);
     return (pr_cost_model){
         .chunk_s = STEP_S,
         .chunk_token_s = token_s,

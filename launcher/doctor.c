@@ -19,6 +19,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/memory_budget.h"
+#include "launcher/thread_choice.h"
 #include "launcher/topology.h"
 #include "runtime/base/log.h"
 
@@ -107,6 +108,28 @@ static void look_at_cores(pr_findings *findings, const pr_topology *topology)
         add(findings, PR_FINDING_WARN, "cores", "%s ranks share %d threads", local,
             (int)topology->usable_threads),
         "export OMPI_MCA_mpi_yield_when_idle=1, or waiting ranks slow the others a hundredfold");
+}
+
+// Without MPI nothing is known of other ranks here: what one alone would do.
+static void look_at_threads(pr_findings *findings, const pr_topology *topology)
+{
+    pr_thread_wish wish = {
+        .bind = "auto",
+        .granted = pr_world_is_launched() || !topology->whole,
+    };
+    pr_thread_choice choice;
+    pr_rank_proposal here;
+    char text[PR_THREAD_TEXT_BYTES];
+    pr_thread_choose(&topology->map, &topology->usable, 1, 0, &wish, &choice);
+    pr_thread_propose(&topology->map, &topology->usable, &here);
+    pr_thread_describe(&choice, text);
+    pr_finding *finding = add(findings, PR_FINDING_OK, "threads", "a rank alone here: %s", text);
+    if (here.ranks == 1)
+        return;
+    snprintf(
+        finding->advice, sizeof finding->advice,
+        "start one rank for each NUMA node: mpirun -n %d --map-by ppr:1:numa:PE=%d --bind-to core",
+        (int)here.ranks, (int)here.threads);
 }
 
 static void look_at_memory(pr_findings *findings, const pr_topology *topology)
@@ -245,6 +268,7 @@ void pr_doctor_examine(pr_findings *findings)
     look_at_build(findings);
     look_at_kernels(findings);
     look_at_cores(findings, &topology);
+    look_at_threads(findings, &topology);
     look_at_memory(findings, &topology);
     look_at_limits(findings);
     look_at_shared_memory(findings);

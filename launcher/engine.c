@@ -14,6 +14,7 @@
 #include "launcher/commands.h"
 #include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
+#include "launcher/node_ranks.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
@@ -87,7 +88,12 @@ static pr_status open_model(pr_engine *engine)
     if (engine->rank == 0)
         PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
     PR_TRY(pr_cpu_device_open(
-        &(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads},
+        &(pr_cpu_device_params){
+            .isa = options->cpu_isa,
+            .threads = engine->threads.threads,
+            .cpu = engine->threads.cpu,
+            .shares_cores = engine->threads.shares_cores,
+        },
         &engine->device));
     return pr_weights_open(options->model, &engine->weights);
 }
@@ -106,7 +112,9 @@ static pr_status take_place(pr_engine *engine)
         .rank = rank,
     };
     engine->lane = rank / layout->tp;
-    PR_TRY(pr_shard_load(engine->model, engine->weights, &place, engine->device, &engine->shard));
+    PR_TRY(pr_shard_load(
+        engine->model, engine->weights, &place, pr_options_quantization(engine->options),
+        engine->device, &engine->shard));
     int32_t heads = engine->model->kv_heads / layout->tp;
     pr_kv_store_params store = {
         .layers = engine->model->layers,
@@ -115,7 +123,7 @@ static pr_status take_place(pr_engine *engine)
         .kv_heads = heads,
         .head_size = engine->model->head_size,
         .first_head = heads * place.tp_rank,
-        .dtype = pr_options_kv_dtype(engine->options),
+        .dtype = engine->kv_dtype,
     };
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }
@@ -185,6 +193,7 @@ static pr_status create_worker(pr_engine *engine)
     if (!engine->group)
         return PR_OK;
     pr_comm_params comm = {
+        .exchange = pr_options_exchange(options),
         .experts = model->experts,
         .chosen = model->experts_chosen,
         .hidden = model->hidden,
@@ -237,15 +246,31 @@ static pr_status open_timeline(pr_engine *engine)
     return pr_timeline_open(&params, &engine->timeline);
 }
 
+static void say_threads(const pr_engine *engine)
+{
+    const pr_thread_choice *threads = &engine->threads;
+    char text[PR_THREAD_TEXT_BYTES];
+    if (threads->cores == 0)  // rank 0 only schedules
+        return;
+    pr_thread_describe(threads, text);
+    pr_log(PR_LOG_INFO, "threads of a rank: %s", text);
+    if (threads->shares_cores && engine->options->threads > 1)
+        pr_log(
+            PR_LOG_WARN,
+            "--threads %d: %d threads take turns on %d cores, which is slower than --threads auto",
+            (int)threads->threads, (int)(threads->threads * threads->sharers), (int)threads->cores);
+}
+
 static void say_what_runs(const pr_engine *engine, const char *why)
 {
     const pr_model *model = engine->model;
     char text[PR_LAYOUT_TEXT_BYTES];
     pr_layout_describe(&engine->layout, text);
     pr_log(
-        PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s",
+        PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s; weights %s",
         engine->model_name, pr_family_name(model->family), model->layers, model->experts,
-        engine->max_model_len, engine->device->isa);
+        engine->max_model_len, engine->device->isa, pr_options_weights_text(engine->options));
+    say_threads(engine);
     pr_log(PR_LOG_INFO, "layout: %s", text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
         pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
@@ -255,21 +280,37 @@ static void say_what_runs(const pr_engine *engine, const char *why)
         pr_control_backend(engine->controller_control), (double)engine->open_ns * 1e-9);
 }
 
-// How many ranks share this machine's memory.
-static pr_status count_neighbours(pr_engine *engine, int32_t *neighbours)
+// How many threads this rank computes with, where, and how many ranks share this machine's memory.
+static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
 {
-    enum { NAME = 256 };
-    char mine[NAME] = "";
-    gethostname(mine, sizeof mine - 1);
-    char *all = calloc((size_t)engine->ranks, NAME);
-    if (!all)
-        return pr_fail(PR_ERR_RESOURCE, "no memory to compare host names");
-    pr_status status = pr_world_gather_all(engine->world, mine, all, NAME);
-    *neighbours = 0;
-    for (int32_t i = 0; status == PR_OK && i < engine->ranks; i++)
-        *neighbours += strcmp(all + (size_t)i * NAME, mine) == 0;
-    free(all);
-    return status;
+    const pr_options *options = engine->options;
+    bool computes = !(options->dedicated_controller && engine->rank == 0);
+    pr_topology topology;
+    pr_node_ranks node;
+    pr_topology_read(&topology);
+    PR_TRY(pr_node_ranks_gather(engine->world, &topology.usable, computes, &node));
+    pr_thread_wish wish = {
+        .threads = options->threads,
+        .bind = options->bind,
+        .granted = pr_world_is_launched() || !topology.whole,
+    };
+    engine->threads = (pr_thread_choice){.threads = 1};
+    if (computes)
+        pr_thread_choose(
+            &topology.map, node.usable, node.computing, node.number, &wish, &engine->threads);
+    *neighbours = node.ranks;
+    pr_node_ranks_release(&node);
+    return PR_OK;
+}
+
+// The step times of the group that is slowest: all ranks wait for the one with the fewest threads.
+static pr_status agree_on_threads(pr_engine *engine, int32_t *least)
+{
+    bool computes = engine->group_index >= 0;
+    int64_t negative = computes ? -engine->threads.threads : -PR_MAX_THREADS;
+    PR_TRY(pr_world_max(engine->world, &negative));
+    *least = (int32_t)-negative;
+    return PR_OK;
 }
 
 // Ranks see different free memory; the least of them decides, so that all choose the same layout.
@@ -292,19 +333,21 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     const pr_options *options = engine->options;
     pr_memory_facts facts;
     char why[PR_LAYOUT_TEXT_BYTES] = "";
-    int32_t neighbours = 1;
+    int32_t neighbours = 1, threads = 1;
     int64_t begin_ns = pr_clock_now_ns();
     STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
+    PR_TRY(place_threads(engine, &neighbours));
     STAGE(engine, open_model(engine));
-    PR_TRY(count_neighbours(engine, &neighbours));
     STAGE(
         engine, pr_memory_facts_fill(
                     options, engine->model, engine->weights, engine->device, neighbours, &facts));
     PR_TRY(agree_on_memory(engine, &facts));
     engine->max_model_len = facts.max_model_len;
+    engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
     STAGE(engine, choose_layout(engine, &facts, why));
     STAGE(engine, take_place(engine));
+    PR_TRY(agree_on_threads(engine, &threads));
     STAGE(engine, open_record(engine));
     STAGE(engine, open_timeline(engine));
     pr_status joined = join_group(engine);
@@ -336,8 +379,9 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         .balance = pr_options_balance(options),
         .flow = {.ttl_s = options->queue_ttl, .most_prompt_tokens = options->queue_tokens},
         .short_suffix = options->short_suffix,
-        .cost =
-            pr_cost_prior(engine->model, options, engine->layout.group[0].tp, engine->kv_blocks),
+        .cost = pr_cost_prior(
+            engine->model, options, engine->kv_dtype, engine->layout.group[0].tp, threads,
+            engine->kv_blocks),
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);
@@ -420,6 +464,9 @@ static pr_status run_worker(pr_engine *engine)
 {
     if (!engine->worker)
         return PR_OK;
+    // Only now: threads that were started before keep the whole mask.
+    if (engine->threads.bound)
+        pr_topology_bind_caller(engine->threads.cpu[0]);
     pr_error_capture_begin();
     pr_status status = pr_worker_run(engine->worker);
     pr_error_capture_end();
@@ -452,6 +499,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
     pthread_t id;
     if (pthread_create(&id, NULL, run_controller, &thread) != 0)
         return pr_fail(PR_ERR_RESOURCE, "cannot start the controller's thread");
+    pthread_setname_np(id, "controller");
     pr_status status = run_worker(engine);
     pthread_join(id, NULL);
     atomic_store(&interrupted_controller, NULL);

@@ -9,6 +9,7 @@
 
 #include "launcher/controller.h"
 #include "launcher/options.h"
+#include "launcher/thread_choice.h"
 #include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 
@@ -23,10 +24,12 @@ typedef struct pr_engine {
     char *model_name;  // what requests call it
     int32_t max_model_len;
     int32_t kv_blocks;  // per lane
-    int64_t open_ns;    // how long opening took
+    pr_dtype kv_dtype;
+    int64_t open_ns;  // how long opening took
     pr_scheduler_params scheduler;
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;
+    pr_thread_choice threads;  // of this rank
     pr_weights *weights;
     pr_device *device;
     pr_shard *shard;

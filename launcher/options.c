@@ -67,7 +67,13 @@ static const pr_option engine[] = {
      .help = "KV blocks of one lane; 0 = what memory allows and max-num-seqs needs"},
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
-     .help = "type of KV entries; auto is float32 on a CPU"},
+     .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
+    {.name = "dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING, .offset = FIELD(dtype),
+     .standard = "auto", .choices = "auto|float32",
+     .help = "what weights and activations are multiplied in; auto is the type of the weights"},
+    {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
+     .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
+     .help = "what the weights become while they are loaded; activations are int8 then"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
@@ -78,12 +84,18 @@ static const pr_option engine[] = {
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
      .standard = "auto", .choices = "auto|reference|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
-    {.name = "threads", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(threads),
-     .standard = "1", .least = 1, .most = 256, .common = true,
-     .help = "threads of the kernels of each rank; the bytes do not depend on it"},
+    {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,
+     .help = "threads that each rank computes with; auto = its share of the cores in its mask, whatever OMP_NUM_THREADS says. The bytes do not depend on it"},
+    {.name = "bind", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(bind),
+     .standard = "auto", .choices = "auto|on|off",
+     .help = "each thread on a core of its own; auto = where a launcher or a mask says that the cores are ours"},
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
+    {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
+     .standard = "auto", .choices = "auto|shared|messages",
+     .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
     {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
@@ -318,9 +330,9 @@ static const pr_option bench[] = {
 };
 
 static const pr_option plan[] = {
-    {.name = "ranks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
-     .standard = "1", .least = 1, .most = 1048576, .common = true,
-     .help = "MPI ranks the run would have"},
+    {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
+     .help = "MPI ranks the run would have; auto = one for each NUMA node of this machine, one on --machine"},
     {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
      .choices = PR_MACHINE_NAMES, .common = true,
      .help = "forecast times and rates on this machine, with its memory; one rank on each device"},
@@ -428,6 +440,11 @@ static const char *const other_variables[] = {
 // What no single row can say.
 static pr_status check_together(const pr_options *options)
 {
+    bool quantises = options->quantization && strcmp(options->quantization, "none") != 0;
+    if (quantises && options->dtype && strcmp(options->dtype, "float32") == 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
+            options->quantization);
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,
@@ -478,9 +495,39 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name)
     return options->origins && pr_config_origin(options->origins, name) == PR_ORIGIN_FLAG;
 }
 
-pr_dtype pr_options_kv_dtype(const pr_options *options)
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
 {
+    if (strcmp(options->kv_cache_dtype, "auto") == 0)
+        return pr_options_quantization(options) == PR_QUANTIZATION_FLOAT32 ? PR_F32
+               : weight_dtype == PR_F32                                    ? PR_F32
+                                                                           : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}
+
+pr_quantization pr_options_quantization(const pr_options *options)
+{
+    if (!options->quantization || strcmp(options->quantization, "none") == 0)
+        return options->dtype && strcmp(options->dtype, "float32") == 0 ? PR_QUANTIZATION_FLOAT32
+                                                                        : PR_QUANTIZATION_NONE;
+    return strcmp(options->quantization, "int8") == 0 ? PR_QUANTIZATION_INT8 : PR_QUANTIZATION_INT4;
+}
+
+const char *pr_options_weights_text(const pr_options *options)
+{
+    static const char *const text[] = {
+        [PR_QUANTIZATION_NONE] = "as stored",
+        [PR_QUANTIZATION_INT8] = "quantised to int8",
+        [PR_QUANTIZATION_INT4] = "quantised to int4, lm_head to int8",
+        [PR_QUANTIZATION_FLOAT32] = "widened to float32",
+    };
+    return text[pr_options_quantization(options)];
+}
+
+pr_exchange pr_options_exchange(const pr_options *options)
+{
+    if (strcmp(options->exchange, "auto") == 0)
+        return PR_EXCHANGE_AUTO;
+    return strcmp(options->exchange, "shared") == 0 ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES;
 }
 
 pr_balance_params pr_options_balance(const pr_options *options)

@@ -8,8 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "comm/group.h"
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
+#include "runtime/device.h"
 #include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
@@ -31,6 +33,8 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *dtype;         // "auto" or "float32"; NULL is auto
+    const char *quantization;  // "none", "int8" or "int4"; NULL is none
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
     bool enable_prefix_caching;
@@ -38,8 +42,10 @@ typedef struct pr_options {
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
     const char *cpu_isa;
-    int32_t threads;       // of each rank
+    int32_t threads;       // of each rank; 0 = chosen
+    const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
     const char *trace_file;   // FILE or NULL
@@ -117,7 +123,7 @@ typedef struct pr_options {
     int32_t scale_tokens;
 
     // plan
-    int32_t ranks;
+    int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
     int32_t split;    // groups to divide; 0 = none
@@ -184,8 +190,12 @@ pr_status pr_options_read(
 bool pr_options_given(const pr_options *options, const char *name);
 bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
-pr_dtype
-pr_options_kv_dtype(const pr_options *options);  // auto is float32: the only device is a CPU
+// auto follows the weights: float32 for float32, else bfloat16.
+pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
+pr_quantization pr_options_quantization(const pr_options *options);
+// What becomes of the weights, for people.
+const char *pr_options_weights_text(const pr_options *options);
+pr_exchange pr_options_exchange(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

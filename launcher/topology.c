@@ -80,36 +80,109 @@ static void read_memory(pr_topology *topology)
         topology->available_bytes = left;
 }
 
+static void clear_map(pr_core_map *map)
+{
+    for (int32_t cpu = 0; cpu < PR_MAX_CPUS; cpu++)
+        map->core[cpu] = map->numa[cpu] = -1;
+}
+
 #ifdef PR_HAVE_HWLOC
-static void read_cores(pr_topology *topology)
+// The place among all of the first NUMA node that the hardware thread is near to.
+static int16_t find_numa(hwloc_topology_t machine, hwloc_obj_t thread)
+{
+    hwloc_obj_t node = NULL;
+    for (int16_t i = 0; (node = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_NUMANODE, node));
+         i++) {
+        if (hwloc_bitmap_intersects(node->cpuset, thread->cpuset))
+            return i;
+    }
+    return 0;
+}
+
+static void read_map(hwloc_topology_t machine, pr_core_map *map)
+{
+    hwloc_obj_t thread = NULL;
+    while ((thread = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_PU, thread))) {
+        hwloc_obj_t core = hwloc_get_ancestor_obj_by_type(machine, HWLOC_OBJ_CORE, thread);
+        unsigned number = (core ? core : thread)->logical_index;
+        if (thread->os_index >= PR_MAX_CPUS || number >= PR_MAX_CPUS)
+            continue;
+        map->core[thread->os_index] = (int16_t)number;
+        map->numa[thread->os_index] = find_numa(machine, thread);
+    }
+}
+
+// Returns whether the map is of another machine.
+static bool read_cores(pr_topology *topology)
 {
     static char source[32];
     hwloc_topology_t machine;
+    bool other = false;
     if (hwloc_topology_init(&machine) != 0)
-        return;
+        return false;
     if (hwloc_topology_load(machine) == 0) {
         topology->packages = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_PACKAGE);
         topology->numa_nodes = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_NUMANODE);
         topology->cores = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_CORE);
         topology->threads = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_PU);
+        read_map(machine, &topology->map);
+        other = !hwloc_topology_is_thissystem(machine);
         unsigned version = hwloc_get_api_version();
         snprintf(source, sizeof source, "hwloc %u.%u", version >> 16, (version >> 8) & 255);
         topology->source = source;
     }
     hwloc_topology_destroy(machine);
+    return other;
 }
 #else
-static void read_cores(pr_topology *topology) { (void)topology; }
+static bool read_cores(pr_topology *topology)
+{
+    (void)topology;
+    return false;
+}
 #endif
+
+// Without hwloc: so many cores of one hardware thread.
+static void assume_cores(pr_topology *topology)
+{
+    topology->threads = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    for (int32_t cpu = 0; cpu < topology->threads && cpu < PR_MAX_CPUS; cpu++) {
+        topology->map.core[cpu] = (int16_t)cpu;
+        topology->map.numa[cpu] = 0;
+    }
+}
+
+static void read_usable(pr_topology *topology, bool other)
+{
+    cpu_set_t mask;
+    bool known = !other && sched_getaffinity(0, sizeof mask, &mask) == 0;
+    topology->whole = true;
+    for (int32_t cpu = 0; cpu < PR_MAX_CPUS; cpu++) {
+        bool exists = topology->map.core[cpu] >= 0;
+        if (known && !CPU_ISSET((size_t)cpu, &mask)) {
+            topology->whole &= !exists;
+        } else if (exists) {
+            pr_cpu_set_add(&topology->usable, cpu);
+            topology->usable_threads++;
+        }
+    }
+}
 
 void pr_topology_read(pr_topology *topology)
 {
     *topology = (pr_topology){.source = "sysconf"};
-    read_cores(topology);
+    clear_map(&topology->map);
+    bool other = read_cores(topology);
     if (topology->threads <= 0)
-        topology->threads = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t usable;
-    topology->usable_threads =
-        sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : topology->threads;
+        assume_cores(topology);
+    read_usable(topology, other);
     read_memory(topology);
+}
+
+void pr_topology_bind_caller(int32_t cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    (void)sched_setaffinity(0, sizeof set, &set);
 }

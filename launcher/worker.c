@@ -16,7 +16,7 @@ struct pr_worker {
     pr_worker_params params;
     pr_slots *slots;
     pr_forward *forward;
-    pr_sampler *sampler;
+    pr_sampler **sampler;  // [threads of the device]
     pr_prompt_scorer *scorer;
     pr_constraints *constraints;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
@@ -29,6 +29,8 @@ struct pr_worker {
     int32_t *token, *position;  // [max_num_batched_tokens]
     int32_t *output_row;        // [max_num_seqs]
     pr_slot **output_owner;     // [max_num_seqs]
+    pr_sampler_args *draw;      // [max_num_seqs]
+    int32_t *free_output;       // [max_num_seqs] those without a grammar
     pr_segment *segment;        // [max_num_seqs]
     pr_forward_batch batch;
     pr_status push_status;  // of layer_done, which cannot return one
@@ -38,13 +40,27 @@ struct pr_worker {
     pr_chunk_report *chunk_report;  // [max_num_seqs]
     int32_t token_reports, chunk_reports;
     pr_step_work work;
-    unsigned char *wire;  // grows to the largest report
+    unsigned char *wire;  // [wire_bytes], grows to the largest report
+    size_t wire_bytes;
     pr_worker_counts counts;
 };
 
 static bool is_lane_leader(const pr_worker *worker)
 {
     return worker->params.parallel->tp_rank == 0;
+}
+
+static pr_device *device_of(const pr_worker *worker) { return worker->params.shard->device; }
+
+static pr_status create_samplers(pr_worker *worker)
+{
+    int32_t threads = device_of(worker)->threads;
+    worker->sampler = calloc((size_t)threads, sizeof(pr_sampler *));
+    if (!worker->sampler)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the samplers");
+    for (int32_t i = 0; i < threads; i++)
+        PR_TRY(pr_sampler_create(worker->params.model->vocabulary, &worker->sampler[i]));
+    return PR_OK;
 }
 
 pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
@@ -59,12 +75,15 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
     made->position = calloc(rows, sizeof *made->position);
     made->output_row = calloc(seqs, sizeof *made->output_row);
     made->output_owner = calloc(seqs, sizeof(pr_slot *));
+    made->draw = calloc(seqs, sizeof *made->draw);
+    made->free_output = calloc(seqs, sizeof *made->free_output);
     made->segment = calloc(seqs, sizeof *made->segment);
     made->token_report = calloc(seqs, sizeof *made->token_report);
     made->sampled = calloc(seqs, sizeof *made->sampled);
     made->chunk_report = calloc(seqs, sizeof *made->chunk_report);
     if (!made->token || !made->position || !made->output_row || !made->output_owner ||
-        !made->segment || !made->token_report || !made->sampled || !made->chunk_report) {
+        !made->draw || !made->free_output || !made->segment || !made->token_report ||
+        !made->sampled || !made->chunk_report) {
         status = pr_fail(PR_ERR_RESOURCE, "no memory for the worker's step");
         goto failed;
     }
@@ -85,10 +104,10 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
         pr_forward_create(
             params->model, params->shard, params->store, params->parallel, &limits, &made->forward),
         failed);
-    PR_TRY_GOTO(pr_sampler_create(params->model->vocabulary, &made->sampler), failed);
+    PR_TRY_GOTO(create_samplers(made), failed);
     pr_prompt_scorer_params scorer = {
         .forward = made->forward,
-        .sampler = made->sampler,
+        .sampler = made->sampler[0],
         .vocabulary = params->model->vocabulary,
         .max_rows = params->max_num_batched_tokens,
         .rows_at_once = params->max_num_seqs,
@@ -113,11 +132,15 @@ void pr_worker_destroy(pr_worker *worker)
     pr_prompt_scorer_destroy(worker->scorer);
     pr_constraints_destroy(worker->constraints);
     pr_forward_destroy(worker->forward);
-    pr_sampler_destroy(worker->sampler);
+    for (int32_t i = 0; worker->sampler && i < device_of(worker)->threads; i++)
+        pr_sampler_destroy(worker->sampler[i]);
+    free(worker->sampler);
     free(worker->token);
     free(worker->position);
     free(worker->output_row);
     free(worker->output_owner);
+    free(worker->draw);
+    free(worker->free_output);
     free(worker->segment);
     free(worker->token_report);
     free(worker->sampled);
@@ -178,13 +201,39 @@ send_to_controller(pr_worker *worker, pr_message_kind kind, const void *data, si
     return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
 }
 
+static pr_status grow_wire(pr_worker *worker, size_t size_bytes)
+{
+    unsigned char *grown = realloc(worker->wire, 2 * size_bytes);
+    if (!grown)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a report of %zu bytes", size_bytes);
+    worker->wire = grown;
+    worker->wire_bytes = 2 * size_bytes;
+    return PR_OK;
+}
+
+// Nobody waits for a token in the middle of a sequence as for its first or last one.
+static bool can_wait(const pr_report *report)
+{
+    bool can = !report->plan_finished && report->chunks == 0 && report->arrivals == 0 &&
+               report->prompt_logprobs == 0;
+    for (int32_t i = 0; can && i < report->tokens; i++)
+        can = report->token[i].index > 0 && report->token[i].finish == PR_FINISH_NONE;
+    return can;
+}
+
 static pr_status send_report(pr_worker *worker, pr_report *report)
 {
     report->group = worker->params.group_index;
     report->lane = worker->params.lane;
-    size_t size_bytes = 0;
-    PR_TRY(pr_report_encode(report, &worker->wire, &size_bytes));
-    return send_to_controller(worker, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    size_t size_bytes = pr_report_measure(report);
+    if (size_bytes > worker->wire_bytes)
+        PR_TRY(grow_wire(worker, size_bytes));
+    pr_report_write(report, size_bytes, worker->wire);
+    if (!can_wait(report))
+        return send_to_controller(worker, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    pr_status sent =
+        pr_control_post(worker->params.control, 0, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
 }
 
 // Moves KV of other groups on, and tells the controller what has arrived.
@@ -385,23 +434,36 @@ static pr_finish keep_token(pr_slot *slot, int32_t token, pr_finish finish)
     return finish;
 }
 
-static void sample_row(pr_worker *worker, int32_t output, float *logits)
+static void prepare_draw(pr_worker *worker, int32_t output, float *logits)
 {
-    pr_slot *slot = worker->output_owner[output];
+    const pr_slot *slot = worker->output_owner[output];
     const pr_request *request = slot->request;
-    int32_t index = slot->total - request->prompt_tokens;
-    pr_sampled *sampled = &worker->sampled[output];
-    pr_sampler_args args = {
+    pr_sampler_args *args = &worker->draw[output];
+    *args = (pr_sampler_args){
         .sampling = &request->sampling,
         .prompt = request->prompt,
         .prompt_tokens = request->prompt_tokens,
         .output = slot->token + request->prompt_tokens,
-        .outputs = index,
+        .outputs = slot->total - request->prompt_tokens,
         .logits = logits,
     };
     if (slot->constraint)
-        set_mask(slot, &args);
-    pr_sampler_draw(worker->sampler, &args, sampled);
+        set_mask(slot, args);
+}
+
+static void draw_free_row(void *context, int64_t i, int32_t thread)
+{
+    pr_worker *worker = context;
+    int32_t output = worker->free_output[i];
+    pr_sampler_draw(worker->sampler[thread], &worker->draw[output], &worker->sampled[output]);
+}
+
+static void report_draw(pr_worker *worker, int32_t output)
+{
+    pr_slot *slot = worker->output_owner[output];
+    const pr_request *request = slot->request;
+    const pr_sampled *sampled = &worker->sampled[output];
+    int32_t index = worker->draw[output].outputs;
     pr_finish finish = finish_of(slot, index, sampled->token);
     finish = keep_token(slot, sampled->token, finish);
     worker->token_report[worker->token_reports++] = (pr_token_report){
@@ -416,6 +478,23 @@ static void sample_row(pr_worker *worker, int32_t output, float *logits)
     };
     if (finish != PR_FINISH_NONE)
         pr_slot_release(slot);
+}
+
+// Draws are independent of each other: their threads do not change a byte. A mask lives until the next
+// one is found, so rows with a grammar are drawn one by one.
+static void sample(pr_worker *worker, float *logits)
+{
+    int32_t outputs = worker->batch.outputs, free_outputs = 0;
+    for (int32_t i = 0; i < outputs; i++) {
+        prepare_draw(worker, i, logits + (size_t)i * (size_t)worker->params.model->vocabulary);
+        if (worker->output_owner[i]->constraint)
+            pr_sampler_draw(worker->sampler[0], &worker->draw[i], &worker->sampled[i]);
+        else
+            worker->free_output[free_outputs++] = i;
+    }
+    device_of(worker)->share(device_of(worker), draw_free_row, worker, free_outputs);
+    for (int32_t i = 0; i < outputs; i++)
+        report_draw(worker, i);
 }
 
 // After the outputs are sampled: it takes the memory of their logits.
@@ -439,8 +518,7 @@ static pr_status run_step(pr_worker *worker, const pr_plan *plan)
     PR_TRY(compose_step(worker, plan));
     PR_TRY(pr_forward_run(worker->forward, &worker->batch, &logits));
     PR_TRY(worker->push_status);
-    for (int32_t i = 0; i < worker->batch.outputs; i++)
-        sample_row(worker, i, logits + (size_t)i * (size_t)worker->params.model->vocabulary);
+    sample(worker, logits);
     PR_TRY(score_prompts(worker));
     worker->counts.steps++;
     worker->counts.rows += worker->batch.tokens;

@@ -14,19 +14,22 @@
 //              ((0+1)+(2+3))+((4+5)+(6+7)). Never depends on M or the row's place.
 //   rmsnorm    sum of squares in 16 strided lanes (lane j takes elements j, j+16, ... by fma), lanes
 //              added as a balanced binary tree of neighbours; y = x * (1/sqrt(sum/n + eps)) * w.
-//   attention  KV in tiles of PR_TILE positions at absolute multiples of PR_TILE. In a tile: score =
-//              scale * (fma over d ascending from 0); tile maximum; rescale; p = pr_exp(score - m);
-//              sum and output accumulate over positions ascending (l += p; o = fma(p, v, o)).
-//              Tiles in ascending order. Then o * (1/l).
+//   attention  KV in spans of 64 positions at absolute multiples of 64, ascending. In a span: scores of
+//              (q * scale) and k; maximum; rescale; p = pr_exp(score - m); sum (16 lanes) and output
+//              move on. Then o * (1 / sum) + 0. Dot products are fma in ascending order for float32 KV;
+//              for bfloat16 KV q * scale and p are rounded to bfloat16 and terms go in pairs, the second
+//              of a pair first, denormals as zero (vdpbf16ps). docs/kernels.md has it all.
 //   combine    y = fma(w_k, row_k, y) over k = 0..K-1 ascending, from 0.
 //   top-k      softmax over E: maximum, then p = pr_exp(x - max) and sum, e ascending; largest
 //              first, equal values: lowest expert first; renormalised weights are p / (sum of the
 //              chosen p in slot order), otherwise p / (sum of all).
 //
 // KV pages: one block holds B tokens (a multiple of PR_TILE) of one layer, for g heads:
-//   K page  [g][B / PR_TILE][d][PR_TILE]   (positions innermost: one vector load per d)
-//   V page  [g][B][d]
-//   so a range of heads is contiguous in both (HND).
+//   float32   K page [g][B / PR_TILE][d][PR_TILE] (positions innermost: one vector load per d)
+//             V page [g][B][d]
+//   bfloat16  K page [g][B / PR_TILE][d/2][PR_TILE][2], elements in pairs
+//             V page [g][B/2][d][2], positions in pairs
+//   so a tile of 16 positions, and a range of heads, is contiguous in both (HND).
 // Threads: one thread drives a device; inside, a device may use more (results do not depend on how
 // many). Errors: kernels cannot fail; memory and packing can.
 #ifndef PR_RUNTIME_DEVICE_H
@@ -46,6 +49,7 @@ typedef enum pr_quantization {
     PR_QUANTIZATION_NONE,  // kept as stored, widened in registers
     PR_QUANTIZATION_INT8,
     PR_QUANTIZATION_INT4,
+    PR_QUANTIZATION_FLOAT32,  // none, and widened to float32: activations are not rounded either
 } pr_quantization;
 
 typedef struct pr_device pr_device;
@@ -167,9 +171,13 @@ typedef struct pr_add_args {
     const float *y;
 } pr_add_args;
 
+// A piece of work cut into tasks; thread is 0..threads-1 and no two tasks run on one at once.
+typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
+
 struct pr_device {
     const char *name;  // "cpu", ...
     const char *isa;   // what was chosen at open: "reference", "avx2", "avx512", ...
+    int32_t threads;   // of this process that `share` uses, with the caller's
     void *state;       // the back end's own
 
     pr_status (*memory_take)(
@@ -185,6 +193,10 @@ struct pr_device {
     // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
     // and so many experts. Called once for each user of the device; the largest counts.
     pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
+
+    // Runs each task once, on the device's host threads, and returns when all are done: for what the
+    // host does between kernels, such as sampling.
+    void (*share)(pr_device *device, pr_shared_work work, void *context, int64_t tasks);
 
     void (*embed)(pr_device *device, const pr_embed_args *args);
     void (*rmsnorm)(pr_device *device, const pr_rmsnorm_args *args);

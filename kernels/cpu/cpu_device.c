@@ -81,6 +81,9 @@ typedef struct isa_choice {
     const char *name;
     bool (*supported)(void);
     void (*kernels)(pr_cpu_kernels *kernels);
+    // Faster ones yet, where the CPU has a part of the instruction set that not all have; or NULL.
+    bool (*supports_more)(void);
+    void (*more)(pr_cpu_kernels *kernels);
 } isa_choice;
 
 static bool always(void) { return true; }
@@ -99,11 +102,14 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+static bool has_vnni(void) { return __builtin_cpu_supports("avx512vnni"); }
+
 static bool has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
 static void fill_avx512bf16(pr_cpu_kernels *kernels)
 {
     pr_cpu_avx512_kernels(kernels);
+    kernels->attend = pr_attend_avx512bf16;
     kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx512bf16;
 }
 #endif
@@ -111,11 +117,11 @@ static void fill_avx512bf16(pr_cpu_kernels *kernels)
 // Best first.
 static const isa_choice choices[] = {
 #if defined(PR_HAVE_X86)
-    {"avx512bf16", has_avx512bf16, fill_avx512bf16},
-    {"avx512", has_avx512, pr_cpu_avx512_kernels},
-    {"avx2", has_avx2, pr_cpu_avx2_kernels},
+    {"avx512bf16", has_avx512bf16, fill_avx512bf16, has_vnni, pr_cpu_vnni_kernels},
+    {"avx512", has_avx512, pr_cpu_avx512_kernels, has_vnni, pr_cpu_vnni_kernels},
+    {"avx2", has_avx2, pr_cpu_avx2_kernels, NULL, NULL},
 #endif
-    {"reference", always, pr_cpu_reference_kernels},
+    {"reference", always, pr_cpu_reference_kernels, NULL, NULL},
 };
 enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
@@ -159,6 +165,8 @@ static void fill(pr_device *device, const isa_choice *chosen)
     pr_cpu_reference_kernels(&state->kernels);
     if (chosen->kernels != pr_cpu_reference_kernels)
         chosen->kernels(&state->kernels);
+    if (chosen->more != NULL && chosen->supports_more())
+        chosen->more(&state->kernels);
     pr_cpu_matmul_fill(device);
     pr_cpu_rows_fill(device);
     pr_cpu_attention_fill(device);
@@ -173,9 +181,10 @@ pr_status pr_cpu_device_open(const pr_cpu_device_params *params, pr_device **dev
             PR_ERR_ARGUMENT, "%d threads: use 1 to %d", params->threads, (int)PR_MAX_THREADS);
     pr_device *opened = calloc(1, sizeof(*opened));
     pr_cpu_state *state = calloc(1, sizeof(*state));
-    pr_status status = opened != NULL && state != NULL
-                           ? pr_cpu_team_create(params->threads, params->cpu, &state->team)
-                           : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
+    pr_status status =
+        opened != NULL && state != NULL
+            ? pr_cpu_team_create(params->threads, params->cpu, params->shares_cores, &state->team)
+            : pr_fail(PR_ERR_RESOURCE, "no memory left for a device");
     if (status != PR_OK) {
         free(opened);
         free(state);

@@ -37,6 +37,7 @@ typedef struct pr_cpu_kernels {
     void (*rmsnorm)(const pr_rmsnorm_args *args);
     void (*combine)(const pr_combine_args *args);
     void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
+    void (*exponentials)(const float *x, float shift, int32_t n, float *y);  // y = exp(x - shift)
     // Rows [row_begin, row_end) of a segment, the query heads of one KV head.
     void (*attend)(
         const pr_attention_args *args,
@@ -44,6 +45,7 @@ typedef struct pr_cpu_kernels {
         int32_t kv_head,
         int32_t row_begin,
         int32_t row_end);
+    // Both tokens of a pair of positions, 2i and 2i + 1 of a block, are in one call if in any of this step.
     void (*rope_store)(
         const struct pr_cpu_kernels *kernels,
         const pr_rope_store_args *args,
@@ -54,14 +56,22 @@ typedef struct pr_cpu_kernels {
 void pr_cpu_reference_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels);
+void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels);  // what AVX-512 with VNNI adds
 
 extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
-    pr_matmul_f16_reference;
+    pr_matmul_f16_reference, pr_matmul_quantized_reference;
 
 // The overrides, one file each.
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
+extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
 extern const pr_matmul_kernel pr_matmul_bf16_avx512bf16;
+void pr_attend_reference(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
 void pr_attend_avx2(
     const pr_attention_args *args,
     const pr_segment *segment,
@@ -86,11 +96,48 @@ static inline int64_t pr_row_block_begin(int64_t rows, int64_t i)
     return rows == 0 ? 0 : rows * i / pr_row_blocks(rows);
 }
 
-// Positions of a page that hold one tile of a head: where they start, in elements.
+void pr_attend_avx512bf16(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end);
+
+void pr_rope_store_avx2(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
+void pr_rope_store_avx512(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
+
+// Positions of one step of the softmax: a span begins at a multiple of this.
+enum { PR_SPAN = 64 };
+
+// Positions of a page that hold one tile of a head: where they start, in elements. K and V alike.
 static inline size_t pr_tile_offset(int32_t tile, int32_t kv_head, int32_t d, int32_t block_tokens)
 {
     int32_t in_page = tile % (block_tokens / PR_TILE);
     return ((size_t)kv_head * (size_t)block_tokens + (size_t)in_page * PR_TILE) * (size_t)d;
+}
+
+// Element e of the tile's position `lane`, from the start of the tile, in elements (device.h has the
+// picture).
+static inline size_t pr_k_place(pr_dtype dtype, int32_t lane, int32_t e)
+{
+    if (dtype == PR_F32)
+        return (size_t)e * PR_TILE + (size_t)lane;
+    return ((size_t)(e / 2) * PR_TILE + (size_t)lane) * 2 + (size_t)(e % 2);
+}
+
+static inline size_t pr_v_place(pr_dtype dtype, int32_t lane, int32_t e, int32_t d)
+{
+    if (dtype == PR_F32)
+        return (size_t)lane * (size_t)d + (size_t)e;
+    return ((size_t)(lane / 2) * (size_t)d + (size_t)e) * 2 + (size_t)(lane % 2);
 }
 
 #endif

@@ -7,6 +7,7 @@
 //   slice   its columns in units, the last unit filled up with zeros; a unit is `unit` columns:
 //     float32, float16   [columns][16]
 //     bfloat16           [columns / 2][16][2]: pairs of columns; denormals are zero
+//     int8, int4         blocks with their scales: quantized.h
 //
 // Rows beyond N are zero. panel_bytes is an odd number of lines, so that panels that are read side by side
 // do not meet in the same sets of a cache. Kernels of every instruction set read this layout.

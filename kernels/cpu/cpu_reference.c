@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The specification: every kernel but matmul (matmul_reference.c) in plain C, in the order that
+// The specification: every kernel but matmul and attention (*_reference.c) in plain C, in the order that
 // docs/kernels.md states. A faster kernel is right when it gives these bits. Each fmaf is one rounding; nothing else is fused.
 #include <math.h>
 #include <string.h>
@@ -62,10 +62,11 @@ static void store_token(const pr_rope_store_args *args, int32_t t)
         const float *k = args->k + ((size_t)t * (size_t)g + (size_t)head) * (size_t)d;
         const float *v = args->v + ((size_t)t * (size_t)g + (size_t)head) * (size_t)d;
         size_t tile = page + pr_tile_offset(slot / PR_TILE, head, d, args->block_tokens);
-        size_t lane = (size_t)(slot % PR_TILE);
-        for (size_t i = 0; i < (size_t)d; i++) {
-            store(args->kv_dtype, args->k_pages, tile + i * PR_TILE + lane, k[i]);
-            store(args->kv_dtype, args->v_pages, tile + lane * (size_t)d + i, v[i]);
+        int32_t lane = slot % PR_TILE;
+        for (int32_t i = 0; i < d; i++) {
+            store(args->kv_dtype, args->k_pages, tile + pr_k_place(args->kv_dtype, lane, i), k[i]);
+            store(
+                args->kv_dtype, args->v_pages, tile + pr_v_place(args->kv_dtype, lane, i, d), v[i]);
         }
     }
 }
@@ -112,89 +113,16 @@ static void rope_store(
     }
 }
 
-// Running state of one query: maximum so far, sum of exponentials; the output row is the third.
-typedef struct softmax {
-    float maximum, sum;
-} softmax;
-
-// Adds `count` positions of one tile. k and v start at the tile, in elements of the pages.
-static void attend_tile(
-    const pr_attention_args *args,
-    const float *q,
-    size_t tile,
-    int32_t count,
-    softmax *state,
-    float *out)
-{
-    int32_t d = args->head_size;
-    float p[PR_TILE], maximum = state->maximum;
-    for (int32_t j = 0; j < count; j++) {
-        float score = 0.0f;
-        for (int32_t i = 0; i < d; i++) {
-            size_t at = tile + (size_t)i * PR_TILE + (size_t)j;
-            score = fmaf(q[i], pr_dtype_load(args->kv_dtype, args->k_pages, at), score);
-        }
-        p[j] = args->scale * score;
-        maximum = p[j] > maximum ? p[j] : maximum;
-    }
-    float rescale = pr_exp(state->maximum - maximum);
-    state->maximum = maximum;
-    state->sum *= rescale;
-    for (int32_t j = 0; j < count; j++) {
-        p[j] = pr_exp(p[j] - maximum);
-        state->sum += p[j];
-    }
-    for (int32_t i = 0; i < d; i++) {
-        float o = out[i] * rescale;
-        for (int32_t j = 0; j < count; j++) {
-            size_t at = tile + (size_t)j * (size_t)d + (size_t)i;
-            o = fmaf(p[j], pr_dtype_load(args->kv_dtype, args->v_pages, at), o);
-        }
-        out[i] = o;
-    }
-}
-
-static void
-attend_query(const pr_attention_args *args, const pr_segment *segment, int32_t row, int32_t head)
-{
-    int32_t d = args->head_size, b = args->block_tokens;
-    int32_t kv_head = head / (args->query_heads / args->kv_heads);
-    size_t at =
-        ((size_t)(segment->first_row + row) * (size_t)args->query_heads + (size_t)head) * (size_t)d;
-    size_t page_elements = (size_t)args->kv_heads * (size_t)b * (size_t)d;
-    int32_t positions = segment->start_position + row + 1;
-    softmax state = {.maximum = -INFINITY, .sum = 0.0f};
-    float *out = args->out + at;
-    memset(out, 0, (size_t)d * sizeof(float));
-    for (int32_t first = 0; first < positions; first += PR_TILE) {
-        size_t tile = (size_t)segment->block[first / b] * page_elements +
-                      pr_tile_offset(first / PR_TILE, kv_head, d, b);
-        int32_t count = positions - first < PR_TILE ? positions - first : PR_TILE;
-        attend_tile(args, args->q + at, tile, count, &state, out);
-    }
-    float inverse = 1.0f / state.sum;
-    for (int32_t i = 0; i < d; i++)
-        out[i] *= inverse;
-}
-
-static void attend(
-    const pr_attention_args *args,
-    const pr_segment *segment,
-    int32_t kv_head,
-    int32_t row_begin,
-    int32_t row_end)
-{
-    int32_t group = args->query_heads / args->kv_heads;
-    for (int32_t row = row_begin; row < row_end; row++) {
-        for (int32_t i = 0; i < group; i++)
-            attend_query(args, segment, row, kv_head * group + i);
-    }
-}
-
 static void swiglu(float *gate, const float *up, int64_t elements)
 {
     for (int64_t i = 0; i < elements; i++)
         gate[i] = pr_silu(gate[i]) * up[i];
+}
+
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    for (int32_t i = 0; i < n; i++)
+        y[i] = pr_exp(x[i] - shift);
 }
 
 static void combine(const pr_combine_args *args)
@@ -220,11 +148,14 @@ void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
                 [PR_PACKED_F32] = &pr_matmul_f32_reference,
                 [PR_PACKED_BF16] = &pr_matmul_bf16_reference,
                 [PR_PACKED_F16] = &pr_matmul_f16_reference,
+                [PR_PACKED_INT8] = &pr_matmul_quantized_reference,
+                [PR_PACKED_INT4] = &pr_matmul_quantized_reference,
             },
         .rmsnorm = rmsnorm,
         .combine = combine,
         .swiglu = swiglu,
-        .attend = attend,
+        .exponentials = exponentials,
+        .attend = pr_attend_reference,
         .rope_store = rope_store,
     };
 }

@@ -14,8 +14,10 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-// Longer than the gap between two steps, shorter than anyone notices on an idle machine.
-enum { SPIN_US = 2000, SPINS_PER_LOOK = 256, SPINS_BEFORE_YIELD = 20000 };
+// Longer than the gap between two steps and than a time slice of another process, shorter than anyone notices on an idle machine. Where threads
+// share cores, who spins keeps the one away that is waited for: yield at once, sleep soon.
+enum { SPIN_US = 5000, SPIN_SHARED_US = 100 };
+enum { SPINS_PER_LOOK = 256, SPINS_BEFORE_YIELD = 20000, SPINS_BEFORE_YIELD_SHARED = 256 };
 
 typedef struct member {
     pr_cpu_team *team;
@@ -29,12 +31,13 @@ struct pr_cpu_team {
     // generation << 32 | next task; next = CLOSED while the work is being written.
     _Alignas(64) atomic_uint_fast64_t claim;
     _Alignas(64) atomic_int_fast64_t done;
-    _Alignas(64) _Atomic(pr_team_work) work;
+    _Alignas(64) _Atomic(pr_shared_work) work;
     _Atomic(void *) context;
     atomic_uint_fast64_t tasks;
     atomic_bool ending;
     uint32_t generation;
     int32_t threads, started;
+    bool shares_cores;
     member *others;  // [threads - 1]: threads 1, 2, ...
 };
 
@@ -52,7 +55,7 @@ static inline void relax(void)
 // Runs tasks of one generation until none is left or another has begun.
 static void take_part(pr_cpu_team *team, uint64_t generation, int32_t thread)
 {
-    pr_team_work work = atomic_load_explicit(&team->work, memory_order_acquire);
+    pr_shared_work work = atomic_load_explicit(&team->work, memory_order_acquire);
     void *context = atomic_load_explicit(&team->context, memory_order_acquire);
     uint64_t tasks = atomic_load_explicit(&team->tasks, memory_order_acquire);
     uint_fast64_t seen = atomic_load_explicit(&team->claim, memory_order_acquire);
@@ -74,7 +77,8 @@ static bool is_news(uint64_t claim, uint64_t generation)
 
 static uint64_t spin(pr_cpu_team *team, uint64_t generation)
 {
-    int64_t begin_ns = pr_clock_now_ns();
+    int64_t end_ns =
+        pr_clock_now_ns() + (team->shares_cores ? SPIN_SHARED_US : SPIN_US) * INT64_C(1000);
     uint64_t claim;
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
@@ -84,7 +88,9 @@ static uint64_t spin(pr_cpu_team *team, uint64_t generation)
                 return claim;
             relax();
         }
-    } while (pr_clock_now_ns() - begin_ns < (int64_t)SPIN_US * 1000);
+        if (team->shares_cores)
+            (void)sched_yield();
+    } while (pr_clock_now_ns() < end_ns);
     return claim;
 }
 
@@ -126,7 +132,7 @@ static void wake_sleepers(pr_cpu_team *team)
     }
 }
 
-void pr_cpu_team_run(pr_cpu_team *team, pr_team_work work, void *context, int64_t tasks)
+void pr_cpu_team_run(pr_cpu_team *team, pr_shared_work work, void *context, int64_t tasks)
 {
     assert(tasks >= 0 && (uint64_t)tasks < CLOSED);
     if (team->threads == 1 || tasks <= 1) {
@@ -144,8 +150,9 @@ void pr_cpu_team_run(pr_cpu_team *team, pr_team_work work, void *context, int64_
     atomic_store(&team->claim, generation << 32);
     wake_sleepers(team);
     take_part(team, generation, 0);
+    int limit = team->shares_cores ? SPINS_BEFORE_YIELD_SHARED : SPINS_BEFORE_YIELD;
     for (int spins = 0; atomic_load_explicit(&team->done, memory_order_acquire) < tasks;) {
-        if (spins < SPINS_BEFORE_YIELD) {
+        if (spins < limit) {
             spins++;
             relax();
         } else {
@@ -184,13 +191,15 @@ static pr_status start_others(pr_cpu_team *team, const int32_t *cpu)
                 team->threads, strerror(code));
         }
         team->started++;
+        pthread_setname_np(other->thread, "kernels");
         if (cpu != NULL && cpu[i + 1] >= 0)
             bind_thread(other->thread, cpu[i + 1]);
     }
     return PR_OK;
 }
 
-pr_status pr_cpu_team_create(int32_t threads, const int32_t *cpu, pr_cpu_team **team)
+pr_status
+pr_cpu_team_create(int32_t threads, const int32_t *cpu, bool shares_cores, pr_cpu_team **team)
 {
     assert(threads >= 1 && threads <= PR_MAX_THREADS);
     pr_cpu_team *made = aligned_alloc(64, sizeof *made);
@@ -198,6 +207,7 @@ pr_status pr_cpu_team_create(int32_t threads, const int32_t *cpu, pr_cpu_team **
         return pr_fail(PR_ERR_RESOURCE, "no memory for %d threads", threads);
     memset(made, 0, sizeof *made);
     made->threads = threads;
+    made->shares_cores = shares_cores;
     if (threads > 1) {
         size_t size_bytes = (size_t)(threads - 1) * sizeof(member);
         made->others = aligned_alloc(64, size_bytes);

@@ -14,23 +14,24 @@
 #ifndef PR_KERNELS_CPU_TEAM_H
 #define PR_KERNELS_CPU_TEAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "runtime/base/status.h"
+#include "runtime/device.h"
 
 typedef struct pr_cpu_team pr_cpu_team;
 
-typedef void (*pr_team_work)(void *context, int64_t task, int32_t thread);
-
 // threads: 1..PR_MAX_THREADS with the caller. cpu[i]: where thread i >= 1 is bound, -1 or NULL nowhere.
+// shares_cores: this machine runs more threads than it has cores, so who waits gives its core away.
 // Errors: PR_ERR_RESOURCE.
 enum { PR_MAX_THREADS = 256 };
-pr_status pr_cpu_team_create(int32_t threads, const int32_t *cpu, pr_cpu_team **team) PR_MUST_CHECK;
+pr_status pr_cpu_team_create(
+    int32_t threads, const int32_t *cpu, bool shares_cores, pr_cpu_team **team) PR_MUST_CHECK;
 void pr_cpu_team_destroy(pr_cpu_team *team);
 
 int32_t pr_cpu_team_threads(const pr_cpu_team *team);
 
 // tasks < 2^32 - 1. Returns when all are done; what they wrote is visible to the caller.
-void pr_cpu_team_run(pr_cpu_team *team, pr_team_work work, void *context, int64_t tasks);
+void pr_cpu_team_run(pr_cpu_team *team, pr_shared_work work, void *context, int64_t tasks);
 
 #endif

@@ -52,6 +52,7 @@ static const pr_machine CPU = {
     .what = "one core of a 2-core virtual machine, Zen 4 with AVX-512",
     .checked = "our first-light record, a 0.6 B dense model on 1 and 2 ranks: within 30 %",
     .node_devices = 2,
+    .cores = true,
     .memory_bytes = 8e9,
     .memory_rate = 26.9e9,
     .node_memory_rate = 32.8e9,
@@ -101,6 +102,28 @@ bool pr_machine_find(const char *name, pr_machine *machine)
         }
     }
     return false;
+}
+
+int32_t pr_machine_threads(const pr_machine *machine, int32_t ranks, int32_t threads)
+{
+    if (!machine->cores)
+        return 1;
+    int32_t most = machine->node_devices;
+    int32_t wanted = threads > 0 ? threads : most / (ranks < most ? ranks : most);
+    return wanted < most ? wanted : most;
+}
+
+pr_machine pr_machine_with_threads(const pr_machine *machine, int32_t threads)
+{
+    pr_machine with = *machine;
+    with.node_devices = machine->node_devices / threads;
+    with.memory_bytes *= threads;
+    with.memory_rate = fmin(machine->memory_rate * threads, machine->node_memory_rate);
+    with.kv_part *= machine->memory_rate * threads / with.memory_rate;  // of each core
+    with.arithmetic_rate *= threads;
+    with.local_rate *= threads;
+    with.cores = false;
+    return with;
 }
 
 // ---- the terms ----
@@ -176,7 +199,7 @@ static double kv_bytes(const pr_memory_facts *facts)
 {
     const pr_model *m = facts->model;
     return 2.0 * m->layers * m->kv_heads * m->head_size *
-           (double)pr_dtype_bytes(pr_options_kv_dtype(facts->options));
+           (double)pr_dtype_bytes(pr_options_kv_dtype(facts->options, facts->weight_dtype));
 }
 
 void pr_machine_cost_of(

@@ -17,6 +17,7 @@
 // on other nodes over the network. Rates of a link are one way.
 // Source: roofline terms of Pope et al., Efficiently scaling transformer inference (2022); peaks from the
 // vendors' data sheets, parts from published kernels' measurements. Threads: any; constant records.
+// Where a device is a core, a rank has one for each of its threads: pr_machine_with_threads.
 #ifndef PR_LAUNCHER_PLAN_MACHINE_H
 #define PR_LAUNCHER_PLAN_MACHINE_H
 
@@ -34,6 +35,7 @@ typedef struct pr_machine {
     const char *what;         // one device of it, for people
     const char *checked;      // against what the prediction was held, or NULL: not validated
     int32_t node_devices;     // one rank on each
+    bool cores;               // a device is a core, and several may be one rank's
     double memory_bytes;      // of a device
     double memory_rate;       // bytes/s
     double node_memory_rate;  // all devices of a node share this; 0: each has its own
@@ -49,6 +51,13 @@ typedef struct pr_machine {
 
 // False if there is none of this name.
 bool pr_machine_find(const char *name, pr_machine *machine);
+
+// What one of `ranks` ranks on such cores computes with: the threads, or if 0 its share of a node. Other
+// machines: 1.
+int32_t pr_machine_threads(const pr_machine *machine, int32_t ranks, int32_t threads);
+
+// The machine whose devices are so many cores of this one each; no more than a node has.
+pr_machine pr_machine_with_threads(const pr_machine *machine, int32_t threads);
 
 // The cost model of one lane of the group in a run of so many ranks; capacity_tokens: KV of that lane.
 // facts->options gives chunk and batch.

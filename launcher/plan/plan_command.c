@@ -11,6 +11,7 @@
 #include "launcher/layout_choice.h"
 #include "launcher/plan/prediction.h"
 #include "launcher/plan/split_mode.h"
+#include "launcher/thread_choice.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel.h"
 
@@ -18,6 +19,8 @@ enum { RANKS_SHOWN = 64 };
 
 typedef struct plan_view {
     pr_memory_facts facts;
+    pr_rank_proposal here;  // for this machine
+    int32_t threads;        // of each rank
     pr_layout layout;
     int32_t blocks;  // per lane, 0 if the model does not fit
     bool forecast;   // a machine was named and the model fits
@@ -77,8 +80,9 @@ void pr_traffic_figures_of(
     figures->experts_bytes =
         moe_layers * 2 * model->experts_chosen * row * (group->ranks - 1) / group->ranks;
     if (group->role != PR_ROLE_MIXED)
-        figures->handover_bytes = 2 * (int64_t)model->layers * model->kv_heads * model->head_size *
-                                  (int64_t)pr_dtype_bytes(pr_options_kv_dtype(facts->options));
+        figures->handover_bytes =
+            2 * (int64_t)model->layers * model->kv_heads * model->head_size *
+            (int64_t)pr_dtype_bytes(pr_options_kv_dtype(facts->options, facts->weight_dtype));
 }
 
 // ---- text ----
@@ -86,11 +90,14 @@ void pr_traffic_figures_of(
 static void print_model(const plan_view *view)
 {
     const pr_model *m = view->facts.model;
+    bool quantised = pr_options_quantization(view->facts.options) != PR_QUANTIZATION_NONE;
     printf(
-        "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, %s",
+        "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, "
+        "%s%s%s",
         m->path, pr_family_name(m->family), (int)m->layers, (int)m->hidden, (int)m->query_heads,
         (int)m->kv_heads, (int)m->head_size, (int)m->vocabulary,
-        pr_dtype_name(view->facts.weight_dtype));
+        pr_dtype_name(view->facts.weight_dtype), quantised ? " " : "",
+        quantised ? pr_options_weights_text(view->facts.options) : "");
     if (m->experts)
         printf(", %d experts, %d for each token", (int)m->experts, (int)m->experts_chosen);
     printf("\nLayout   polyreme ... %s\n", view->flags);
@@ -142,13 +149,48 @@ static void print_ranks(const plan_view *view)
         printf("  ... %d more ranks\n", (int)(view->layout.ranks - RANKS_SHOWN));
 }
 
+// How to start one rank for each NUMA node of this machine.
+static void write_starts(const pr_rank_proposal *here, char mpirun[96], char srun[128])
+{
+    snprintf(
+        mpirun, 96, "mpirun -n %d --map-by ppr:1:numa:PE=%d --bind-to core polyreme ...",
+        (int)here->ranks, (int)here->threads);
+    snprintf(
+        srun, 128,
+        "srun -n %d --cpus-per-task=%d --hint=nomultithread --cpu-bind=cores --mem-bind=local "
+        "polyreme ...",
+        (int)here->ranks, (int)here->threads);
+}
+
+static void print_threads(const plan_view *view)
+{
+    const pr_rank_proposal *here = &view->here;
+    printf("\nThreads  %d of each rank", (int)view->threads);
+    if (view->facts.options->machine) {
+        printf(" on %s\n", view->facts.options->machine);
+        return;
+    }
+    printf(
+        ": %d core%s of this machine may be used, in %d NUMA node%s", (int)here->cores,
+        here->cores == 1 ? "" : "s", (int)here->numa_nodes, here->numa_nodes == 1 ? "" : "s");
+    if (here->ranks == 1) {
+        printf(", so one rank is best without need of more\n");
+        return;
+    }
+    char mpirun[96], srun[128];
+    write_starts(here, mpirun, srun);
+    printf(
+        ", so %d ranks of %d threads are best:\n  %s\n  %s\n", (int)here->ranks, (int)here->threads,
+        mpirun, srun);
+}
+
 static void print_kv_and_traffic(const plan_view *view)
 {
     int32_t size = view->facts.options->block_size;
     printf(
         "\nKV       %d blocks of %d tokens per lane: %lld tokens, %s\n", (int)view->blocks,
         (int)size, (long long)view->blocks * size,
-        pr_dtype_name(pr_options_kv_dtype(view->facts.options)));
+        pr_dtype_name(pr_options_kv_dtype(view->facts.options, view->facts.weight_dtype)));
     for (int32_t i = 0; i < view->layout.groups; i++) {
         const pr_group_layout *group = &view->layout.group[i];
         bool repeats = i > 0 && group->role == group[-1].role && group->ranks == group[-1].ranks &&
@@ -195,6 +237,7 @@ static void print_text(const plan_view *view)
     print_model(view);
     print_groups(view);
     print_ranks(view);
+    print_threads(view);
     print_kv_and_traffic(view);
     if (view->forecast)
         pr_prediction_print(&view->prediction);
@@ -238,6 +281,16 @@ static void add_reason(const char *text, int length, void *context)
     json_array_append_new(context, json_stringn(text, (size_t)length));
 }
 
+static json_t *machine_json(const pr_rank_proposal *here)
+{
+    char mpirun[96], srun[128];
+    write_starts(here, mpirun, srun);
+    return json_pack(
+        "{s:i, s:i, s:i, s:i, s:s, s:s}", "cores", (int)here->cores, "numa_nodes",
+        (int)here->numa_nodes, "ranks", (int)here->ranks, "threads", (int)here->threads, "mpirun",
+        mpirun, "srun", srun);
+}
+
 static pr_status print_json(const plan_view *view)
 {
     json_t *groups = json_array(), *ranks = json_array(), *why = json_array();
@@ -248,11 +301,13 @@ static pr_status print_json(const plan_view *view)
     for_each_reason(view->why, add_reason, why);
     int32_t size = view->facts.options->block_size;
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:o, s:o, s:o}", "model", view->facts.model->path,
-        "family", pr_family_name(view->facts.model->family), "layout", view->flags, "fits",
-        view->blocks > 0, "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes,
-        "block_tokens", (int)size, "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
-        (json_int_t)view->blocks * size, "groups", groups, "ranks", ranks, "why", why);
+        "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o}", "model",
+        view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
+        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0,
+        "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
+        "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
+        (json_int_t)view->blocks * size, "threads_per_rank", (int)view->threads, "this_machine",
+        machine_json(&view->here), "groups", groups, "ranks", ranks, "why", why);
     if (root && view->forecast &&
         json_object_set_new(root, "forecast", pr_prediction_json(&view->prediction)) != 0) {
         json_decref(root);
@@ -269,13 +324,25 @@ static pr_status print_json(const plan_view *view)
 
 // ---- the command ----
 
-// What a run on the machine would be given if nothing else is said: its memory and number type.
-static void adopt_machine(const pr_machine *machine, pr_options *options)
+// What a run on the machine would be given if nothing else is said: its threads and memory.
+static void adopt_machine(pr_machine *machine, pr_options *options)
 {
+    if (options->ranks == 0)
+        options->ranks = 1;
+    options->threads = pr_machine_threads(machine, options->ranks, options->threads);
+    if (machine->cores)
+        *machine = pr_machine_with_threads(machine, options->threads);
     if (options->memory == 0)
         options->memory = (int64_t)(machine->memory_bytes * 0.9);
-    if (strcmp(options->kv_cache_dtype, "auto") == 0 && machine->number == PR_BF16)
-        options->kv_cache_dtype = "bfloat16";
+}
+
+// What a run on this machine would be given.
+static void adopt_this_machine(const pr_rank_proposal *here, pr_options *options)
+{
+    if (options->ranks == 0)
+        options->ranks = here->ranks;
+    if (options->threads == 0)
+        options->threads = pr_thread_share(here->cores, options->ranks);
 }
 
 // What the user's options and the model make of the ranks. The options are copied; *fits says why not.
@@ -289,13 +356,19 @@ static pr_status fill_view(
     pr_status *fits)
 {
     pr_machine machine;
+    pr_topology topology;
     bool named = options->machine && pr_machine_find(options->machine, &machine);
     *adopted = *options;
     *view = (plan_view){0};
+    pr_topology_read(&topology);
+    pr_thread_propose(&topology.map, &topology.usable, &view->here);
     if (named)
         adopt_machine(&machine, adopted);
-    PR_TRY(pr_memory_facts_fill(adopted, model, weights, device, options->ranks, &view->facts));
-    PR_TRY(pr_layout_choose(&view->facts, options->ranks, &view->layout, view->why));
+    else
+        adopt_this_machine(&view->here, adopted);
+    view->threads = adopted->threads;
+    PR_TRY(pr_memory_facts_fill(adopted, model, weights, device, adopted->ranks, &view->facts));
+    PR_TRY(pr_layout_choose(&view->facts, adopted->ranks, &view->layout, view->why));
     pr_layout_describe(&view->layout, view->flags);
     *fits = pr_memory_budget_blocks(&view->facts, &view->layout, &view->blocks);
     view->forecast = named && *fits == PR_OK;
@@ -322,7 +395,9 @@ static pr_status with_view(
     if (pr_weights_open(options->model, &weights) != PR_OK)
         weights = NULL;
     pr_error_capture_end();
-    PR_TRY_GOTO(pr_cpu_device_open(&(pr_cpu_device_params){.isa = options->cpu_isa, .threads = options->threads}, &device), close_model);
+    PR_TRY_GOTO(
+        pr_cpu_device_open(&(pr_cpu_device_params){.isa = options->cpu_isa, .threads = 1}, &device),
+        close_model);
     PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
     status = use(&view, context);
     if (status == PR_OK)

@@ -111,12 +111,13 @@ static pr_status check_choice(const pr_option *option, const char *spelling, con
 static pr_status
 set_integer(const pr_option *option, void *field, const char *spelling, const char *text)
 {
-    int64_t value;
-    if (!parse_integer(text, &value) ||
-        (option->kind == PR_OPTION_INT && (value > INT32_MAX || value < INT32_MIN)))
+    int64_t value = 0;
+    bool is_zero = option->zero && strcmp(text, option->zero) == 0;
+    if (!is_zero && (!parse_integer(text, &value) ||
+                     (option->kind == PR_OPTION_INT && (value > INT32_MAX || value < INT32_MIN))))
         return pr_fail(
-            PR_ERR_ARGUMENT, "%s '%s' is not a whole number that fits (suffixes: k M GiB ...)",
-            spelling, text);
+            PR_ERR_ARGUMENT, "%s '%s' is not a whole number that fits (suffixes: k M GiB ...)%s%s",
+            spelling, text, option->zero ? " and not " : "", option->zero ? option->zero : "");
     PR_TRY(check_bounds(option, (double)value, spelling, text));
     if (option->kind == PR_OPTION_INT)
         *(int32_t *)field = (int32_t)value;
@@ -203,6 +204,14 @@ const char *pr_option_nearest(const char *text, const char *const *candidate, in
     return best;
 }
 
+static void print_integer(const pr_option *option, int64_t value, FILE *out)
+{
+    if (value == 0 && option->zero)
+        fputs(option->zero, out);
+    else
+        fprintf(out, "%lld", (long long)value);
+}
+
 void pr_option_print_value(const pr_option *option, const void *field, FILE *out)
 {
     const pr_strings *strings = field;
@@ -212,10 +221,10 @@ void pr_option_print_value(const pr_option *option, const void *field, FILE *out
         fputs(*(const bool *)field ? "true" : "false", out);
         break;
     case PR_OPTION_INT:
-        fprintf(out, "%d", (int)*(const int32_t *)field);
+        print_integer(option, *(const int32_t *)field, out);
         break;
     case PR_OPTION_INT64:
-        fprintf(out, "%lld", (long long)*(const int64_t *)field);
+        print_integer(option, *(const int64_t *)field, out);
         break;
     case PR_OPTION_FLOAT:
         fprintf(out, "%.15g", *(const double *)field);

@@ -39,6 +39,7 @@ typedef struct pr_option {
     double least, most;    // bounds of numbers; both 0 = none but the type's
     int32_t multiple;      // of which the number must be one; 0 = any
     const char *choices;   // "auto|cpu": all a string may be; NULL = anything
+    const char *zero;      // "auto": a word for 0, of an integer; NULL = none
     int32_t position;      // n > 0: the n-th argument without a name fills it too
     bool required;
     bool common;       // shown by the short help

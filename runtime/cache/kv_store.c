@@ -18,6 +18,8 @@ static pr_status check_params(const pr_kv_store_params *params)
         return pr_fail(
             PR_ERR_ARGUMENT, "block size %d: use a multiple of %d", params->block_tokens,
             (int)PR_TILE);
+    if (params->head_size % 2 != 0)
+        return pr_fail(PR_ERR_ARGUMENT, "KV heads of %d elements: must be even", params->head_size);
     if (params->dtype != PR_F32 && params->dtype != PR_BF16)
         return pr_fail(
             PR_ERR_UNSUPPORTED, "KV cache in %s: use float32 or bfloat16",
@@ -89,12 +91,19 @@ void pr_kv_store_copy(pr_kv_store *store, int32_t from, int32_t to)
 }
 
 // What must agree for one head's page to mean the same on both sides: the arrangement within a
-// head, and how many layers there are. Not the head range, nor the number of blocks.
+// head (one by one or in pairs), and how many layers there are. Not the head range,
+// nor the number of blocks.
 uint32_t pr_kv_store_layout_id(const pr_kv_store *store)
 {
+    enum { ARRANGEMENT_SINGLE = 1, ARRANGEMENT_PAIRS = 2 };
     int32_t shape[] = {
-        PR_TILE,          PR_KV_STREAMS,         store->layers, store->block_tokens,
-        store->head_size, (int32_t)store->dtype,
+        PR_TILE,
+        PR_KV_STREAMS,
+        store->layers,
+        store->block_tokens,
+        store->head_size,
+        (int32_t)store->dtype,
+        store->dtype == PR_BF16 ? ARRANGEMENT_PAIRS : ARRANGEMENT_SINGLE,
     };
     uint64_t hash = pr_hash_bytes(1, shape, sizeof(shape));
     return (uint32_t)(hash ^ (hash >> 32));

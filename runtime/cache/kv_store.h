@@ -2,7 +2,9 @@
 // The bytes of one rank's KV cache: for each layer a list of streams, each an array of pages.
 // Who owns which block is kv_cache.h's business (on rank 0); this is only the memory.
 //
-//   stream 0 "k": page [g][B / PR_TILE][d][PR_TILE]      stream 1 "v": page [g][B][d]
+//               stream 0 "k"                          stream 1 "v"
+//   float32     page [g][B / PR_TILE][d][PR_TILE]     page [g][B][d]
+//   bfloat16    page [g][B / PR_TILE][d/2][PR_TILE][2]  page [g][B/2][d][2]: pairs lie together
 //
 // g counts this rank's KV heads; a range of heads is one contiguous part of every page, so lanes of
 // different tp exchange head ranges without reshaping (design.md §6).

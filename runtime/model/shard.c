@@ -16,9 +16,17 @@ typedef struct loader {
     const pr_model *model;
     const pr_weights *weights;
     pr_place place;
+    pr_quantization quantization;  // of the matrices loaded with this
     pr_device *device;
     pr_shard *shard;
 } loader;
+
+static loader quantizing(const loader *load, pr_quantization quantization)
+{
+    loader changed = *load;
+    changed.quantization = quantization;
+    return changed;
+}
 
 // How a checkpoint calls the parts of its experts.
 typedef struct expert_names {
@@ -118,6 +126,7 @@ static pr_status load_rows(
         .row_end = wanted.end,
         .col_end = cols,
         .slices = 1,
+        .quantization = load->quantization,
     };
     return load_part(load, &source, matrix);
 }
@@ -138,6 +147,7 @@ load_columns(const loader *load, const char *name, int64_t rows, int64_t cols, p
         .col_begin = wanted.begin,
         .col_end = wanted.end,
         .slices = PR_SLICES / load->place.tp,
+        .quantization = load->quantization,
     };
     return load_part(load, &source, matrix);
 }
@@ -271,6 +281,7 @@ static pr_status load_fused_rows(
         .row_end = wanted.end,
         .col_end = cols,
         .slices = 1,
+        .quantization = load->quantization,
     };
     return load_part(load, &source, matrix);
 }
@@ -330,8 +341,9 @@ static pr_status load_experts(const loader *load, int32_t layer, pr_layer_weight
         names.block = common_names.block;
     PR_TRY(take_expert_tables(load, experts.end - experts.begin, weights));
     layer_name(name, layer, "%s.gate.weight", names.block);
+    const loader stored = quantizing(load, PR_QUANTIZATION_NONE);
     PR_TRY(load_rows(
-        load, name, model->experts, model->hidden, (pr_shard_range){0, model->experts},
+        &stored, name, model->experts, model->hidden, (pr_shard_range){0, model->experts},
         &weights->expert_gate));
     layer_name(name, layer, "%s.experts.gate_up_proj", names.block);
     if (pr_weights_find(load->weights, name))
@@ -365,15 +377,23 @@ static pr_status load_all(const loader *load)
     PR_TRY(load_vector(
         load, "model.norm.weight", model->hidden, (pr_shard_range){0, model->hidden},
         &shard->final_norm));
+    const loader head = quantizing(load, pr_shard_head_quantization(load->quantization));
     return load_rows(
-        load, model->tied_embeddings ? embedding_name : "lm_head.weight", model->vocabulary,
+        &head, model->tied_embeddings ? embedding_name : "lm_head.weight", model->vocabulary,
         model->hidden, pr_shard_cut(&load->place, model->vocabulary), &shard->head);
+}
+
+// Errors of lm_head go into the answer as they are; the others are averaged by what follows.
+pr_quantization pr_shard_head_quantization(pr_quantization quantization)
+{
+    return quantization == PR_QUANTIZATION_INT4 ? PR_QUANTIZATION_INT8 : quantization;
 }
 
 pr_status pr_shard_load(
     const pr_model *model,
     const pr_weights *weights,
     const pr_place *place,
+    pr_quantization quantization,
     pr_device *device,
     pr_shard **shard)
 {
@@ -382,7 +402,7 @@ pr_status pr_shard_load(
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "%s: no memory for the shard", model->path);
     *made = (pr_shard){.device = device, .place = *place, .layers = model->layers};
-    const loader load = {model, weights, *place, device, made};
+    const loader load = {model, weights, *place, quantization, device, made};
     made->layer = calloc((size_t)model->layers, sizeof *made->layer);
     pr_status status = made->layer
                            ? load_all(&load)

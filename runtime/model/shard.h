@@ -6,6 +6,9 @@
 //                                             tp rank r computes slices [8r/tp, 8(r+1)/tp)
 //   whole on one rank of the group:           experts [E*r/R, E*(r+1)/R)
 //   on every rank:                            norms, MoE gate, embedding (mapped, rows read on use)
+//
+// Quantisation is for the matrices: lm_head is int8 where the others are int4, and what decides between
+// experts (the MoE gate), the norms, the biases and the embedding stay as stored.
 #ifndef PR_RUNTIME_MODEL_SHARD_H
 #define PR_RUNTIME_MODEL_SHARD_H
 
@@ -55,12 +58,16 @@ pr_status pr_shard_check(const pr_model *model, const pr_place *place) PR_MUST_C
 // weights in `dtype` (what `plan` prints; equal to read_bytes for a checkpoint of one dtype).
 int64_t pr_shard_predict_bytes(const pr_model *model, const pr_place *place, pr_dtype dtype);
 
+// Of lm_head where the other matrices have `quantization`.
+pr_quantization pr_shard_head_quantization(pr_quantization quantization);
+
 // Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs.
 // The weights file must stay open as long as the shard (the embedding stays mapped).
 pr_status pr_shard_load(
     const pr_model *model,
     const pr_weights *weights,
     const pr_place *place,
+    pr_quantization quantization,
     pr_device *device,
     pr_shard **shard) PR_MUST_CHECK;
 void pr_shard_unload(pr_shard *shard);

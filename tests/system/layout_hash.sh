@@ -3,7 +3,8 @@
 # One hash: the same requests on every layout give the same bytes, logprobs included.
 # timeout: 900
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
-# before its ranks, which begins another hash (KV in bfloat16 rounds, so its bytes are others).
+# before its ranks, which begins another hash (KV in float32 is not rounded, so its bytes are others; so are
+# those of int8 and int4 weights).
 # A second table does the same with prompts that share openings; there prefixes must move between lanes
 # (+ before the ranks), or must not (-). ~: groups must change their roles on the way.
 set -u
@@ -18,6 +19,9 @@ common_rows() {
     cat <<'ROWS'
 1 --cpu-isa auto
 1 --cpu-isa reference
+1 --threads 1
+1 --threads 2 --bind on
+1 --threads 3 --max-num-batched-tokens 64
 1 --max-num-batched-tokens 16 --max-num-seqs 16
 1 --max-num-batched-tokens 64 --max-num-seqs 4
 1 --max-num-batched-tokens 256 --no-enable-prefix-caching
@@ -27,11 +31,14 @@ common_rows() {
 1 --block-size 32
 2 --mixed 1x2
 2 --mixed 1x2:tp=2
+2 --mixed 1x2:tp=2 --exchange messages
+2 --mixed 1x2:tp=2 --threads 2
 2 --prefill 1x1 --decode 1x1
 3 --mixed 1x3 --control tcp
 3 --prefill 1x1 --decode 1x2:tp=2 --max-num-batched-tokens 64
 3 --dedicated-controller --mixed 1x2
 4 --mixed 1x4:tp=4
+4 --mixed 1x4:tp=2 --exchange messages
 4 --mixed 2x2:tp=2 --no-enable-prefix-caching
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 12 --max-num-seqs 16
 4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3
@@ -41,8 +48,18 @@ common_rows() {
 8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
 ~4 --prefill 2x1 --decode 2x1 --max-num-seqs 4 --balance rotate --balance-period 0.005
 ~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
-=1 --kv-cache-dtype bfloat16
-4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype bfloat16
+=1 --kv-cache-dtype float32
+4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype float32
+=1 --quantization int8
+1 --quantization int8 --cpu-isa reference
+1 --quantization int8 --cpu-isa avx2 --threads 2 --max-num-batched-tokens 64 --max-num-seqs 4
+4 --quantization int8 --prefill 1x2:tp=2 --decode 1x2 --shuffle-seed 3
+4 --quantization int8 --mixed 1x4:tp=4 --kv-blocks 12 --max-num-seqs 16
+=1 --quantization int4
+1 --quantization int4 --cpu-isa reference
+1 --quantization int4 --cpu-isa avx2 --threads 2 --max-num-batched-tokens 16 --max-num-seqs 16
+4 --quantization int4 --prefill 1x2:tp=2 --decode 1x2 --shuffle-seed 5
+5 --quantization int4 --prefill 1x1 --decode 1x4:tp=4
 ROWS
 }
 

@@ -16,7 +16,7 @@
 
 typedef struct record {
     bool fast;
-    int32_t seqs, block;
+    int32_t seqs, block, hands;
     int64_t memory;
     double heat;
     const char *type, *file, *model, *other;
@@ -51,6 +51,15 @@ static const pr_option own[] = {
      .kind = PR_OPTION_INT64,
      .offset = AT(memory),
      .help = "m"},
+    {.name = "hands",
+     .value_name = "N",
+     .kind = PR_OPTION_INT,
+     .offset = AT(hands),
+     .standard = "auto",
+     .zero = "auto",
+     .least = 0,
+     .most = 8,
+     .help = "n"},
     {.name = "heat",
      .value_name = "X",
      .kind = PR_OPTION_FLOAT,
@@ -131,6 +140,24 @@ static int forget(void **state)
     pr_config_destroy(config);
     config = NULL;
     return 0;
+}
+
+static void a_word_may_stand_for_zero(void **state)
+{
+    (void)state;
+    assert_int_equal(READ("--hands", "3"), PR_OK);
+    assert_int_equal(got.hands, 3);
+    assert_int_equal(READ("--hands", "auto"), PR_OK);
+    assert_int_equal(got.hands, 0);
+    assert_refused(
+        "--hands 'many' is not a whole number that fits (suffixes: k M GiB ...) and not auto",
+        "--hands", "many");
+    assert_refused("--hands 9 is out of bounds: it must be from 0 to 8", "--hands", "9");
+    char text[8] = "";
+    FILE *out = fmemopen(text, sizeof text, "w");
+    pr_option_print_value(&own[4], &got.hands, out);
+    fclose(out);
+    assert_string_equal(text, "auto");
 }
 
 static void nothing_given_gives_defaults_of_all_known_tables(void **state)
@@ -368,6 +395,7 @@ static void the_programs_tables_are_sound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_word_may_stand_for_zero, forget),
         cmocka_unit_test_teardown(nothing_given_gives_defaults_of_all_known_tables, forget),
         cmocka_unit_test_teardown(every_spelling_of_a_flag_works, forget),
         cmocka_unit_test_teardown(suffixes_multiply, forget),

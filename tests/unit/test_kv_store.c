@@ -112,6 +112,8 @@ static void stores_that_cannot_be_are_refused(void **state)
     assert_string_equal(pr_error_text(), "block size 24: use a multiple of 16");
     bad = good, bad.blocks = 0;
     assert_int_equal(pr_kv_store_create(device, &bad, &store), PR_ERR_ARGUMENT);
+    bad = good, bad.head_size = 7;
+    assert_int_equal(pr_kv_store_create(device, &bad, &store), PR_ERR_ARGUMENT);
     bad = good, bad.dtype = PR_F16;
     assert_int_equal(pr_kv_store_create(device, &bad, &store), PR_ERR_UNSUPPORTED);
     bad = good, bad.blocks = INT32_MAX, bad.layers = 1 << 20, bad.head_size = 1 << 20;

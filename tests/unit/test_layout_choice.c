@@ -42,7 +42,8 @@ static pr_model experts = {
 
 static size_t stored_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
-    (void)quantization;
+    if (quantization != PR_QUANTIZATION_NONE)
+        return (size_t)(rows * cols) / (quantization == PR_QUANTIZATION_INT8 ? 1 : 2);
     return (size_t)(rows * cols) * pr_dtype_bytes(dtype);
 }
 
@@ -238,17 +239,25 @@ static void kv_blocks_are_what_is_useful_or_what_fits(void **state)
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 64 * 1024 / 16);
     pr_memory_budget_of(&facts, 1, 1, &budget);
-    // K and V of 2 layers, 8 heads of 32, 16 tokens, float32.
-    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 4);
+    // K and V of 2 layers, 8 heads of 32, 16 tokens, bfloat16 as the weights are.
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 2);
     // q k v o, gate up down of 2 layers, the head, bfloat16; two norms a layer.
     assert_int_equal(
         budget.weight_bytes, 2 * (2 * (4 * 256 * 256 + 3 * 512 * 256) + 1024 * 256) + 2 * 8 * 256);
-    facts.memory_bytes = budget.weight_bytes + budget.work_bytes + 100 * budget.block_bytes;
-    assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
-    assert_int_equal(blocks, 100);
-    options.kv_cache_dtype = "bfloat16";
+    facts.memory_bytes = budget.weight_bytes + budget.work_bytes + 200 * budget.block_bytes;
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 200);
+    options.kv_cache_dtype = "float32";
+    assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
+    assert_int_equal(blocks, 100);
+    options.kv_cache_dtype = "auto";
+    facts.weight_dtype = PR_F32;
+    pr_memory_budget_of(&facts, 1, 1, &budget);
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 4);
+    facts.weight_dtype = PR_F16;
+    pr_memory_budget_of(&facts, 1, 1, &budget);
+    assert_int_equal(budget.block_bytes, 2 * 2 * 8 * 32 * 16 * 2);
+    facts.weight_dtype = PR_BF16;
     options.kv_blocks = 64;
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_OK);
     assert_int_equal(blocks, 64);
@@ -272,6 +281,18 @@ static void memory_for_less_than_one_sequence_is_refused_with_what_to_lower(void
     options.kv_blocks = 63;
     assert_int_equal(pr_memory_budget_blocks(&facts, &layout, &blocks), PR_ERR_ARGUMENT);
     pr_error_capture_end();
+}
+
+static void quantised_weights_are_counted_as_they_are_packed(void **state)
+{
+    (void)state;
+    pr_memory_facts facts = facts_of(&experts);
+    const int64_t head = 1024 * 256, gates = 2 * 8 * 256 * 2, norms = 2 * 8 * 256;
+    const int64_t rest = 2 * (3 * 256 * 256 + 8 * 3 * 128 * 256);
+    options.quantization = "int8";
+    assert_int_equal(pr_memory_weight_bytes(&facts, 8, 1), rest + gates + head + norms);
+    options.quantization = "int4";
+    assert_int_equal(pr_memory_weight_bytes(&facts, 8, 1), rest / 2 + gates + head + norms);
 }
 
 static void experts_of_the_fullest_rank_are_counted(void **state)
@@ -300,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup(kv_blocks_are_what_is_useful_or_what_fits, reset_options),
         cmocka_unit_test_setup(
             memory_for_less_than_one_sequence_is_refused_with_what_to_lower, reset_options),
+        cmocka_unit_test_setup(quantised_weights_are_counted_as_they_are_packed, reset_options),
         cmocka_unit_test_setup(experts_of_the_fullest_rank_are_counted, reset_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

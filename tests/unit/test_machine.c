@@ -121,6 +121,47 @@ static void the_cpu_agrees_with_the_first_light_record(void **state)
     }
 }
 
+static void threads_of_a_rank_are_cores_of_the_machine(void **state)
+{
+    (void)state;
+    pr_machine core, gpu;
+    assert_true(pr_machine_find("cpu", &core) && pr_machine_find("h100", &gpu));
+    assert_int_equal(pr_machine_threads(&core, 1, 0), 2);
+    assert_int_equal(pr_machine_threads(&core, 2, 0), 1);
+    assert_int_equal(pr_machine_threads(&core, 16, 0), 1);
+    assert_int_equal(pr_machine_threads(&core, 1, 1), 1);
+    assert_int_equal(pr_machine_threads(&core, 1, 64), 2);  // a node has no more
+    assert_int_equal(pr_machine_threads(&gpu, 1, 4), 1);
+    pr_machine both = pr_machine_with_threads(&core, 2);
+    assert_int_equal(both.node_devices, 1);
+    assert_true(both.arithmetic_rate == 2 * core.arithmetic_rate);
+    assert_true(both.memory_rate == core.node_memory_rate);
+    // One rank with both cores does what two ranks with one each do, less their exchange.
+    pr_model model = dense_600m();
+    pr_options options = {
+        .max_num_seqs = 8,
+        .max_num_batched_tokens = 512,
+        .block_size = 16,
+        .kv_cache_dtype = "float32"};
+    pr_memory_facts facts = {
+        .options = &options,
+        .model = &model,
+        .weight_dtype = PR_BF16,
+        .matrix_bytes = matrix_bytes,
+        .memory_bytes = INT64_C(8) << 30,
+        .max_model_len = 8192};
+    pr_cost_model ranks = cost_of("cpu", &model, 2, 2, &options), threads;
+    pr_group_layout alone = {.ranks = 1, .tp = 1};
+    pr_machine_cost_of(&both, &facts, &alone, 1, 1000000, &threads);
+    double two_s = pr_cost_model_step_s(&ranks, 1, 40),
+           one_s = pr_cost_model_step_s(&threads, 1, 40);
+    assert_true(one_s < two_s);
+    assert_within("decode on two threads", one_s, two_s, 0.1);
+    assert_within(
+        "prefill on two threads", pr_cost_model_prefill_s(&threads, 512, 0),
+        pr_cost_model_prefill_s(&ranks, 512, 0), 0.15);
+}
+
 static void every_machine_has_a_name_and_a_sensible_order(void **state)
 {
     (void)state;
@@ -201,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gpus_agree_with_the_fits_of_a_70b_model),
         cmocka_unit_test(the_cpu_agrees_with_the_first_light_record),
+        cmocka_unit_test(threads_of_a_rank_are_cores_of_the_machine),
         cmocka_unit_test(every_machine_has_a_name_and_a_sensible_order),
         cmocka_unit_test(experts_are_read_as_far_as_the_batch_hits_them),
         cmocka_unit_test(plan_forecasts_the_demo_model),
