@@ -82,7 +82,7 @@ static const pr_option engine[] = {
     {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
      .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
-     .standard = "auto", .choices = "auto|reference|avx2|avx512|avx512bf16",
+     .standard = "auto", .choices = "auto|reference|neon|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
     {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
      .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,

@@ -121,14 +121,18 @@ static const isa_choice choices[] = {
     {"avx512", has_avx512, pr_cpu_avx512_kernels, has_vnni, pr_cpu_vnni_kernels},
     {"avx2", has_avx2, pr_cpu_avx2_kernels, NULL, NULL},
 #endif
+#if defined(__aarch64__)
+    {"neon", always, pr_cpu_neon_kernels, NULL, NULL},
+#endif
     {"reference", always, pr_cpu_reference_kernels, NULL, NULL},
 };
 enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
 
 static bool known_name(const char *isa)
 {
-    static const char *const names[] = {"auto", "reference", "avx2", "avx512", "avx512bf16"};
-    for (int i = 0; i < 5; i++) {
+    static const char *const names[] = {"auto", "reference", "neon",
+                                        "avx2", "avx512",    "avx512bf16"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(isa, names[i]) == 0)
             return true;
     }
@@ -146,7 +150,7 @@ static pr_status choose(const char *isa, const isa_choice **chosen)
     if (!known_name(isa))
         return pr_fail(
             PR_ERR_ARGUMENT,
-            "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16", isa);
+            "\"%s\": the CPU kernels are auto, reference, neon, avx2, avx512, avx512bf16", isa);
     if (*chosen == NULL)
         return pr_fail(PR_ERR_UNSUPPORTED, "this CPU or build has no %s kernels: use auto", isa);
     return PR_OK;

@@ -54,6 +54,7 @@ typedef struct pr_cpu_kernels {
 } pr_cpu_kernels;
 
 void pr_cpu_reference_kernels(pr_cpu_kernels *kernels);
+void pr_cpu_neon_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels);
 void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels);  // what AVX-512 with VNNI adds

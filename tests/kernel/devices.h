@@ -16,7 +16,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "runtime/base/log.h"
 
-enum { MAX_DEVICES = 5, GUARD = 64, RESERVED_ROWS = 256, RESERVED_COLS = 512 };
+enum { MAX_DEVICES = 6, GUARD = 64, RESERVED_ROWS = 256, RESERVED_COLS = 512 };
 
 // device[0] is the reference; the last one has threads.
 typedef struct devices {
@@ -27,9 +27,9 @@ typedef struct devices {
 static inline devices open_devices(void)
 {
     static const pr_cpu_device_params wanted[MAX_DEVICES] = {
-        {.isa = "reference", .threads = 1}, {.isa = "avx2", .threads = 1},
-        {.isa = "avx512", .threads = 1},    {.isa = "avx512bf16", .threads = 1},
-        {.isa = "auto", .threads = 3},
+        {.isa = "reference", .threads = 1},  {.isa = "neon", .threads = 1},
+        {.isa = "avx2", .threads = 1},       {.isa = "avx512", .threads = 1},
+        {.isa = "avx512bf16", .threads = 1}, {.isa = "auto", .threads = 3},
     };
     devices all = {0};
     pr_error_capture_begin();

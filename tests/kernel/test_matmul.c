@@ -335,7 +335,8 @@ static void only_known_instruction_sets_open(void **state)
         pr_cpu_device_open(&(pr_cpu_device_params){.isa = "sse9", .threads = 1}, &device),
         PR_ERR_ARGUMENT);
     assert_string_equal(
-        pr_error_text(), "\"sse9\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16");
+        pr_error_text(),
+        "\"sse9\": the CPU kernels are auto, reference, neon, avx2, avx512, avx512bf16");
     pr_error_capture_end();
     assert_int_equal(
         pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &device), PR_OK);
