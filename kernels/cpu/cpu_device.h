@@ -11,7 +11,7 @@
 #include "runtime/device.h"
 
 typedef struct pr_cpu_device_params {
-    const char *isa;     // "auto" (the best this CPU has), or one of docs/kernels.md
+    const char *isa;     // "auto" (the best here), "reference", "neon", "avx2", "avx512", ...
     int32_t threads;     // with the caller's, 1 or more
     const int32_t *cpu;  // [threads] where each is bound, or NULL; the caller's own is left alone
     bool shares_cores;   // more threads than cores: see cpu_team.h
