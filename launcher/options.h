@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "comm/group.h"
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
 #include "runtime/device.h"
@@ -32,6 +33,7 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *dtype;         // "auto" or "float32"; NULL is auto
     const char *quantization;  // "none", "int8" or "int4"; NULL is none
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
@@ -43,6 +45,7 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
     const char *trace_file;   // FILE or NULL
@@ -192,6 +195,7 @@ pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
 pr_quantization pr_options_quantization(const pr_options *options);
 // What becomes of the weights, for people.
 const char *pr_options_weights_text(const pr_options *options);
+pr_exchange pr_options_exchange(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

@@ -2,9 +2,9 @@
 // Attention of a block of queries, for any vector width: the algorithm that attention_<isa>.c compiles
 // with its own vectors. Before including this the file defines
 //
-//   vector              LANES floats, with + and * of the compiler's vectors
+//   the vectors         lanes_<isa>.h: LANES floats each, also with + - * of the compiler's vectors
 //   SCORE_QUERIES, SCORE_VECTORS, GATHER_VECTORS   how many sums of a loop stay in registers
-//   load load_part store splat splat_word maximum_of pr_exp_of dot join low_half mask_unseen
+//   dot join            one step of the docs' dot product in each lane; two vectors to words
 //
 // The unit of all products is a word of 4 bytes: one float32, or a pair of bfloat16. In words K and V look
 // the same for both types (P terms per word):
@@ -210,12 +210,14 @@ PR_INLINE void weigh(block *b, int32_t first, int i, pr_dtype dtype)
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)
         sum[v] = load(b->sum[first + i] + v * LANES) * rescale;
-    uint32_t *to = b->p + (first + i) * (PR_SPAN / terms(dtype));
+    const int per = terms(dtype);
+    uint32_t *to = b->p + (first + i) * (PR_SPAN / per);
 #pragma GCC unroll 8
-    for (int v = 0; v < SCORES / terms(dtype); v++) {
-        vector word = dtype == PR_F32 ? p[v] : join(p[2 * v % SCORES], p[(2 * v + 1) % SCORES]);
-        store(to + v * LANES, word);
-        sum[v % SUM_VECTORS] = dot(dtype, sum[v % SUM_VECTORS], word, one);
+    for (int v = 0; v < SCORES; v += per, to += LANES) {
+        const int lanes = v / per % SUM_VECTORS;
+        vector word = dtype == PR_F32 ? p[v] : join(p[v], p[v + per - 1]);
+        store(to, word);
+        sum[lanes] = dot(dtype, sum[lanes], word, one);
     }
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)

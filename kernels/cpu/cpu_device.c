@@ -110,6 +110,7 @@ static void fill_avx512bf16(pr_cpu_kernels *kernels)
 {
     pr_cpu_avx512_kernels(kernels);
     kernels->attend = pr_attend_avx512bf16;
+    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx512bf16;
 }
 #endif
 
@@ -144,8 +145,8 @@ static pr_status choose(const char *isa, const isa_choice **chosen)
     }
     if (!known_name(isa))
         return pr_fail(
-            PR_ERR_ARGUMENT, "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16",
-            isa);
+            PR_ERR_ARGUMENT,
+            "\"%s\": the CPU kernels are auto, reference, avx2, avx512, avx512bf16", isa);
     if (*chosen == NULL)
         return pr_fail(PR_ERR_UNSUPPORTED, "this CPU or build has no %s kernels: use auto", isa);
     return PR_OK;

@@ -12,10 +12,14 @@
 // How rows meet one packing of weights. First the rows are prepared (rounded, quantised, interleaved, as
 // the kernel likes), once for all matrices of the same packing, columns and slices; then panels of
 // outputs are computed from the prepared rows, by several threads.
+//   Row blocks: M rows are cut into ceil(M / PR_BLOCK_ROWS) blocks of nearly equal size, so that a kernel
+// may interleave the rows of a block and prepare blocks on several threads.
+enum { PR_BLOCK_ROWS = 12 };
+
 typedef struct pr_matmul_kernel {
     // Bytes that one prepared row takes; rows prepared together take rows times that. A multiple of 64.
     size_t (*row_bytes)(const pr_matrix *matrix);
-    // Prepares rows [begin, end) of the `rows` rows of x ([rows][cols]).
+    // Prepares rows [begin, end) of the `rows` rows of x ([rows][cols]): whole row blocks.
     void (*prepare)(
         const pr_matrix *matrix,
         const float *x,
@@ -33,6 +37,7 @@ typedef struct pr_cpu_kernels {
     void (*rmsnorm)(const pr_rmsnorm_args *args);
     void (*combine)(const pr_combine_args *args);
     void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
+    void (*exponentials)(const float *x, float shift, int32_t n, float *y);  // y = exp(x - shift)
     // Rows [row_begin, row_end) of a segment, the query heads of one KV head.
     void (*attend)(
         const pr_attention_args *args,
@@ -40,6 +45,7 @@ typedef struct pr_cpu_kernels {
         int32_t kv_head,
         int32_t row_begin,
         int32_t row_end);
+    // Both tokens of a pair of positions, 2i and 2i + 1 of a block, are in one call if in any of this step.
     void (*rope_store)(
         const struct pr_cpu_kernels *kernels,
         const pr_rope_store_args *args,
@@ -59,6 +65,7 @@ extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
 extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
+extern const pr_matmul_kernel pr_matmul_bf16_avx512bf16;
 void pr_attend_reference(
     const pr_attention_args *args,
     const pr_segment *segment,
@@ -78,12 +85,34 @@ void pr_attend_avx512(
     int32_t row_begin,
     int32_t row_end);
 
+static inline int64_t pr_row_blocks(int64_t rows)
+{
+    return (rows + PR_BLOCK_ROWS - 1) / PR_BLOCK_ROWS;
+}
+
+// First row of block i; i = pr_row_blocks(rows) gives rows.
+static inline int64_t pr_row_block_begin(int64_t rows, int64_t i)
+{
+    return rows == 0 ? 0 : rows * i / pr_row_blocks(rows);
+}
+
 void pr_attend_avx512bf16(
     const pr_attention_args *args,
     const pr_segment *segment,
     int32_t kv_head,
     int32_t row_begin,
     int32_t row_end);
+
+void pr_rope_store_avx2(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
+void pr_rope_store_avx512(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
 
 // Positions of one step of the softmax: a span begins at a multiple of this.
 enum { PR_SPAN = 64 };

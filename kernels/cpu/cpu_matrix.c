@@ -35,27 +35,53 @@ static size_t int4_bytes(int64_t cols)
     return (size_t)(cols / PR_INT4_BLOCK) * pr_quantized_block_bytes(PR_PACKED_INT4);
 }
 
-static void pack_elements(
+static void pack_f32(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
 {
-    size_t element = pr_dtype_bytes(source->dtype);
-    size_t stride_bytes = (size_t)source->stride * element;
+    float *to = (float *)(void *)packed;
+    for (int64_t lane = 0; lane < rows; lane++) {
+        for (int64_t k = 0; k < cols; k++)
+            to[k * PR_PANEL + lane] =
+                pr_dtype_load(source->dtype, stored, (size_t)(lane * source->stride + k));
+    }
+}
+
+static void pack_f16(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
+{
     for (int64_t k = 0; k < cols; k++) {
-        char *column = packed + (size_t)k * PR_PANEL * element;
+        char *column = packed + (size_t)k * PR_PANEL * 2;
+        for (int64_t lane = 0; lane < rows; lane++)
+            memcpy(column + 2 * lane, stored + (size_t)(lane * source->stride + k) * 2, 2);
+    }
+}
+
+static uint16_t flushed_bf16(const char *stored)
+{
+    uint16_t bits;
+    memcpy(&bits, stored, 2);
+    return (bits & 0x7f80u) == 0 ? bits & 0x8000u : bits;
+}
+
+static void pack_bf16(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
+{
+    size_t stride_bytes = (size_t)source->stride * 2;
+    for (int64_t k = 0; k < cols; k += 2) {
+        uint16_t *pair = (uint16_t *)(void *)(packed + (size_t)k * PR_PANEL * 2);
         for (int64_t lane = 0; lane < rows; lane++) {
-            const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * element;
-            if (element == 2)
-                memcpy(column + 2 * lane, from, 2);
-            else
-                memcpy(column + 4 * lane, from, 4);
+            const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * 2;
+            pair[2 * lane] = flushed_bf16(from);
+            if (k + 1 < cols)
+                pair[2 * lane + 1] = flushed_bf16(from + 2);
         }
     }
 }
 
 static const packing_rule rules[PR_PACKINGS] = {
-    [PR_PACKED_F32] = {1, four_bytes, pack_elements},
-    [PR_PACKED_BF16] = {1, two_bytes, pack_elements},
-    [PR_PACKED_F16] = {1, two_bytes, pack_elements},
+    [PR_PACKED_F32] = {1, four_bytes, pack_f32},
+    [PR_PACKED_BF16] = {2, two_bytes, pack_bf16},
+    [PR_PACKED_F16] = {1, two_bytes, pack_f16},
     [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, pr_quantized_pack_int8},
     [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, pr_quantized_pack_int4},
 };
@@ -66,6 +92,8 @@ static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)
         return PR_PACKED_INT8;
     if (quantization == PR_QUANTIZATION_INT4)
         return PR_PACKED_INT4;
+    if (quantization == PR_QUANTIZATION_FLOAT32)
+        return PR_PACKED_F32;
     return dtype == PR_F32 ? PR_PACKED_F32 : dtype == PR_BF16 ? PR_PACKED_BF16 : PR_PACKED_F16;
 }
 
@@ -77,7 +105,7 @@ static void shape(pr_matrix *matrix)
     matrix->padded_cols = 0;
     for (int32_t s = 0; s < matrix->slices; s++)
         matrix->padded_cols += pr_matrix_slice_padded(matrix, s);
-    matrix->panel_bytes = (rule->bytes(matrix->padded_cols) + 63) / 64 * 64;
+    matrix->panel_bytes = ((rule->bytes(matrix->padded_cols) + 63) / 64 | 1) * 64;
 }
 
 // Of one slice: slices fill up at most PR_SLICES - 1 further units.
