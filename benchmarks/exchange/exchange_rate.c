@@ -12,7 +12,7 @@
 //     publish (2 n), add a share of each branch (n + n / R), read the shares (2 n);   n = T * H floats
 //
 // Sides take turns within each round; a sample is the slowest rank's time between barriers over as many
-// repetitions as fill it; medians over the rounds. Before: shared, messages and peer must agree.
+// repetitions as fill it; medians over the rounds; all samples are printed, in order of size. Before: shared, messages and peer must agree.
 #include <math.h>
 #include <mpi.h>
 #include <stdarg.h>
@@ -290,9 +290,9 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void measure(scene *s, int32_t rounds, double sample_s, double *median_us)
+// samples_us[side]: in order of size.
+static void measure(scene *s, int32_t rounds, double sample_s, double (*samples_us)[ROUNDS])
 {
-    double samples[SIDES][ROUNDS];
     int32_t repetitions[SIDES];
     for (enum side side = SHARED; side < SIDES; side++) {
         double one = sample(s, side, 1);
@@ -302,13 +302,11 @@ static void measure(scene *s, int32_t rounds, double sample_s, double *median_us
     for (int32_t round = 0; round < rounds; round++) {
         for (int32_t i = 0; i < SIDES; i++) {
             enum side side = (enum side)((round + i) % SIDES);
-            samples[side][round] = sample(s, side, repetitions[side]);
+            samples_us[side][round] = sample(s, side, repetitions[side]) * 1e6;
         }
     }
-    for (int32_t side = 0; side < SIDES; side++) {
-        qsort(samples[side], (size_t)rounds, sizeof(double), compare);
-        median_us[side] = samples[side][rounds / 2] * 1e6;
-    }
+    for (int32_t side = 0; side < SIDES; side++)
+        qsort(samples_us[side], (size_t)rounds, sizeof(double), compare);
 }
 
 // Bytes that all ranks together write to shared memory in one operation.
@@ -332,25 +330,32 @@ static int64_t written_bytes(const scene *s)
     return all / s->shared_operations;
 }
 
-static void print_row(const scene *s, const double *us, int64_t written)
+static void print_row(const scene *s, int32_t rounds, double (*samples_us)[ROUNDS], int64_t written)
 {
-    if (s->rank != 0)
-        return;
+    static const char *const names[SIDES] = {"ours", "messages", "peer", "limit"};
+    double median_us[SIDES];
     printf(
         "{\"name\": \"%s, %d ranks, %d tokens\", \"ranks\": %d, \"tokens\": %d, \"unit\": \"us\", ",
         s->reduce ? "tensor reduce" : "expert exchange", s->ranks, s->tokens, s->ranks, s->tokens);
+    for (int32_t side = 0; side < SIDES; side++) {
+        median_us[side] = samples_us[side][rounds / 2];
+        printf("\"%s\": %.2f, \"%s_samples\": [", names[side], median_us[side], names[side]);
+        for (int32_t round = 0; round < rounds; round++)
+            printf("%s%.2f", round ? ", " : "", samples_us[side][round]);
+        printf("], ");
+    }
     printf(
-        "\"ours\": %.2f, \"messages\": %.2f, \"peer\": %.2f, \"ratio\": %.3f, \"limit\": %.2f, "
-        "\"times_limit\": %.3f, \"bytes_written\": %lld, \"bytes_expected\": %lld}\n",
-        us[SHARED], us[MESSAGES], us[PEER], us[SHARED] / us[PEER], us[LIMIT],
-        us[SHARED] / us[LIMIT], (long long)written, (long long)expected_bytes(s));
+        "\"ratio\": %.3f, \"times_limit\": %.3f, \"bytes_written\": %lld, \"bytes_expected\": "
+        "%lld}\n",
+        median_us[SHARED] / median_us[PEER], median_us[SHARED] / median_us[LIMIT],
+        (long long)written, (long long)expected_bytes(s));
     fflush(stdout);
 }
 
 static void run_case(bool reduce, int32_t tokens, bool quick)
 {
     scene s = {.reduce = reduce, .tokens = tokens};
-    double median_us[SIDES];
+    double samples_us[SIDES][ROUNDS];
     s.ranks = pr_world_ranks(world);
     s.rank = pr_world_rank(world);
     create(&s);
@@ -359,8 +364,10 @@ static void run_case(bool reduce, int32_t tokens, bool quick)
     else
         check_experts(&s);
     int32_t rounds = quick || tokens == BIG_TOKENS ? BIG_ROUNDS : ROUNDS;
-    measure(&s, rounds, quick ? 0.005 : 0.02, median_us);
-    print_row(&s, median_us, written_bytes(&s));
+    measure(&s, rounds, quick ? 0.005 : 0.02, samples_us);
+    int64_t written = written_bytes(&s);
+    if (s.rank == 0)
+        print_row(&s, rounds, samples_us, written);
     destroy(&s);
 }
 
