@@ -130,6 +130,8 @@ static pr_status decode(pr_rate_engine *engine, int32_t sequences, int32_t conte
         return pr_fail(
             PR_ERR_ARGUMENT, "decode: at most %d sequences and %d steps", PR_RATE_MOST_SEQUENCES,
             MOST_STEPS);
+    if (!engine->options.states)
+        return pr_fail(PR_ERR_ARGUMENT, "decode: name a directory for prompts with --states DIR");
     PR_TRY(fill(engine, sequences, context));
     uint64_t state = 2;
     int64_t ns = 0;
@@ -253,7 +255,7 @@ static pr_status set_option(pr_rate_options *options, const char *flag, const ch
 
 static pr_status run(int arguments, char **argument)
 {
-    pr_rate_options options = {.isa = "auto", .states = ".", .threads = 1, .kv_dtype = PR_BF16};
+    pr_rate_options options = {.isa = "auto", .threads = 1, .kv_dtype = PR_BF16};
     options.model = arguments > 1 ? argument[1] : "";
     for (int i = 2; i < arguments; i += 2)
         PR_TRY(set_option(&options, argument[i], i + 1 < arguments ? argument[i + 1] : ""));

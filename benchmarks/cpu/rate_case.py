@@ -14,9 +14,11 @@ TYPES = ("BF16", "F16", "int8", "int4")
 PEER_TYPES = {"BF16": ("BF16", "F16"), "F16": ("F16",), "int8": ("Q8_0",), "int4": ("Q4_0",)}
 STORED = {"BF16": "BF16", "F16": "F16", "int8": "BF16", "int4": "BF16",
           "Q8_0": "BF16", "Q4_0": "BF16"}  # the safetensors that a type is made from
-WEIGHT_BYTES = {"BF16": 2, "F16": 2, "int8": 34 / 32, "int4": 18 / 32}
-# The peak that limits a type: what its sums are made with where the CPU has nothing better.
-PEAKS = {"BF16": ("fma_gflop_s",), "F16": ("fma_gflop_s",),
+# Ours, with the scales (docs/kernels.md); lm_head is int8 where the other matrices are int4.
+WEIGHT_BYTES = {"BF16": 2, "F16": 2, "int8": 66 / 64, "int4": 18 / 32}
+HEAD_BYTES = {**WEIGHT_BYTES, "int4": 66 / 64}
+# The peak of what a type is multiplied with; the first that the CPU has.
+PEAKS = {"BF16": ("dpbf16_gflop_s", "fma_gflop_s"), "F16": ("fma_gflop_s",),
          "int8": ("dpbusd_gop_s", "fma_gflop_s"), "int4": ("dpbusd_gop_s", "fma_gflop_s")}
 KV_BYTES = {"bfloat16": 2, "float32": 4}
 STEP_TOKENS = 512
@@ -102,12 +104,12 @@ def work(case, config, kind, steps, kv_element_bytes):
     if case.decodes:
         read, used = layer_weights(config, case.batch)
         seen = case.batch * (case.context + (steps + 1) / 2)
-        data = ((read + head) * WEIGHT_BYTES[kind]
+        data = (read * WEIGHT_BYTES[kind] + head * HEAD_BYTES[kind]
                 + seen * kv_token_bytes(config, kv_element_bytes))
         return data, 2 * case.batch * (used + head) + pair * seen, case.batch
     n = case.tokens
     read, used = layer_weights(config, min(n, STEP_TOKENS))
-    data = (-(-n // STEP_TOKENS) * read + head) * WEIGHT_BYTES[kind]
+    data = -(-n // STEP_TOKENS) * read * WEIGHT_BYTES[kind] + head * HEAD_BYTES[kind]
     return data, 2 * (n * used + head) + pair * n * (n + 1) / 2, n
 
 
