@@ -3,7 +3,8 @@
 // answers the same lines for llama.cpp.
 //
 //   prefill TOKENS               {"tokens": T, "seconds": S}
-//   decode BATCH CONTEXT STEPS   {"tokens": T, "seconds": S}   BATCH sequences, CONTEXT tokens before
+//   decode BATCH CONTEXT STEPS   {"tokens": T, "seconds": S}   BATCH sequences, CONTEXT tokens before;
+//                                of mixtures "experts" too: different ones that a layer used, mean
 //   greedy STEPS TOKEN...        {"token": [...], "logits": [the first 64 of the prompt's last row]}
 //   release                      gives back the memory of the KV cache
 //
@@ -95,19 +96,42 @@ static pr_status run_decode_step(pr_rate_engine *engine, int32_t position, uint6
     return pr_forward_run(engine->forward, &batch, &logits);
 }
 
-// ---- Requests ----
+// ---- Experts that a step uses: the router's choices are looked at in a step that is not timed ----
 
-static void answer(int32_t tokens, int64_t ns)
+static void (*device_topk)(pr_device *device, const pr_topk_args *args);
+static int64_t experts_used, layers_seen;
+
+static void count_experts(pr_device *device, const pr_topk_args *args)
 {
-    printf("{\"tokens\": %d, \"seconds\": %.9f}\n", tokens, (double)ns * 1e-9);
+    device_topk(device, args);
+    for (int32_t e = 0; e < args->experts; e++) {
+        int32_t i = 0;
+        while (i < args->tokens * args->chosen && args->expert[i] != e)
+            i++;
+        experts_used += i < args->tokens * args->chosen;
+    }
+    layers_seen++;
 }
+
+static pr_status run_counted_step(pr_rate_engine *engine, int32_t position, uint64_t *state)
+{
+    device_topk = engine->device->topk;
+    experts_used = layers_seen = 0;
+    engine->device->topk = count_experts;
+    pr_status status = run_decode_step(engine, position, state);
+    engine->device->topk = device_topk;
+    return status;
+}
+
+// ---- Requests ----
 
 static pr_status prefill(pr_rate_engine *engine, int32_t tokens)
 {
     PR_TRY(pr_rate_engine_reserve(engine, 1, tokens));
     int64_t begin_ns = pr_clock_now_ns();
     PR_TRY(run_prompt(engine, tokens));
-    answer(tokens, pr_clock_now_ns() - begin_ns);
+    double seconds = (double)(pr_clock_now_ns() - begin_ns) * 1e-9;
+    printf("{\"tokens\": %d, \"seconds\": %.9f}\n", tokens, seconds);
     return PR_OK;
 }
 
@@ -130,6 +154,8 @@ static pr_status decode(pr_rate_engine *engine, int32_t sequences, int32_t conte
         return pr_fail(
             PR_ERR_ARGUMENT, "decode: at most %d sequences and %d steps", PR_RATE_MOST_SEQUENCES,
             MOST_STEPS);
+    if (!engine->options.states)
+        return pr_fail(PR_ERR_ARGUMENT, "decode: name a directory for prompts with --states DIR");
     PR_TRY(fill(engine, sequences, context));
     uint64_t state = 2;
     int64_t ns = 0;
@@ -138,7 +164,12 @@ static pr_status decode(pr_rate_engine *engine, int32_t sequences, int32_t conte
         PR_TRY(run_decode_step(engine, context + step, &state));
         ns += pr_clock_now_ns() - begin_ns;
     }
-    answer(sequences * steps, ns);
+    printf("{\"tokens\": %d, \"seconds\": %.9f", sequences * steps, (double)ns * 1e-9);
+    if (engine->model->experts) {
+        PR_TRY(run_counted_step(engine, context, &state));
+        printf(", \"experts\": %.2f", (double)experts_used / (double)layers_seen);
+    }
+    printf("}\n");
     return PR_OK;
 }
 
@@ -253,7 +284,7 @@ static pr_status set_option(pr_rate_options *options, const char *flag, const ch
 
 static pr_status run(int arguments, char **argument)
 {
-    pr_rate_options options = {.isa = "auto", .states = ".", .threads = 1, .kv_dtype = PR_BF16};
+    pr_rate_options options = {.isa = "auto", .threads = 1, .kv_dtype = PR_BF16};
     options.model = arguments > 1 ? argument[1] : "";
     for (int i = 2; i < arguments; i += 2)
         PR_TRY(set_option(&options, argument[i], i + 1 < arguments ? argument[i + 1] : ""));

@@ -3,8 +3,8 @@
 ratio to llama.cpp that is wanted.
 
 Work of one sample, in bytes that must be read and operations that must be done:
-    decode    weights of every matrix that the batch uses (of experts: the expected number of different
-              ones, E (1 - (1 - K/E)^B)), and the KV of every sequence
+    decode    weights of every matrix that the batch uses (of experts: as many different ones as our
+              router chose; it is asked), and the KV of every sequence
     prefill   the same once a 512 tokens, and 2 operations a weight and token, 4 h d a query-key pair
 The limit is the larger of bytes / read bandwidth and operations / peak, both measured in the run.
 """
@@ -14,9 +14,11 @@ TYPES = ("BF16", "F16", "int8", "int4")
 PEER_TYPES = {"BF16": ("BF16", "F16"), "F16": ("F16",), "int8": ("Q8_0",), "int4": ("Q4_0",)}
 STORED = {"BF16": "BF16", "F16": "F16", "int8": "BF16", "int4": "BF16",
           "Q8_0": "BF16", "Q4_0": "BF16"}  # the safetensors that a type is made from
-WEIGHT_BYTES = {"BF16": 2, "F16": 2, "int8": 34 / 32, "int4": 18 / 32}
-# The peak that limits a type: what its sums are made with where the CPU has nothing better.
-PEAKS = {"BF16": ("fma_gflop_s",), "F16": ("fma_gflop_s",),
+# Ours, with the scales (docs/kernels.md); lm_head is int8 where the other matrices are int4.
+WEIGHT_BYTES = {"BF16": 2, "F16": 2, "int8": 66 / 64, "int4": 18 / 32}
+HEAD_BYTES = {**WEIGHT_BYTES, "int4": 66 / 64}
+# The peak of what a type is multiplied with; the first that the CPU has.
+PEAKS = {"BF16": ("dpbf16_gflop_s", "fma_gflop_s"), "F16": ("fma_gflop_s",),
          "int8": ("dpbusd_gop_s", "fma_gflop_s"), "int4": ("dpbusd_gop_s", "fma_gflop_s")}
 KV_BYTES = {"bfloat16": 2, "float32": 4}
 STEP_TOKENS = 512
@@ -60,6 +62,7 @@ def case_list(text):
 
 ALL = ([f"prefill:{n}" for n in (128, 512, 2048)]
        + [f"decode:{b}@{c}" for c in (256, 2048) for b in (1, 2, 4, 8, 16, 32)])
+FEW = ["prefill:512", "decode:1@256"]
 MAIN = ["prefill:512", "decode:1@256", "decode:8@256", "decode:32@256"]
 
 
@@ -79,8 +82,8 @@ def kv_token_bytes(config, element_bytes):
             * element_bytes)
 
 
-def layer_weights(config, batch):
-    """(weights read, weights used by one token) of all layers."""
+def layer_weights(config, batch, different=None):
+    """(weights read, weights used by one token) of all layers; different: experts that the batch uses."""
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     heads = 2 * config["num_attention_heads"] + 2 * config["num_key_value_heads"]
     attention = hidden * heads * config["head_dim"]
@@ -89,31 +92,33 @@ def layer_weights(config, batch):
         all_mlp = used_mlp = 3 * hidden * config["intermediate_size"]
     else:
         one = 3 * hidden * config["moe_intermediate_size"]
-        different = experts * (1 - (1 - chosen / experts) ** batch)
+        different = different or experts * (1 - (1 - chosen / experts) ** batch)
         all_mlp = different * one + experts * hidden
         used_mlp = chosen * one + experts * hidden
     return layers * (attention + all_mlp), layers * (attention + used_mlp)
 
 
-def work(case, config, kind, steps, kv_element_bytes):
+def work(row, config, kv_element_bytes):
     """(bytes, operations, tokens) of one decode step, or of a whole prompt."""
+    case, kind = Case(row["case"]), row["type"]
     head = config["vocab_size"] * config["hidden_size"]
     pair = 4 * config["num_hidden_layers"] * config["num_attention_heads"] * config["head_dim"]
     if case.decodes:
-        read, used = layer_weights(config, case.batch)
-        seen = case.batch * (case.context + (steps + 1) / 2)
-        data = ((read + head) * WEIGHT_BYTES[kind]
+        read, used = layer_weights(config, case.batch, row["experts"])
+        seen = case.batch * (case.context + (row["steps"] + 1) / 2)
+        data = (read * WEIGHT_BYTES[kind] + head * HEAD_BYTES[kind]
                 + seen * kv_token_bytes(config, kv_element_bytes))
         return data, 2 * case.batch * (used + head) + pair * seen, case.batch
     n = case.tokens
     read, used = layer_weights(config, min(n, STEP_TOKENS))
-    data = (-(-n // STEP_TOKENS) * read + head) * WEIGHT_BYTES[kind]
+    data = -(-n // STEP_TOKENS) * read * WEIGHT_BYTES[kind] + head * HEAD_BYTES[kind]
     return data, 2 * (n * used + head) + pair * n * (n + 1) / 2, n
 
 
-def limit(case, config, kind, threads, steps, kv_element_bytes, machine):
+def limit(row, config, kv_element_bytes, machine):
     """(tokens/s, what limits: "read" or the name of a peak)."""
-    data, operations, tokens = work(case, config, kind, steps, kv_element_bytes)
+    kind, threads = row["type"], row["threads"]
+    data, operations, tokens = work(row, config, kv_element_bytes)
     peak = next(name for name in PEAKS[kind] if f"{name}_{threads}" in machine)
     bounds = {"read": data / (machine[f"read_gb_s_{threads}"] * 1e9),
               peak: operations / (machine[f"{peak}_{threads}"] * 1e9)}

@@ -14,7 +14,7 @@ enum { PR_RATE_BLOCK_TOKENS = 16, PR_RATE_STEP_TOKENS = 512, PR_RATE_MOST_SEQUEN
 
 typedef struct pr_rate_options {
     const char *model, *isa;
-    const char *states;  // directory for saved prompts
+    const char *states;  // directory for saved prompts, or NULL: none are saved or restored
     int32_t threads;
     pr_quantization quantization;
     pr_dtype kv_dtype;
