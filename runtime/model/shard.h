@@ -6,8 +6,13 @@
 //                                             tp rank r computes slices [8r/tp, 8(r+1)/tp)
 //   whole on one rank of the group:           experts [E*r/R, E*(r+1)/R)
 //   on every rank:                            norms, MoE gate, embedding (mapped, rows read on use)
+//
+// Quantisation is for the matrices: lm_head is int8 where the others are int4, and what decides between
+// experts (the MoE gate), the norms, the biases and the embedding stay as stored.
 #ifndef PR_RUNTIME_MODEL_SHARD_H
 #define PR_RUNTIME_MODEL_SHARD_H
+
+#include <stdatomic.h>
 
 #include "runtime/device.h"
 #include "runtime/model/model.h"
@@ -45,6 +50,7 @@ typedef struct pr_shard {
     int32_t layers;
     pr_layer_weights *layer;  // [L]
     int64_t read_bytes;       // bytes of the files that loading touched (without the embedding)
+    int64_t packed_bytes;     // that the matrices take on the device
 } pr_shard;
 
 // Whether the model can be cut this way. Errors name the rule and the nearest tp that fits:
@@ -55,14 +61,24 @@ pr_status pr_shard_check(const pr_model *model, const pr_place *place) PR_MUST_C
 // weights in `dtype` (what `plan` prints; equal to read_bytes for a checkpoint of one dtype).
 int64_t pr_shard_predict_bytes(const pr_model *model, const pr_place *place, pr_dtype dtype);
 
-// Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs.
+// Of lm_head where the other matrices have `quantization`.
+pr_quantization pr_shard_head_quantization(pr_quantization quantization);
+
+typedef struct pr_shard_params {
+    const pr_model *model;
+    const pr_weights *weights;
+    pr_place place;
+    pr_quantization quantization;  // of weights as stored; converted ones keep theirs
+    pr_device *device;
+    pr_load_mode load;
+    atomic_int_fast64_t *loaded_bytes;  // grows meanwhile, for who watches; or NULL
+} pr_shard_params;
+
+// Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs first.
 // The weights file must stay open as long as the shard (the embedding stays mapped).
-pr_status pr_shard_load(
-    const pr_model *model,
-    const pr_weights *weights,
-    const pr_place *place,
-    pr_device *device,
-    pr_shard **shard) PR_MUST_CHECK;
+pr_status pr_shard_load(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
+// One without any weights, to walk with (shard_walk.h).
+pr_status pr_shard_make(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
 void pr_shard_unload(pr_shard *shard);
 
 #endif
