@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the machine can do, to stand beside every rate: read bandwidth and multiply-add peak, by
-// 1..N threads. Prints one JSON object.
+// What the machine can do, to stand beside every rate: read bandwidth (huge pages where allowed) and
+// multiply-add peaks, by 1, 2, 4, .. and N threads: float32, and where the CPU has them pairs of
+// bfloat16 (vdpbf16ps) and fours of bytes (vpdpbusd). Prints one JSON object.
 // Build: gcc -O3 -march=native -pthread machine_limits.c -o machine_limits
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -11,6 +12,9 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 enum { LANES = 16, CHAINS = 12, ROUNDS = 5 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -71,6 +75,54 @@ static void *multiply_add(void *argument)
     return NULL;
 }
 
+#ifdef __AVX512BF16__
+static void *dot_pairs(void *argument)
+{
+    worker *self = argument;
+    __m512 sum[CHAINS];
+    __m512bh factor = (__m512bh)_mm512_set1_epi32(0x3c003c00);
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++)
+        sum[j] = _mm512_set1_ps((float)j);
+    pthread_barrier_wait(self->barrier);
+    double begin = now();
+    for (long i = 0; i < FMA_LOOPS; i++) {
+#pragma GCC unroll 12
+        for (int j = 0; j < CHAINS; j++)
+            sum[j] = _mm512_dpbf16_ps(sum[j], factor, factor);
+    }
+    self->seconds = now() - begin;
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++)
+        self->sink += _mm512_reduce_add_ps(sum[j]);
+    return NULL;
+}
+#endif
+
+#ifdef __AVX512VNNI__
+static void *dot_bytes(void *argument)
+{
+    worker *self = argument;
+    __m512i sum[CHAINS];
+    __m512i factor = _mm512_set1_epi32(0x01020304);
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++)
+        sum[j] = _mm512_set1_epi32(j);
+    pthread_barrier_wait(self->barrier);
+    double begin = now();
+    for (long i = 0; i < FMA_LOOPS; i++) {
+#pragma GCC unroll 12
+        for (int j = 0; j < CHAINS; j++)
+            sum[j] = _mm512_dpbusd_epi32(sum[j], factor, factor);
+    }
+    self->seconds = now() - begin;
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++)
+        self->sink += (float)_mm512_reduce_add_epi32(sum[j]);
+    return NULL;
+}
+#endif
+
 // Work of all threads divided by the slowest thread's time, the best of some rounds.
 static double best_rate(int threads, void *(*work)(void *), char **memory, double each)
 {
@@ -96,6 +148,21 @@ static double best_rate(int threads, void *(*work)(void *), char **memory, doubl
     return best;
 }
 
+static void print_limits(int n, char **memory)
+{
+    double flops = 2.0 * LANES * CHAINS * (double)FMA_LOOPS;
+    printf(
+        ", \"read_gb_s_%d\": %.2f, \"fma_gflop_s_%d\": %.1f", n,
+        best_rate(n, read_memory, memory, (double)READ_BYTES) * 1e-9, n,
+        best_rate(n, multiply_add, memory, flops) * 1e-9);
+#ifdef __AVX512BF16__
+    printf(", \"dpbf16_gflop_s_%d\": %.1f", n, best_rate(n, dot_pairs, memory, 2 * flops) * 1e-9);
+#endif
+#ifdef __AVX512VNNI__
+    printf(", \"dpbusd_gop_s_%d\": %.1f", n, best_rate(n, dot_bytes, memory, 4 * flops) * 1e-9);
+#endif
+}
+
 int main(void)
 {
     int threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -109,14 +176,9 @@ int main(void)
         madvise(memory[i], READ_BYTES, MADV_HUGEPAGE);
         memset(memory[i], 1, READ_BYTES);
     }
-    double flops = 2.0 * LANES * CHAINS * (double)FMA_LOOPS;
     printf("{\"threads\": %d", threads);
-    for (int n = 1; n <= threads; n *= 2) {
-        printf(
-            ", \"read_gb_s_%d\": %.2f, \"fma_gflop_s_%d\": %.1f", n,
-            best_rate(n, read_memory, memory, (double)READ_BYTES) * 1e-9, n,
-            best_rate(n, multiply_add, memory, flops) * 1e-9);
-    }
+    for (int n = 1; n <= threads; n = n < threads && n * 2 > threads ? threads : n * 2)
+        print_limits(n, memory);
     printf("}\n");
     return 0;
 }

@@ -8,6 +8,11 @@
 // silent: one that computes answers nothing, and may take long over it. Any message sent to a peer
 // ends the knowledge that it is idle. A worker expects a ping each interval once it has heard one.
 // Time during which this endpoint itself did not look is not counted against anyone.
+//
+// Naps. Calling a sleeping thread costs the caller a system call, so a worker that steps only posts what
+// can wait. While posted messages come regularly, the controller looks by itself: when the next is due, then
+// after an eighth of the time between two, and where it is late ever more rarely. Where none comes the
+// controller falls asleep, and the next one calls it.
 #include "comm/control.h"
 
 #include <errno.h>
@@ -23,6 +28,13 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
+enum {
+    LEAST_NAP_US = 100,
+    LONGEST_GAP_MS = 1000,
+    GAPS_AWAKE = 4,
+    LEAST_AWAKE_MS = 100,
+    NAPS_A_GAP = 8
+};
 enum { MISSED_PINGS = 6, SEND_LIMIT_MS = 10000, PART_MS = 1000, WINDOW_BYTES = 4 * 1024 * 1024 };
 
 typedef struct control_peer {
@@ -46,6 +58,9 @@ struct pr_control {
     pr_control_link *link;  // NULL: no remote peers
     pr_local_pair *pair;    // NULL: no local peer
     int side;
+    bool reads_pair;  // what the last receive gave out is the pair's oldest message
+    int64_t posted_ns,
+        gap_ns;  // when the last posted message was sent, and the time between two; 0: unknown
     control_peer *peer;        // [ranks]
     pr_letter *first, **last;  // inbox
     pr_letter *current;        // what the last receive gave out
@@ -238,11 +253,14 @@ static void settle(pr_control *control, int32_t rank)
 
 static void look_at_pair(pr_control *control)
 {
-    pr_letter *letter;
-    while ((letter = pr_local_pair_take(control->pair, control->side)))
-        put_in_inbox(control, letter);
     if (!control->peer[control->rank].lost && pr_local_pair_has_left(control->pair, control->side))
         announce_loss(control, control->rank, "has ended its other thread");
+}
+
+static bool has_message(const pr_control *control)
+{
+    return control->first ||
+           (control->pair && pr_local_pair_peek(control->pair, control->side, NULL));
 }
 
 // Moves everything that can move without waiting.
@@ -265,15 +283,34 @@ static void pump(pr_control *control)
         beat(control);
 }
 
+// When to look for the next posted message, or 0: there is nothing to expect.
+static int64_t next_look_ns(const pr_control *control, int64_t now_ns)
+{
+    int64_t gap_ns = control->gap_ns, waited_ns = now_ns - control->posted_ns;
+    if (gap_ns == 0 ||
+        (waited_ns > GAPS_AWAKE * gap_ns && waited_ns > LEAST_AWAKE_MS * INT64_C(1000000)))
+        return 0;
+    int64_t least_ns = LEAST_NAP_US * INT64_C(1000);
+    int64_t nap_ns = (waited_ns > gap_ns ? waited_ns : gap_ns) / NAPS_A_GAP;
+    int64_t due_ns = control->posted_ns + gap_ns + least_ns / 2;
+    return due_ns > now_ns + least_ns ? due_ns : now_ns + (nap_ns > least_ns ? nap_ns : least_ns);
+}
+
+static void note_posted(pr_control *control, const pr_local_message *message)
+{
+    int64_t gap_ns = message->sent_ns - control->posted_ns;
+    bool regular =
+        message->posted && control->posted_ns > 0 && gap_ns < LONGEST_GAP_MS * INT64_C(1000000);
+    control->gap_ns = regular ? gap_ns + 1 : 0;
+    control->posted_ns = message->posted ? message->sent_ns : 0;
+}
+
 // Sleeps until something can be done or the deadline. Returns true if pr_control_wake was called.
 static bool sleep_until(pr_control *control, int64_t deadline_ns)
 {
     struct pollfd watched[3] = {{.fd = control->wake_fd, .events = POLLIN}};
     nfds_t count = 1;
     int64_t now_ns = pr_clock_now_ns();
-    if (control->pair && !control->peer[control->rank].lost)
-        watched[count++] =
-            (struct pollfd){.fd = pr_local_pair_fd(control->pair, control->side), .events = POLLIN};
     if (control->link) {
         if (!control->link->arm(control->link))
             return false;
@@ -281,15 +318,65 @@ static bool sleep_until(pr_control *control, int64_t deadline_ns)
         if (control->ping_ns > 0 && control->beat_ns < deadline_ns)
             deadline_ns = control->beat_ns;
     }
-    int64_t wait_ms = deadline_ns <= now_ns ? 0 : (deadline_ns - now_ns + 999999) / 1000000;
-    if (deadline_ns == INT64_MAX)
-        wait_ms = -1;
-    else if (wait_ms > INT32_MAX)
-        wait_ms = INT32_MAX;
-    if (poll(watched, count, (int)wait_ms) <= 0 || !(watched[0].revents & POLLIN))
+    const struct pollfd *pair = NULL;
+    if (control->pair && !control->peer[control->rank].lost) {
+        int64_t look_ns = next_look_ns(control, now_ns);
+        if (look_ns > 0 && look_ns < deadline_ns)
+            deadline_ns = look_ns;
+        if (pr_local_pair_rest(
+                control->pair, control->side, look_ns > 0 ? PR_LOCAL_NAPPING : PR_LOCAL_ASLEEP))
+            pair = &watched[count];
+        else
+            deadline_ns = now_ns;
+        watched[count++] =
+            (struct pollfd){.fd = pr_local_pair_fd(control->pair, control->side), .events = POLLIN};
+    }
+    int64_t wait_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    struct timespec wait = {.tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000};
+    int ready = ppoll(watched, count, deadline_ns == INT64_MAX ? NULL : &wait, NULL);
+    if (control->pair)
+        pr_local_pair_rise(
+            control->pair, control->side, pair && ready > 0 && (pair->revents & POLLIN));
+    if (ready <= 0 || !(watched[0].revents & POLLIN))
         return false;
     uint64_t wakes;
     return read(control->wake_fd, &wakes, sizeof wakes) == sizeof wakes;
+}
+
+// Gives out the oldest message of the inbox, or else of the pair.
+static void give_out(pr_control *control, pr_message *message)
+{
+    pr_local_message local;
+    pr_letter *letter = control->first;
+    if (letter) {
+        control->first = letter->next;
+        if (!control->first)
+            control->last = &control->first;
+        control->current = letter;
+        *message = (pr_message){
+            .kind = (pr_message_kind)letter->frame.kind,
+            .from = letter->frame.from,
+            .data = letter->data,
+            .size_bytes = letter->frame.size_bytes};
+    } else if (control->pair && pr_local_pair_peek(control->pair, control->side, &local)) {
+        control->reads_pair = true;
+        note_posted(control, &local);
+        *message = (pr_message){
+            .kind = local.kind,
+            .from = control->rank,
+            .data = local.data,
+            .size_bytes = local.size_bytes};
+    }
+}
+
+static void take_back(pr_control *control)
+{
+    if (control->current)
+        free(control->current);
+    if (control->reads_pair)
+        pr_local_pair_drop(control->pair, control->side);
+    control->current = NULL;
+    control->reads_pair = false;
 }
 
 pr_status pr_control_receive(pr_control *control, int32_t timeout_ms, pr_message *message)
@@ -297,13 +384,12 @@ pr_status pr_control_receive(pr_control *control, int32_t timeout_ms, pr_message
     int64_t deadline_ns = INT64_MAX;
     if (timeout_ms >= 0)
         deadline_ns = pr_clock_now_ns() + (int64_t)timeout_ms * 1000000;
-    free(control->current);
-    control->current = NULL;
+    take_back(control);
     control->waits = timeout_ms != 0;
     *message = (pr_message){.kind = PR_MESSAGE_NONE, .from = -1};
     for (;;) {
         pump(control);
-        if (control->first || timeout_ms == 0 || pr_clock_now_ns() >= deadline_ns)
+        if (has_message(control) || timeout_ms == 0 || pr_clock_now_ns() >= deadline_ns)
             break;
         if (sleep_until(control, deadline_ns)) {
             pump(control);
@@ -311,34 +397,16 @@ pr_status pr_control_receive(pr_control *control, int32_t timeout_ms, pr_message
         }
     }
     control->waits = false;
-    pr_letter *letter = control->first;
-    if (!letter)
-        return PR_OK;
-    control->first = letter->next;
-    if (!control->first)
-        control->last = &control->first;
-    control->current = letter;
-    *message = (pr_message){
-        .kind = (pr_message_kind)letter->frame.kind,
-        .from = letter->frame.from,
-        .data = letter->data,
-        .size_bytes = letter->frame.size_bytes};
+    give_out(control, message);
     return PR_OK;
 }
 
-static pr_status
-send_local(pr_control *control, pr_message_kind kind, const void *data, size_t size_bytes)
+static pr_status send_local(pr_control *control, const pr_message *message, bool posted)
 {
-    pr_letter *letter = pr_letter_create(&(pr_frame){
-        .kind = (uint16_t)kind, .from = control->rank, .size_bytes = (uint32_t)size_bytes});
-    if (!letter)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for a message of %zu bytes", size_bytes);
-    if (size_bytes)
-        memcpy(letter->data, data, size_bytes);
-    if (pr_local_pair_push(control->pair, control->side, letter))
-        return PR_OK;
-    free(letter);
-    return pr_fail(PR_ERR_PEER, "the other thread of rank %d has left", control->rank);
+    pr_status status = pr_local_pair_send(control->pair, control->side, message, posted);
+    if (status == PR_ERR_PEER)
+        return pr_fail(PR_ERR_PEER, "the other thread of rank %d has left", control->rank);
+    return status;
 }
 
 // Makes progress until no more than limit_bytes wait for the peer.
@@ -369,7 +437,8 @@ pr_status pr_control_send(
     if (size_bytes > PR_FRAME_MAX_BYTES)
         return pr_fail(PR_ERR_ARGUMENT, "a control message of %zu bytes is too large", size_bytes);
     if (control->pair && to == control->rank)
-        return send_local(control, kind, data, size_bytes);
+        return send_local(
+            control, &(pr_message){.kind = kind, .data = data, .size_bytes = size_bytes}, false);
     if (to < 0 || to >= control->ranks || !control->peer[to].exists)
         return pr_fail(
             PR_ERR_ARGUMENT, "rank %d has no control connection to rank %d", control->rank, to);
@@ -379,6 +448,15 @@ pr_status pr_control_send(
     // A worker may compute for long now: nothing must wait here for its next call. The controller
     // always comes back soon, and must not wait for one slow worker.
     return control->is_controller ? PR_OK : wait_for_room(control, to, 0);
+}
+
+pr_status pr_control_post(
+    pr_control *control, int32_t to, pr_message_kind kind, const void *data, size_t size_bytes)
+{
+    if (!control->pair || to != control->rank || size_bytes > PR_FRAME_MAX_BYTES)
+        return pr_control_send(control, to, kind, data, size_bytes);
+    return send_local(
+        control, &(pr_message){.kind = kind, .data = data, .size_bytes = size_bytes}, true);
 }
 
 void pr_control_wake(pr_control *control)
@@ -512,6 +590,7 @@ void pr_control_destroy(pr_control *control)
         part(control);
         control->link->destroy(control->link);
     }
+    take_back(control);
     if (control->pair)
         pr_local_pair_release(control->pair, control->side);
     for (int32_t i = 0; control->peer && i < control->ranks; i++) {
@@ -519,7 +598,6 @@ void pr_control_destroy(pr_control *control)
         free(control->peer[i].obituary);
     }
     free_letters(control->first);
-    free(control->current);
     if (control->wake_fd >= 0)
         close(control->wake_fd);
     free(control->peer);

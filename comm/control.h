@@ -52,6 +52,13 @@ pr_status pr_control_send(
     pr_control *control, int32_t to, pr_message_kind kind, const void *data, size_t size_bytes)
     PR_MUST_CHECK;
 
+// The same, for what can wait a little: between the threads of one process it does not end a nap of the
+// receiver's (control.c), so that it costs no system call. Then it is seen within an eighth of the time
+// between two such messages.
+pr_status pr_control_post(
+    pr_control *control, int32_t to, pr_message_kind kind, const void *data, size_t size_bytes)
+    PR_MUST_CHECK;
+
 // The next message, waiting up to timeout_ms (0: only what is there; -1: for ever, waking for
 // heartbeats). kind NONE on timeout or when woken by pr_control_wake.
 pr_status

@@ -79,9 +79,28 @@ pr_status pr_control_tcp_connect(pr_world *world, int **sockets) PR_MUST_CHECK;
 typedef struct pr_local_pair pr_local_pair;
 pr_status pr_local_pair_create(pr_local_pair **pair) PR_MUST_CHECK;
 void pr_local_pair_release(pr_local_pair *pair, int side);
-int pr_local_pair_fd(const pr_local_pair *pair, int side);  // readable: letters, or the other left
-bool pr_local_pair_push(pr_local_pair *pair, int from_side, pr_letter *letter);  // false: it left
-pr_letter *pr_local_pair_take(pr_local_pair *pair, int side);                    // NULL: nothing
+int pr_local_pair_fd(const pr_local_pair *pair, int side);  // readable: called, or the other left
+
+typedef struct pr_local_message {
+    pr_message_kind kind;
+    size_t size_bytes;
+    const void *data;  // valid until drop
+    bool posted;
+    int64_t sent_ns;
+} pr_local_message;
+
+// posted: does not end the other side's nap. PR_ERR_PEER, and nothing told, if the other side has left.
+pr_status pr_local_pair_send(
+    pr_local_pair *pair, int from_side, const pr_message *message, bool posted) PR_MUST_CHECK;
+// The oldest message, which stays until drop; message may be NULL.
+bool pr_local_pair_peek(pr_local_pair *pair, int side, pr_local_message *message);
+void pr_local_pair_drop(pr_local_pair *pair, int side);
+
+// Before and after waiting for the descriptor. rest: false if there is no need to wait.
+typedef enum pr_local_rest { PR_LOCAL_AWAKE, PR_LOCAL_NAPPING, PR_LOCAL_ASLEEP } pr_local_rest;
+bool pr_local_pair_rest(pr_local_pair *pair, int side, pr_local_rest how);
+void pr_local_pair_rise(pr_local_pair *pair, int side, bool called);  // called: it was readable
+
 bool pr_local_pair_has_left(pr_local_pair *pair, int side);  // the other side, and nothing unread
 
 #endif

@@ -112,7 +112,9 @@ static pr_status take_place(pr_engine *engine)
         .rank = rank,
     };
     engine->lane = rank / layout->tp;
-    PR_TRY(pr_shard_load(engine->model, engine->weights, &place, engine->device, &engine->shard));
+    PR_TRY(pr_shard_load(
+        engine->model, engine->weights, &place, pr_options_quantization(engine->options),
+        engine->device, &engine->shard));
     int32_t heads = engine->model->kv_heads / layout->tp;
     pr_kv_store_params store = {
         .layers = engine->model->layers,
@@ -264,9 +266,9 @@ static void say_what_runs(const pr_engine *engine, const char *why)
     char text[PR_LAYOUT_TEXT_BYTES];
     pr_layout_describe(&engine->layout, text);
     pr_log(
-        PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s",
+        PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s; weights %s",
         engine->model_name, pr_family_name(model->family), model->layers, model->experts,
-        engine->max_model_len, engine->device->isa);
+        engine->max_model_len, engine->device->isa, pr_options_weights_text(engine->options));
     say_threads(engine);
     pr_log(PR_LOG_INFO, "layout: %s", text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)

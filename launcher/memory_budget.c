@@ -7,6 +7,7 @@
 #include "launcher/topology.h"
 #include "runtime/base/log.h"
 #include "runtime/cache/kv_store.h"
+#include "runtime/model/shard.h"
 
 enum { FIXED_WORK_BYTES = 48 << 20 };  // an allowance for the program, MPI and the tokenizer
 
@@ -59,36 +60,43 @@ pr_status pr_memory_facts_fill(
     return PR_OK;
 }
 
+// Bytes of a packed matrix, quantised as the user wants it.
+static int64_t packed_bytes(const pr_memory_facts *facts, int64_t rows, int64_t cols)
+{
+    pr_quantization quantization = pr_options_quantization(facts->options);
+    return (int64_t)facts->matrix_bytes(rows, cols, facts->weight_dtype, quantization);
+}
+
+static int64_t head_bytes(const pr_memory_facts *facts, int32_t tp)
+{
+    const pr_model *m = facts->model;
+    return (int64_t)facts->matrix_bytes(
+        divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype,
+        pr_shard_head_quantization(pr_options_quantization(facts->options)));
+}
+
 static int64_t layer_bytes(const pr_memory_facts *facts, int32_t layer, int32_t experts, int32_t tp)
 {
     const pr_model *m = facts->model;
-    pr_dtype dtype = facts->weight_dtype;
     int64_t hidden = m->hidden, query = (int64_t)m->query_heads * m->head_size / tp;
     int64_t kv = (int64_t)m->kv_heads * m->head_size / tp;
-    size_t bytes = facts->matrix_bytes(query, hidden, dtype, PR_QUANTIZATION_NONE) +
-                   2 * facts->matrix_bytes(kv, hidden, dtype, PR_QUANTIZATION_NONE) +
-                   facts->matrix_bytes(hidden, query, dtype, PR_QUANTIZATION_NONE) +
-                   8 * (size_t)hidden;
+    int64_t bytes = packed_bytes(facts, query, hidden) + 2 * packed_bytes(facts, kv, hidden) +
+                    packed_bytes(facts, hidden, query) + 8 * hidden;
     if (m->experts == 0 || !m->layer_is_moe[layer]) {
         int64_t inner = m->inner / tp;
-        bytes += 2 * facts->matrix_bytes(inner, hidden, dtype, PR_QUANTIZATION_NONE) +
-                 facts->matrix_bytes(hidden, inner, dtype, PR_QUANTIZATION_NONE);
-    } else {
-        size_t expert =
-            2 * facts->matrix_bytes(m->expert_inner, hidden, dtype, PR_QUANTIZATION_NONE) +
-            facts->matrix_bytes(hidden, m->expert_inner, dtype, PR_QUANTIZATION_NONE);
-        bytes += facts->matrix_bytes(m->experts, hidden, dtype, PR_QUANTIZATION_NONE) +
-                 (size_t)experts * expert;
+        return bytes + 2 * packed_bytes(facts, inner, hidden) + packed_bytes(facts, hidden, inner);
     }
-    return (int64_t)bytes;
+    int64_t expert = 2 * packed_bytes(facts, m->expert_inner, hidden) +
+                     packed_bytes(facts, hidden, m->expert_inner);
+    int64_t gate =
+        (int64_t)facts->matrix_bytes(m->experts, hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
+    return bytes + gate + experts * expert;
 }
 
 int64_t pr_memory_weight_bytes(const pr_memory_facts *facts, int32_t experts, int32_t tp)
 {
-    const pr_model *m = facts->model;
-    int64_t bytes = (int64_t)facts->matrix_bytes(
-        divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
-    for (int32_t i = 0; i < m->layers; i++)
+    int64_t bytes = head_bytes(facts, tp);
+    for (int32_t i = 0; i < facts->model->layers; i++)
         bytes += layer_bytes(facts, i, experts, tp);
     return bytes;
 }
@@ -120,10 +128,7 @@ void pr_memory_budget_of(
     const pr_model *m = facts->model;
     const pr_options *options = facts->options;
     *budget = (pr_memory_budget){.experts = (int32_t)divide_up(m->experts, ranks)};
-    for (int32_t i = 0; i < m->layers; i++)
-        budget->weight_bytes += layer_bytes(facts, i, budget->experts, tp);
-    budget->weight_bytes += (int64_t)facts->matrix_bytes(
-        divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
+    budget->weight_bytes = pr_memory_weight_bytes(facts, budget->experts, tp);
     budget->work_bytes = count_work_bytes(facts, ranks, tp, budget->experts);
     pr_kv_store_params store = {
         .layers = m->layers,

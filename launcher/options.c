@@ -68,6 +68,9 @@ static const pr_option engine[] = {
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
      .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
+    {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
+     .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
+     .help = "what the weights become while they are loaded; activations are int8 then"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
@@ -486,6 +489,23 @@ pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
     if (strcmp(options->kv_cache_dtype, "auto") == 0)
         return weight_dtype == PR_F32 ? PR_F32 : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
+}
+
+pr_quantization pr_options_quantization(const pr_options *options)
+{
+    if (!options->quantization || strcmp(options->quantization, "none") == 0)
+        return PR_QUANTIZATION_NONE;
+    return strcmp(options->quantization, "int8") == 0 ? PR_QUANTIZATION_INT8 : PR_QUANTIZATION_INT4;
+}
+
+const char *pr_options_weights_text(const pr_options *options)
+{
+    static const char *const text[] = {
+        [PR_QUANTIZATION_NONE] = "as stored",
+        [PR_QUANTIZATION_INT8] = "quantised to int8",
+        [PR_QUANTIZATION_INT4] = "quantised to int4, lm_head to int8",
+    };
+    return text[pr_options_quantization(options)];
 }
 
 pr_balance_params pr_options_balance(const pr_options *options)

@@ -10,6 +10,7 @@
 
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
+#include "runtime/device.h"
 #include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
@@ -31,6 +32,7 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *quantization;  // "none", "int8" or "int4"; NULL is none
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
     bool enable_prefix_caching;
@@ -187,6 +189,9 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name);
 
 // auto follows the weights: float32 for float32, else bfloat16.
 pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
+pr_quantization pr_options_quantization(const pr_options *options);
+// What becomes of the weights, for people.
+const char *pr_options_weights_text(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

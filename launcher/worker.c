@@ -40,7 +40,8 @@ struct pr_worker {
     pr_chunk_report *chunk_report;  // [max_num_seqs]
     int32_t token_reports, chunk_reports;
     pr_step_work work;
-    unsigned char *wire;  // grows to the largest report
+    unsigned char *wire;  // [wire_bytes], grows to the largest report
+    size_t wire_bytes;
     pr_worker_counts counts;
 };
 
@@ -200,13 +201,39 @@ send_to_controller(pr_worker *worker, pr_message_kind kind, const void *data, si
     return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
 }
 
+static pr_status grow_wire(pr_worker *worker, size_t size_bytes)
+{
+    unsigned char *grown = realloc(worker->wire, 2 * size_bytes);
+    if (!grown)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a report of %zu bytes", size_bytes);
+    worker->wire = grown;
+    worker->wire_bytes = 2 * size_bytes;
+    return PR_OK;
+}
+
+// Nobody waits for a token in the middle of a sequence as for its first or last one.
+static bool can_wait(const pr_report *report)
+{
+    bool can = !report->plan_finished && report->chunks == 0 && report->arrivals == 0 &&
+               report->prompt_logprobs == 0;
+    for (int32_t i = 0; can && i < report->tokens; i++)
+        can = report->token[i].index > 0 && report->token[i].finish == PR_FINISH_NONE;
+    return can;
+}
+
 static pr_status send_report(pr_worker *worker, pr_report *report)
 {
     report->group = worker->params.group_index;
     report->lane = worker->params.lane;
-    size_t size_bytes = 0;
-    PR_TRY(pr_report_encode(report, &worker->wire, &size_bytes));
-    return send_to_controller(worker, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    size_t size_bytes = pr_report_measure(report);
+    if (size_bytes > worker->wire_bytes)
+        PR_TRY(grow_wire(worker, size_bytes));
+    pr_report_write(report, size_bytes, worker->wire);
+    if (!can_wait(report))
+        return send_to_controller(worker, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    pr_status sent =
+        pr_control_post(worker->params.control, 0, PR_MESSAGE_REPORT, worker->wire, size_bytes);
+    return sent == PR_ERR_PEER ? lose_controller(worker) : sent;
 }
 
 // Moves KV of other groups on, and tells the controller what has arrived.

@@ -3,9 +3,8 @@
 """Trains the demo model: a 5-million-parameter Qwen3-MoE that writes English in the manner of
 the King James Bible, and writes it as a hub-style directory (models/demo).
 
-The text comes from the Debian packages bible-kjv and bible-kjv-text: installed, or fetched by
-`apt-get download` into a temporary folder.  One chapter is one document; every 33rd chapter is
-held out.  Needs torch, tokenizers, safetensors and numpy; `--check` needs transformers too.
+The text is demo_text.py's.  One chapter is one document; every 33rd chapter is held out.  Needs
+torch, tokenizers, safetensors and numpy; `--check` needs transformers too.
 
     scripts/train_demo_model.py --out models/demo           train and export
     scripts/train_demo_model.py --out models/demo --check   compare with transformers, write text
@@ -21,10 +20,6 @@ import csv
 import json
 import math
 import os
-import re
-import shutil
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -35,6 +30,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
                         pre_tokenizers, processors, trainers)
 from torch import nn
+
+from demo_text import read_chapters, split_chapters
 
 VOCAB = 2048
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # the last ids, as in Qwen
@@ -77,50 +74,6 @@ CONFIG = {
     "use_sliding_window": False,
     "vocab_size": VOCAB,
 }
-
-
-# ---- text ------------------------------------------------------------------------------------
-
-def print_bible():
-    """The whole text as the `bible` program prints it: "Genesis 1", then "  1 In the ..."."""
-    everything = ["-l100000", "Gen1:1-Rev22:21"]
-    if shutil.which("bible"):
-        command = ["bible", *everything]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
-                              check=True, text=True, encoding="latin-1").stdout
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "bible-kjv", "bible-kjv-text"], cwd=folder,
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for package in Path(folder).glob("*.deb"):
-            subprocess.run(["dpkg", "-x", package, folder], check=True)
-        command = [f"{folder}/usr/bin/bible", "-p", f"{folder}/usr/lib", *everything]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
-                              check=True, text=True, encoding="latin-1").stdout
-
-
-def join_verses(verses):
-    """Paragraphs of about four verses that end where a sentence ends."""
-    paragraphs, current = [], []
-    for verse in verses:
-        current.append(verse)
-        if len(current) >= 4 and verse[-1] in ".?!":
-            paragraphs.append(" ".join(current))
-            current = []
-    if current:
-        paragraphs.append(" ".join(current))
-    return "\n\n".join(paragraphs)
-
-
-def read_chapters():
-    chapters = []
-    for line in print_bible().splitlines():
-        verse = re.fullmatch(r" +\d+ (.*\S)\s*", line)
-        if verse:
-            chapters[-1].append(re.sub(r"\s+", " ", verse.group(1)))
-        elif line.strip():
-            chapters.append([])
-    assert len(chapters) == 1189, f"{len(chapters)} chapters, expected 1189"
-    return [join_verses(chapter) for chapter in chapters]
 
 
 # ---- tokenizer -------------------------------------------------------------------------------
@@ -435,11 +388,10 @@ def report(out, rows, row, balance, seconds):
 def train(args):
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
-    chapters = read_chapters()
-    learned = [c for i, c in enumerate(chapters) if i % 33 != 16]
+    learned, kept = split_chapters(read_chapters())
     tokenizer = train_tokenizer(learned)
     stream = encode(tokenizer, learned)
-    held_out = encode(tokenizer, chapters[16::33])
+    held_out = encode(tokenizer, kept)
     model = DemoModel(args.dropout)
     print(f"{len(stream)} tokens to learn, {len(held_out)} held out, "
           f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)

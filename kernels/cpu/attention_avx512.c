@@ -1,28 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Attention on AVX-512 without BF16: pairs are widened, two fma each.
-#include "kernels/cpu/attention_lanes_avx512.h"
 #include "kernels/cpu/flush_mode_x86.h"
+#include "kernels/cpu/lanes_avx512.h"
 
 enum { SCORE_VECTORS = 2 };
 
-// Rounds to nearest even: the bfloat16 is the upper half of each lane. NaN stays a quiet NaN.
-PR_INLINE __m512i rounded(vector x)
-{
-    __m512i bits = _mm512_castps_si512(x);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i up = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd);
-    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_mask_or_epi32(_mm512_add_epi32(bits, up), nan, bits, _mm512_set1_epi32(0x400000));
-}
-
-// Pairs of neighbours of the 32 lanes, low first.
-PR_INLINE vector join(vector low, vector high)
-{
-    const __m512i upper = _mm512_set_epi16(
-        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19,
-        17, 15, 13, 11, 9, 7, 5, 3, 1);
-    return _mm512_castsi512_ps(_mm512_permutex2var_epi16(rounded(low), upper, rounded(high)));
-}
+PR_INLINE vector join(vector low, vector high) { return pair_words(low, high); }
 
 PR_INLINE vector dot(pr_dtype dtype, vector sum, vector a, vector b)
 {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Attention on AVX-512 with BF16: one instruction per pair. float32 KV is attention_avx512.c's.
-#include "kernels/cpu/attention_lanes_avx512.h"
 #include "kernels/cpu/flush_mode_x86.h"
+#include "kernels/cpu/lanes_avx512.h"
 
 enum { SCORE_VECTORS = 4 };
 
-// Pairs of neighbours of the 32 lanes, low first.
 PR_INLINE vector join(vector low, vector high)
 {
     return _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(high, low));

@@ -38,18 +38,20 @@ static int32_t nth_term(const query *of, int32_t i, int32_t n)
     return of->pairs && partner < n ? partner : i;
 }
 
-// `tile` is where each tile of the span begins, in elements.
-static float score_of(const query *of, const size_t *tile, int32_t j)
+// Scores of the n seen positions. `tile` is where each tile of the span begins, in elements.
+static void score(const query *of, const size_t *tile, int32_t n, float *scores)
 {
     const pr_attention_args *args = of->args;
-    float score = 0.0f;
+    for (int32_t j = 0; j < n; j++)
+        scores[j] = 0.0f;
     for (int32_t i = 0; i < args->head_size; i++) {
         int32_t e = nth_term(of, i, args->head_size);
-        size_t at = tile[j / PR_TILE] + pr_k_place(args->kv_dtype, j % PR_TILE, e);
-        float k = pr_dtype_load(args->kv_dtype, args->k_pages, at);
-        score = fused(of, rounded(of, product(of, of->q[e], args->scale)), k, score);
+        float q = rounded(of, product(of, of->q[e], args->scale));
+        for (int32_t j = 0; j < n; j++) {
+            size_t at = tile[j / PR_TILE] + pr_k_place(args->kv_dtype, j % PR_TILE, e);
+            scores[j] = fused(of, q, pr_dtype_load(args->kv_dtype, args->k_pages, at), scores[j]);
+        }
     }
-    return score;
 }
 
 static float gathered(const query *of, const size_t *tile, const float *p, int32_t n, int32_t e)
@@ -68,10 +70,9 @@ static float gathered(const query *of, const size_t *tile, const float *p, int32
 static void attend_span(query *of, const size_t *tile, int32_t n)
 {
     float p[PR_SPAN], maximum = of->maximum;
-    for (int32_t j = 0; j < n; j++) {
-        p[j] = score_of(of, tile, j);
+    score(of, tile, n, p);
+    for (int32_t j = 0; j < n; j++)
         maximum = p[j] > maximum ? p[j] : maximum;
-    }
     float rescale = pr_exp(of->maximum - maximum);
     of->maximum = maximum;
     for (int32_t j = 0; j < n; j++)

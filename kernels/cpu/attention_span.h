@@ -2,9 +2,9 @@
 // Attention of a block of queries, for any vector width: the algorithm that attention_<isa>.c compiles
 // with its own vectors. Before including this the file defines
 //
-//   vector              LANES floats, with + and * of the compiler's vectors
+//   the vectors         lanes_<isa>.h: LANES floats each, also with + - * of the compiler's vectors
 //   SCORE_QUERIES, SCORE_VECTORS, GATHER_VECTORS   how many sums of a loop stay in registers
-//   load load_part store splat splat_word maximum_of pr_exp_of dot join low_half mask_unseen
+//   dot join            one step of the docs' dot product in each lane; two vectors to words
 //
 // The unit of all products is a word of 4 bytes: one float32, or a pair of bfloat16. In words K and V look
 // the same for both types (P terms per word):
@@ -33,6 +33,7 @@ enum {
     BLOCK_QUERIES = 64,
     GATHER_QUERIES = 3,
     SPAN_TILES = PR_SPAN / PR_TILE,
+    FETCH = 2,
     OUT_FLOATS = 8192,  // of a block: fewer queries where heads are large
     SUM_VECTORS = PR_TILE / LANES,
     SCORES = PR_SPAN / LANES,  // vectors
@@ -48,7 +49,7 @@ typedef struct block {
     int32_t words;                // of a query
     int32_t out_stride;           // d rounded up to a multiple of 16
     int32_t seen[BLOCK_QUERIES];  // positions that each query sees, ascending
-    float maximum[BLOCK_QUERIES], rescale[BLOCK_QUERIES];
+    float maximum[BLOCK_QUERIES + LANES], rescale[BLOCK_QUERIES + LANES];  // whole vectors
     _Alignas(64) float sum[BLOCK_QUERIES][PR_TILE];
     _Alignas(64) float score[SCORE_QUERIES][PR_SPAN];
     _Alignas(64) uint32_t p[BLOCK_QUERIES * PR_SPAN];  // [queries][PR_SPAN / P]
@@ -60,7 +61,10 @@ typedef struct block {
 typedef struct span {
     int32_t first;  // position
     const uint32_t *k[SPAN_TILES], *v[SPAN_TILES];
+    const uint32_t *next_k[SPAN_TILES];  // of the next span, or again of this one
 } span;
+
+PR_INLINE void fetch(const void *line) { __builtin_prefetch(line, 0, FETCH); }
 
 PR_INLINE int32_t terms(pr_dtype dtype) { return dtype == PR_F32 ? 1 : 2; }
 
@@ -137,11 +141,12 @@ PR_INLINE void score(block *b, const span *s, int32_t first, int n, pr_dtype dty
     const uint32_t *q = b->q + first * b->words;
     for (int half = 0; half < SCORES; half += SCORE_VECTORS) {
         vector sum[SCORE_QUERIES][SCORE_VECTORS];
-        const uint32_t *k[SCORE_VECTORS];
+        const uint32_t *k[SCORE_VECTORS], *ahead[SCORE_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < SCORE_VECTORS; v++) {
             int at = (half + v) * LANES;
             k[v] = s->k[at / PR_TILE] + at % PR_TILE;
+            ahead[v] = s->v[at / PR_TILE] + at % PR_TILE;
 #pragma GCC unroll 8
             for (int i = 0; i < n; i++)
                 sum[i][v] = splat(0.0f);
@@ -149,8 +154,10 @@ PR_INLINE void score(block *b, const span *s, int32_t first, int n, pr_dtype dty
         for (int32_t w = 0; w < b->words; w++) {
             vector keys[SCORE_VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < SCORE_VECTORS; v++)
+            for (int v = 0; v < SCORE_VECTORS; v++) {
                 keys[v] = load(k[v] + w * PR_TILE);
+                fetch(ahead[v] + w * PR_TILE);
+            }
 #pragma GCC unroll 8
             for (int i = 0; i < n; i++) {
                 vector query = splat_word(q + w * n + i);
@@ -168,47 +175,68 @@ PR_INLINE void score(block *b, const span *s, int32_t first, int n, pr_dtype dty
     }
 }
 
-// Scores of query i become its p; maximum, rescale and sum move on.
-PR_INLINE void weigh(block *b, int32_t i, const float *scores, int32_t n, pr_dtype dtype)
+PR_INLINE int32_t seen_in_span(const block *b, const span *s, int32_t i)
 {
-    vector p[SCORES], one = dtype == PR_F32 ? splat(1.0f) : join(splat(1.0f), splat(1.0f));
-    vector best = splat(b->maximum[i]);
+    int32_t seen = b->seen[i] - s->first;
+    return seen < PR_SPAN ? seen : PR_SPAN;
+}
+
+// Masks the scores of what query first + i does not see, and finds its new maximum.
+PR_INLINE void raise_maximum(block *b, const span *s, int32_t first, int i)
+{
+    int32_t seen = seen_in_span(b, s, first + i);
+    vector best = splat(b->maximum[first + i]);
 #pragma GCC unroll 8
     for (int v = 0; v < SCORES; v++) {
-        p[v] = load(scores + v * LANES);
-        if (n < PR_SPAN)
-            p[v] = mask_unseen(p[v], n - v * LANES);
-        best = maximum_of(best, p[v]);
+        vector scores = load(b->score[i] + v * LANES);
+        if (seen < PR_SPAN) {
+            scores = mask_unseen(scores, seen - v * LANES);
+            store(b->score[i] + v * LANES, scores);
+        }
+        best = maximum_of(best, scores);
     }
-    float maximum = largest_lane(best);
-    b->rescale[i] = pr_exp(b->maximum[i] - maximum);
-    b->maximum[i] = maximum;
+    b->maximum[first + i] = largest_lane(best);
+}
+
+// The scores become p, and join the sum.
+PR_INLINE void weigh(block *b, int32_t first, int i, pr_dtype dtype)
+{
+    vector p[SCORES], one = dtype == PR_F32 ? splat(1.0f) : join(splat(1.0f), splat(1.0f));
+    vector maximum = splat(b->maximum[first + i]), rescale = splat(b->rescale[first + i]);
 #pragma GCC unroll 8
     for (int v = 0; v < SCORES; v++)
-        p[v] = exp_of(p[v] - splat(maximum));
+        p[v] = exp_of(load(b->score[i] + v * LANES) - maximum);
     vector sum[SUM_VECTORS];
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)
-        sum[v] = load(b->sum[i] + v * LANES) * splat(b->rescale[i]);
-    uint32_t *to = b->p + i * (PR_SPAN / terms(dtype));
+        sum[v] = load(b->sum[first + i] + v * LANES) * rescale;
+    const int per = terms(dtype);
+    uint32_t *to = b->p + (first + i) * (PR_SPAN / per);
 #pragma GCC unroll 8
-    for (int v = 0; v < SCORES / terms(dtype); v++) {
-        vector word = dtype == PR_F32 ? p[v] : join(p[2 * v % SCORES], p[(2 * v + 1) % SCORES]);
-        store(to + v * LANES, word);
-        sum[v % SUM_VECTORS] = dot(dtype, sum[v % SUM_VECTORS], word, one);
+    for (int v = 0; v < SCORES; v += per, to += LANES) {
+        const int lanes = v / per % SUM_VECTORS;
+        vector word = dtype == PR_F32 ? p[v] : join(p[v], p[v + per - 1]);
+        store(to, word);
+        sum[lanes] = dot(dtype, sum[lanes], word, one);
     }
 #pragma GCC unroll 2
     for (int v = 0; v < SUM_VECTORS; v++)
-        store(b->sum[i] + v * LANES, sum[v]);
+        store(b->sum[first + i] + v * LANES, sum[v]);
 }
 
+// The first queries of the n may be too early in the sequence to see anything of the span.
 PR_INLINE void score_some(block *b, const span *s, int32_t first, int n, pr_dtype dtype)
 {
     score(b, s, first, n, dtype);
+    vector before = load(b->maximum + first);
     for (int i = 0; i < n; i++) {
-        int32_t seen = b->seen[first + i] - s->first;
-        if (seen > 0)
-            weigh(b, first + i, b->score[i], seen < PR_SPAN ? seen : PR_SPAN, dtype);
+        if (b->seen[first + i] > s->first)
+            raise_maximum(b, s, first, i);
+    }
+    store(b->rescale + first, exp_of(before - load(b->maximum + first)));
+    for (int i = 0; i < n; i++) {
+        if (b->seen[first + i] > s->first)
+            weigh(b, first, i, dtype);
     }
 }
 
@@ -243,13 +271,47 @@ PR_INLINE void score_all(block *b, const span *s, pr_dtype dtype)
     }
 }
 
+PR_INLINE void fetch_row(const uint32_t *row, int vectors)
+{
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        fetch(row + v * LANES);
+}
+
+// A word of p of n queries times a row of V. half: the second position of the pair is not seen, and may
+// hold anything.
+PR_INLINE void gather_row(
+    vector (*sum)[GATHER_VECTORS],
+    const uint32_t *row,
+    const uint32_t *p,
+    int n,
+    int vectors,
+    int part,
+    bool half,
+    pr_dtype dtype)
+{
+    vector weight[GATHER_QUERIES];
+#pragma GCC unroll 4
+    for (int j = 0; j < n; j++)
+        weight[j] = splat_word(p + j * (PR_SPAN / terms(dtype)));
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) {
+        vector value = part ? load_part(row, part) : load(row + v * LANES);
+        if (half)
+            value = low_half(value);
+#pragma GCC unroll 4
+        for (int j = 0; j < n; j++)
+            sum[j][v] = dot(dtype, sum[j][v], value, weight[j]);
+    }
+}
+
 // Elements [e, e + LANES * vectors) of queries [i, i + n) move on by `seen` positions. `part`: the lanes of
 // the head's last vector, which is alone; 0 elsewhere.
 PR_INLINE void
 gather(block *b, const span *s, int32_t i, int32_t e, int n, int vectors, int part, pr_dtype dtype)
 {
-    const int32_t d = b->args->head_size, per = terms(dtype), tile_words = PR_TILE / per;
-    int32_t seen = b->seen[i] - s->first < PR_SPAN ? b->seen[i] - s->first : PR_SPAN;
+    const int32_t d = b->args->head_size, per = terms(dtype);
+    int32_t seen = seen_in_span(b, s, i);
     const uint32_t *p = b->p + i * (PR_SPAN / per);
     float *out = b->out + i * b->out_stride + e;
     vector sum[GATHER_QUERIES][GATHER_VECTORS];
@@ -260,23 +322,15 @@ gather(block *b, const span *s, int32_t i, int32_t e, int n, int vectors, int pa
         for (int v = 0; v < vectors; v++)
             sum[j][v] = load(out + j * b->out_stride + v * LANES) * rescale;
     }
-    int32_t whole = seen / per;
-    for (int32_t word = 0; word < (seen + per - 1) / per; word++) {
-        const uint32_t *row = s->v[word / tile_words] + word % tile_words * d + e;
-        vector values[GATHER_VECTORS];
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-            values[v] = part ? load_part(row, part) : load(row + v * LANES);
-            if (word == whole)  // a pair's second position that is not seen may hold anything
-                values[v] = low_half(values[v]);
+    for (int32_t tile = 0; tile * PR_TILE < seen; tile++) {
+        int32_t left = seen - tile * PR_TILE, whole = (left < PR_TILE ? left : PR_TILE) / per;
+        const uint32_t *row = s->v[tile] + e, *ahead = s->next_k[tile] + e;
+        for (int32_t word = 0; word < whole; word++, row += d, ahead += d, p++) {
+            fetch_row(ahead, vectors);
+            gather_row(sum, row, p, n, vectors, part, false, dtype);
         }
-#pragma GCC unroll 4
-        for (int j = 0; j < n; j++) {
-            vector weight = splat_word(p + j * (PR_SPAN / per) + word);
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++)
-                sum[j][v] = dot(dtype, sum[j][v], values[v], weight);
-        }
+        if (left < PR_TILE && left % per != 0)
+            gather_row(sum, row, p, n, vectors, part, true, dtype);
     }
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
@@ -343,11 +397,16 @@ PR_INLINE void attend_block(block *b, pr_dtype dtype)
     int32_t passes = (b->queries + SCORE_QUERIES - 1) / SCORE_QUERIES;
     b->step = (b->queries + passes - 1) / passes;
     begin(b, dtype);
+    span s;
+    find_span(b, 0, dtype, &s);
     for (int32_t first = 0; first < b->seen[b->queries - 1]; first += PR_SPAN) {
-        span s;
-        find_span(b, first, dtype, &s);
+        span next = s;
+        if (first + PR_SPAN < b->seen[b->queries - 1])
+            find_span(b, first + PR_SPAN, dtype, &next);
+        memcpy(s.next_k, next.k, sizeof(s.next_k));
         score_all(b, &s, dtype);
         gather_all(b, &s, dtype);
+        s = next;
     }
     finish(b);
 }

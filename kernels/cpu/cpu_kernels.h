@@ -34,6 +34,7 @@ typedef struct pr_cpu_kernels {
     void (*rmsnorm)(const pr_rmsnorm_args *args);
     void (*combine)(const pr_combine_args *args);
     void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
+    void (*exponentials)(const float *x, float shift, int32_t n, float *y);  // y = exp(x - shift)
     // Rows [row_begin, row_end) of a segment, the query heads of one KV head.
     void (*attend)(
         const pr_attention_args *args,
@@ -41,6 +42,7 @@ typedef struct pr_cpu_kernels {
         int32_t kv_head,
         int32_t row_begin,
         int32_t row_end);
+    // Both tokens of a pair of positions, 2i and 2i + 1 of a block, are in one call if in any of this step.
     void (*rope_store)(
         const struct pr_cpu_kernels *kernels,
         const pr_rope_store_args *args,
@@ -90,6 +92,17 @@ void pr_attend_avx512bf16(
     int32_t kv_head,
     int32_t row_begin,
     int32_t row_end);
+
+void pr_rope_store_avx2(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
+void pr_rope_store_avx512(
+    const pr_cpu_kernels *kernels,
+    const pr_rope_store_args *args,
+    int32_t token_begin,
+    int32_t token_end);
 
 // Positions of one step of the softmax: a span begins at a multiple of this.
 enum { PR_SPAN = 64 };

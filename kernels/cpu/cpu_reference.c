@@ -120,6 +120,12 @@ static void swiglu(float *gate, const float *up, int64_t elements)
         gate[i] = pr_silu(gate[i]) * up[i];
 }
 
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    for (int32_t i = 0; i < n; i++)
+        y[i] = pr_exp(x[i] - shift);
+}
+
 static void combine(const pr_combine_args *args)
 {
     size_t hidden = (size_t)args->hidden, chosen = (size_t)args->chosen;
@@ -157,6 +163,7 @@ void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
         .rmsnorm = rmsnorm,
         .combine = combine,
         .swiglu = swiglu,
+        .exponentials = exponentials,
         .attend = pr_attend_reference,
         .rope_store = rope_store,
     };

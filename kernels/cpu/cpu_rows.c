@@ -4,7 +4,7 @@
 #include "kernels/cpu/cpu_state.h"
 #include "runtime/base/elementary.h"
 
-enum { WORTH_SHARING = 1 << 14, ADD_ELEMENTS = 1 << 12 };
+enum { WORTH_SHARING = 1 << 14, ADD_ELEMENTS = 1 << 12, ROPE_TOKENS = 4, TOPK_EXPERTS = 64 };
 
 static void share_all(pr_device *device, pr_shared_work work, void *context, int64_t tasks)
 {
@@ -72,18 +72,31 @@ typedef struct rope {
     const pr_rope_store_args *args;
 } rope;
 
-static void rope_token(void *context, int64_t t, int32_t thread)
+// Whether token t stores beside token t - 1: they stay in one task.
+static bool continues_pair(const pr_rope_store_args *args, int32_t t)
+{
+    return t > 0 && t < args->tokens && args->position[t] % 2 == 1 &&
+           args->position[t] == args->position[t - 1] + 1 && args->block[t] == args->block[t - 1];
+}
+
+static void rope_some(void *context, int64_t task, int32_t thread)
 {
     const rope *r = context;
+    int32_t begin = (int32_t)task * ROPE_TOKENS, end = begin + ROPE_TOKENS;
     (void)thread;
-    r->kernels->rope_store(r->kernels, r->args, (int32_t)t, (int32_t)t + 1);
+    end = end < r->args->tokens ? end : r->args->tokens;
+    r->kernels->rope_store(
+        r->kernels, r->args, begin + continues_pair(r->args, begin),
+        end + continues_pair(r->args, end));
 }
 
 static void rope_store(pr_device *device, const pr_rope_store_args *args)
 {
     rope r = {&pr_cpu_state_of(device)->kernels, args};
     int64_t elements = (int64_t)(args->query_heads + 2 * args->kv_heads) * args->head_size;
-    share(device, rope_token, &r, args->tokens, elements);
+    share(
+        device, rope_some, &r, (args->tokens + ROPE_TOKENS - 1) / ROPE_TOKENS,
+        elements * ROPE_TOKENS);
 }
 
 // ---- topk ------------------------------------------------------------------------------------
@@ -94,27 +107,44 @@ static bool before(float pa, int32_t a, float pb, int32_t b)
     return pa > pb || (pa == pb && a < b);
 }
 
-static void topk_row(const pr_topk_args *args, const float *logits, int32_t *expert, float *weight)
+// Expert e with probability p goes into the list of the best so far, if it is one of them.
+static int32_t
+insert(int32_t held, int32_t chosen, float p, int32_t e, int32_t *expert, float *weight)
+{
+    int32_t place = held;
+    while (place > 0 && before(p, e, weight[place - 1], expert[place - 1]))
+        place--;
+    if (place == chosen)
+        return held;
+    held += held < chosen;
+    for (int32_t i = held - 1; i > place; i--) {
+        weight[i] = weight[i - 1];
+        expert[i] = expert[i - 1];
+    }
+    weight[place] = p;
+    expert[place] = e;
+    return held;
+}
+
+static void topk_row(
+    const pr_cpu_kernels *kernels,
+    const pr_topk_args *args,
+    const float *logits,
+    int32_t *expert,
+    float *weight)
 {
     float maximum = logits[0], sum_all = 0.0f, sum_chosen = 0.0f;
     for (int32_t e = 1; e < args->experts; e++)
         maximum = logits[e] > maximum ? logits[e] : maximum;
     int32_t held = 0;
-    for (int32_t e = 0; e < args->experts; e++) {
-        float p = pr_exp(logits[e] - maximum);
-        sum_all += p;
-        int32_t place = held;  // insertion into the sorted list of the best so far
-        while (place > 0 && before(p, e, weight[place - 1], expert[place - 1]))
-            place--;
-        if (place == args->chosen)
-            continue;
-        held += held < args->chosen;
-        for (int32_t i = held - 1; i > place; i--) {
-            weight[i] = weight[i - 1];
-            expert[i] = expert[i - 1];
+    for (int32_t first = 0; first < args->experts; first += TOPK_EXPERTS) {
+        float p[TOPK_EXPERTS];
+        int32_t left = args->experts - first, n = left < TOPK_EXPERTS ? left : TOPK_EXPERTS;
+        kernels->exponentials(logits + first, maximum, n, p);
+        for (int32_t e = 0; e < n; e++) {
+            sum_all += p[e];
+            held = insert(held, args->chosen, p[e], first + e, expert, weight);
         }
-        weight[place] = p;
-        expert[place] = e;
     }
     for (int32_t k = 0; k < args->chosen; k++)
         sum_chosen += weight[k];
@@ -122,20 +152,25 @@ static void topk_row(const pr_topk_args *args, const float *logits, int32_t *exp
         weight[k] /= args->renormalise ? sum_chosen : sum_all;
 }
 
+typedef struct choice {
+    const pr_cpu_kernels *kernels;
+    const pr_topk_args *args;
+} choice;
+
 static void topk_token(void *context, int64_t t, int32_t thread)
 {
-    const pr_topk_args *args = context;
-    size_t slot = (size_t)t * (size_t)args->chosen;
+    const choice *c = context;
+    size_t slot = (size_t)t * (size_t)c->args->chosen;
     (void)thread;
     topk_row(
-        args, args->logits + (size_t)t * (size_t)args->experts, args->expert + slot,
-        args->weight + slot);
+        c->kernels, c->args, c->args->logits + (size_t)t * (size_t)c->args->experts,
+        c->args->expert + slot, c->args->weight + slot);
 }
 
 static void topk(pr_device *device, const pr_topk_args *args)
 {
-    pr_topk_args shared = *args;
-    share(device, topk_token, &shared, args->tokens, (int64_t)args->experts * args->chosen);
+    choice c = {&pr_cpu_state_of(device)->kernels, args};
+    share(device, topk_token, &c, args->tokens, (int64_t)args->experts * args->chosen);
 }
 
 // ---- combine ---------------------------------------------------------------------------------

@@ -14,9 +14,9 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-// Longer than the gap between two steps, shorter than anyone notices on an idle machine. Where threads
+// Longer than the gap between two steps and than a time slice of another process, shorter than anyone notices on an idle machine. Where threads
 // share cores, who spins keeps the one away that is waited for: yield at once, sleep soon.
-enum { SPIN_US = 2000, SPIN_SHARED_US = 100 };
+enum { SPIN_US = 5000, SPIN_SHARED_US = 100 };
 enum { SPINS_PER_LOOK = 256, SPINS_BEFORE_YIELD = 20000, SPINS_BEFORE_YIELD_SHARED = 256 };
 
 typedef struct member {

@@ -6,6 +6,21 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/vector_avx2.h"
 
+// Adds the 8 lanes as the reference does: neighbours, then pairs of neighbours, ...
+static float add_lanes(__m256 lanes)
+{
+    lanes = _mm256_add_ps(lanes, _mm256_permute_ps(lanes, _MM_SHUFFLE(2, 3, 0, 1)));
+    lanes = _mm256_add_ps(lanes, _mm256_permute_ps(lanes, _MM_SHUFFLE(1, 0, 3, 2)));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+    return _mm_cvtss_f32(four);
+}
+
+static __m256 load_at_most_8(const float *x, int32_t n)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(x, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+}
+
 static float sum_of_squares(const float *x, int32_t n)
 {
     __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
@@ -15,16 +30,10 @@ static float sum_of_squares(const float *x, int32_t n)
         low = _mm256_fmadd_ps(a, a, low);
         high = _mm256_fmadd_ps(b, b, high);
     }
-    float lane[16];
-    _mm256_storeu_ps(lane, low);
-    _mm256_storeu_ps(lane + 8, high);
-    for (; i < n; i++)
-        lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
-    for (int step = 1; step < 16; step *= 2) {
-        for (int j = 0; j < 16; j += 2 * step)
-            lane[j] = lane[j] + lane[j + step];
-    }
-    return lane[0];
+    __m256 a = load_at_most_8(x + i, n - i), b = load_at_most_8(x + i + 8, n - i - 8);
+    low = _mm256_fmadd_ps(a, a, low);
+    high = _mm256_fmadd_ps(b, b, high);
+    return add_lanes(low) + add_lanes(high);
 }
 
 static void add_row(float *x, const float *addend, int32_t n)
@@ -69,6 +78,17 @@ static void swiglu(float *gates, const float *ups, int64_t elements)
         gates[i] = pr_silu(gates[i]) * ups[i];
 }
 
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    int32_t i = 0;
+    for (; i + PR_WIDTH <= n; i += PR_WIDTH) {
+        __m256 shifted = _mm256_sub_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(shift));
+        _mm256_storeu_ps(y + i, pr_exp8(shifted));
+    }
+    for (; i < n; i++)
+        y[i] = pr_exp(x[i] - shift);
+}
+
 static void combine_row(const pr_combine_args *args, size_t t)
 {
     size_t n = (size_t)args->hidden, chosen = (size_t)args->chosen, i = 0;
@@ -109,5 +129,7 @@ void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels)
     kernels->rmsnorm = rmsnorm;
     kernels->combine = combine;
     kernels->swiglu = swiglu;
+    kernels->exponentials = exponentials;
     kernels->attend = pr_attend_avx2;
+    kernels->rope_store = pr_rope_store_avx2;
 }

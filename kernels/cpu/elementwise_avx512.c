@@ -5,16 +5,15 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/vector_avx512.h"
 
-// Adds the 16 lanes as the reference does: neighbours, then pairs of neighbours, ...
+// Adds the 16 lanes as the reference does: neighbours, then pairs of neighbours, ...; a + b is b + a, so
+// every lane holds the sum.
 static float add_lanes(__m512 lanes)
 {
-    float lane[16];
-    _mm512_storeu_ps(lane, lanes);
-    for (int step = 1; step < 16; step *= 2) {
-        for (int j = 0; j < 16; j += 2 * step)
-            lane[j] = lane[j] + lane[j + step];
-    }
-    return lane[0];
+    lanes = _mm512_add_ps(lanes, _mm512_permute_ps(lanes, _MM_SHUFFLE(2, 3, 0, 1)));
+    lanes = _mm512_add_ps(lanes, _mm512_permute_ps(lanes, _MM_SHUFFLE(1, 0, 3, 2)));
+    lanes = _mm512_add_ps(lanes, _mm512_shuffle_f32x4(lanes, lanes, _MM_SHUFFLE(2, 3, 0, 1)));
+    lanes = _mm512_add_ps(lanes, _mm512_shuffle_f32x4(lanes, lanes, _MM_SHUFFLE(1, 0, 3, 2)));
+    return _mm512_cvtss_f32(lanes);
 }
 
 static void add_row(float *x, const float *addend, int32_t n)
@@ -64,6 +63,15 @@ static void swiglu(float *gates, const float *ups, int64_t elements)
     }
 }
 
+static void exponentials(const float *x, float shift, int32_t n, float *y)
+{
+    for (int32_t i = 0; i < n; i += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(n - i);
+        __m512 shifted = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, x + i), _mm512_set1_ps(shift));
+        _mm512_mask_storeu_ps(y + i, lanes, pr_exp16(shifted));
+    }
+}
+
 static void combine(const pr_combine_args *args)
 {
     int32_t n = args->hidden;
@@ -95,5 +103,7 @@ void pr_cpu_avx512_kernels(pr_cpu_kernels *kernels)
     kernels->rmsnorm = rmsnorm;
     kernels->combine = combine;
     kernels->swiglu = swiglu;
+    kernels->exponentials = exponentials;
     kernels->attend = pr_attend_avx512;
+    kernels->rope_store = pr_rope_store_avx512;
 }

@@ -191,6 +191,10 @@ pr_plan_encode(const pr_plan *plan, unsigned char **buffer, size_t *size_bytes) 
 pr_status
 pr_report_encode(const pr_report *report, unsigned char **buffer, size_t *size_bytes) PR_MUST_CHECK;
 
+// The same in memory that the caller keeps: the length of the wire form, and the form itself.
+size_t pr_report_measure(const pr_report *report);
+void pr_report_write(const pr_report *report, size_t size_bytes, unsigned char *data);
+
 // Decodes into one allocation that the caller frees with pr_plan_free / pr_report_free. The plan's
 // requests are inside the same allocation (copy with pr_request_copy to keep one). Errors:
 // PR_ERR_FORMAT (truncated, lengths, bounds, wrong kind), PR_ERR_UNSUPPORTED (another version).

@@ -193,6 +193,13 @@ static void get_report(pr_wire_reader *reader, void *record)
     get_prompt_logprobs(reader, report);
 }
 
+size_t pr_report_measure(const pr_report *report) { return pr_wire_measure(put_report, report); }
+
+void pr_report_write(const pr_report *report, size_t size_bytes, unsigned char *data)
+{
+    pr_wire_write(PR_WIRE_REPORT, put_report, report, size_bytes, data);
+}
+
 pr_status pr_report_encode(const pr_report *report, unsigned char **buffer, size_t *size_bytes)
 {
     return pr_wire_encode(PR_WIRE_REPORT, put_report, report, buffer, size_bytes);

@@ -56,6 +56,24 @@ void pr_wire_put_bytes(pr_wire_writer *writer, const void *data, int32_t count)
     writer->size_bytes += (size_t)count;
 }
 
+size_t pr_wire_measure(pr_wire_put *put, const void *record)
+{
+    pr_wire_writer writer = {.data = NULL, .size_bytes = PR_WIRE_HEADER_BYTES};
+    put(&writer, record);
+    return writer.size_bytes;
+}
+
+void pr_wire_write(
+    pr_wire_kind kind, pr_wire_put *put, const void *record, size_t size_bytes, unsigned char *data)
+{
+    pr_wire_writer writer = {.data = data};
+    pr_wire_put_u32(&writer, magic);
+    pr_wire_put_u16(&writer, PR_WIRE_VERSION);
+    pr_wire_put_u16(&writer, (uint16_t)kind);
+    pr_wire_put_u64(&writer, size_bytes);
+    put(&writer, record);
+}
+
 pr_status pr_wire_encode(
     pr_wire_kind kind,
     pr_wire_put *put,
@@ -63,9 +81,7 @@ pr_status pr_wire_encode(
     unsigned char **buffer,
     size_t *size_bytes)
 {
-    pr_wire_writer writer = {.data = NULL, .size_bytes = PR_WIRE_HEADER_BYTES};
-    put(&writer, record);
-    size_t length = writer.size_bytes, capacity = least_buffer_bytes;
+    size_t length = pr_wire_measure(put, record), capacity = least_buffer_bytes;
     while (capacity < *size_bytes + length)  // few sizes, so that a reused buffer seldom moves
         capacity *= 2;
     unsigned char *grown = realloc(*buffer, capacity);
@@ -73,12 +89,7 @@ pr_status pr_wire_encode(
         return pr_fail(
             PR_ERR_RESOURCE, "no memory for a %s message of %zu bytes", kind_name(kind), length);
     *buffer = grown;
-    writer = (pr_wire_writer){.data = grown + *size_bytes};
-    pr_wire_put_u32(&writer, magic);
-    pr_wire_put_u16(&writer, PR_WIRE_VERSION);
-    pr_wire_put_u16(&writer, (uint16_t)kind);
-    pr_wire_put_u64(&writer, length);
-    put(&writer, record);
+    pr_wire_write(kind, put, record, length, grown + *size_bytes);
     *size_bytes += length;
     return PR_OK;
 }

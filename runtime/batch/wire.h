@@ -45,6 +45,15 @@ pr_status pr_wire_encode(
     unsigned char **buffer,
     size_t *size_bytes) PR_MUST_CHECK;
 
+// The length of header and body, and writing them where there is room for them.
+size_t pr_wire_measure(pr_wire_put *put, const void *record);
+void pr_wire_write(
+    pr_wire_kind kind,
+    pr_wire_put *put,
+    const void *record,
+    size_t size_bytes,
+    unsigned char *data);
+
 // Checks header and body and reads them into one allocation that begins with the record and that the
 // caller frees. `get` fills the record and takes its arrays with pr_wire_take. Errors:
 // PR_ERR_FORMAT, PR_ERR_UNSUPPORTED (another version), PR_ERR_RESOURCE.

@@ -27,10 +27,8 @@ typedef struct devices {
 static inline devices open_devices(void)
 {
     static const pr_cpu_device_params wanted[MAX_DEVICES] = {
-        {.isa = "reference", .threads = 1},
-        {.isa = "avx2", .threads = 1},
-        {.isa = "avx512", .threads = 1},
-        {.isa = "avx512bf16", .threads = 1},
+        {.isa = "reference", .threads = 1}, {.isa = "avx2", .threads = 1},
+        {.isa = "avx512", .threads = 1},    {.isa = "avx512bf16", .threads = 1},
         {.isa = "auto", .threads = 3},
     };
     devices all = {0};

@@ -357,6 +357,72 @@ static void rope_turns_pairs_half_a_head_apart(void **state)
     close_devices(&all);
 }
 
+// Tokens of two sequences, the first beginning at an odd position; denormals and NaN among the numbers.
+static void every_device_stores_the_pages_of_the_reference(void **state)
+{
+    (void)state;
+    enum { TOKENS = 61, SPLIT = 38, FIRST = 5, POSITIONS = 64, H = 3, G = 2 };
+    static const int32_t sizes[] = {2, 6, 38, 64, 80, 128};
+    devices all = open_devices();
+    int32_t position[TOKENS], block[TOKENS];
+    for (int i = 0; i < TOKENS; i++) {
+        position[i] = i < SPLIT ? FIRST + i : i - SPLIT;
+        block[i] = tables[i < SPLIT ? 0 : 1][position[i] / 32];
+    }
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+        int32_t d = sizes[i / 2];
+        const shape s = {H, G, d, 32, i % 2 ? PR_BF16 : PR_F32};
+        size_t page_bytes = page_elements(&s) * pr_dtype_bytes(s.kv_dtype) * BLOCKS;
+        run_data data = make_data(&s, POSITIONS, i % 4 < 2);
+        for (int32_t j = 0; j < TOKENS * G * d; j += 3)
+            data.v[j] = j % 2 ? ldexpf(data.v[j], -127) : j % 4 ? NAN : -data.v[j];
+        size_t q_size = (size_t)(TOKENS * H * d), k_size = (size_t)(TOKENS * G * d);
+        float *right_q = NULL, *right_k = NULL;
+        char *right_pages = NULL;
+        for (int j = 0; j < all.count; j++) {
+            float *q = random_floats(q_size, 21), *k = random_floats(k_size, 22);
+            char *pages = malloc(2 * page_bytes);
+            memset(pages, 0xff, 2 * page_bytes);
+            pr_rope_store_args args = {
+                .tokens = TOKENS,
+                .query_heads = H,
+                .kv_heads = G,
+                .head_size = d,
+                .q = q,
+                .k = k,
+                .v = data.v,
+                .q_norm = data.q_norm,
+                .k_norm = data.k_norm,
+                .epsilon = 1e-5f,
+                .cosine = data.cosine,
+                .sine = data.sine,
+                .position = position,
+                .block = block,
+                .block_tokens = s.block_tokens,
+                .kv_dtype = s.kv_dtype,
+                .k_pages = pages,
+                .v_pages = pages + page_bytes,
+            };
+            all.device[j]->rope_store(all.device[j], &args);
+            if (j == 0) {
+                right_q = q, right_k = k, right_pages = pages;
+                continue;
+            }
+            assert_same_bits(right_q, q, q_size);
+            assert_same_bits(right_k, k, k_size);
+            assert_memory_equal(right_pages, pages, 2 * page_bytes);
+            free(q);
+            free(k);
+            free(pages);
+        }
+        free(right_q);
+        free(right_k);
+        free(right_pages);
+        free_data(&data);
+    }
+    close_devices(&all);
+}
+
 static void bfloat16_pages_hold_pairs(void **state)
 {
     (void)state;
@@ -421,6 +487,7 @@ int main(void)
         cmocka_unit_test(segments_do_not_see_each_other),
         cmocka_unit_test(the_reference_agrees_with_doubles),
         cmocka_unit_test(rope_turns_pairs_half_a_head_apart),
+        cmocka_unit_test(every_device_stores_the_pages_of_the_reference),
         cmocka_unit_test(bfloat16_pages_hold_pairs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,6 +233,51 @@ static void topk_takes_the_lowest_expert_of_equal_ones(void **state)
     close_devices(&all);
 }
 
+// Many experts, equal logits among them: the order is that of a plain selection, the bits the reference's.
+static void topk_of_many_experts_is_the_reference_everywhere(void **state)
+{
+    (void)state;
+    enum { T = 9, E = 131, K = 11 };
+    devices all = open_devices();
+    float *logits = random_floats(T * E, 31);
+    for (int i = 0; i < T * E; i++)
+        logits[i] = i % 3 ? 20 * logits[i] : truncf(5 * logits[i]);
+    int32_t expert[T * K], right_expert[T * K];
+    float *right = guarded_floats(T * K), *weight = guarded_floats(T * K);
+    for (int j = 0; j < all.count; j++) {
+        pr_topk_args args = {
+            .tokens = T,
+            .experts = E,
+            .chosen = K,
+            .logits = logits,
+            .renormalise = true,
+            .expert = j == 0 ? right_expert : expert,
+            .weight = j == 0 ? right : weight,
+        };
+        all.device[j]->topk(all.device[j], &args);
+        if (j == 0)
+            continue;
+        assert_same_bits(right, weight, T * K);
+        assert_memory_equal(right_expert, expert, sizeof(expert));
+    }
+    for (int t = 0; t < T; t++) {
+        bool taken[E] = {false};
+        for (int k = 0; k < K; k++) {
+            int best = -1;
+            for (int e = 0; e < E; e++) {
+                if (!taken[e] && (best < 0 || logits[t * E + e] > logits[t * E + best]))
+                    best = e;
+            }
+            taken[best] = true;
+            assert_int_equal(right_expert[t * K + k], best);
+        }
+    }
+    free(logits);
+    free(right);
+    free(weight);
+    close_devices(&all);
+}
+
 static void experts_are_the_mlp_of_each_row_in_turn(void **state)
 {
     (void)state;
@@ -307,6 +352,7 @@ int main(void)
         cmocka_unit_test(combine_adds_in_order_of_k),
         cmocka_unit_test(topk_matches_the_published_example),
         cmocka_unit_test(topk_takes_the_lowest_expert_of_equal_ones),
+        cmocka_unit_test(topk_of_many_experts_is_the_reference_everywhere),
         cmocka_unit_test(experts_are_the_mlp_of_each_row_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,59 @@ static void a_wake_ends_the_wait_without_a_message(void)
     agree(__func__);
 }
 
+enum { POSTS = 60, POST_MS = 2 };
+
+// In a rhythm; then after a pause in which the reader has fallen asleep; and in the rhythm again, with an
+// urgent one at its end.
+static void *post_in_a_rhythm(void *unused)
+{
+    for (int32_t i = 0; i < 2 * POSTS; i++) {
+        if (i == POSTS)
+            nap(300);
+        nap(POST_MS);
+        int64_t sent_ns = pr_clock_now_ns();
+        MUST(pr_control_post(worker, 0, PR_MESSAGE_REPORT, &sent_ns, sizeof sent_ns));
+    }
+    int64_t sent_ns = pr_clock_now_ns();
+    MUST(pr_control_send(worker, 0, PR_MESSAGE_COUNTS, &sent_ns, sizeof sent_ns));
+    return unused;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static void posted_messages_are_seen_within_their_rhythm(void)
+{
+    int64_t late_ns[2 * POSTS + 1], before_ns = 0;
+    pthread_t thread;
+    if (rank() == 0 && pthread_create(&thread, NULL, post_in_a_rhythm, NULL) != 0)
+        abort();
+    for (int32_t i = 0; rank() == 0 && i <= 2 * POSTS; i++) {
+        pr_message message;
+        int64_t sent_ns = 0;
+        MUST(pr_control_receive(controller, 5000, &message));
+        EXPECT(
+            message.kind == (i < 2 * POSTS ? PR_MESSAGE_REPORT : PR_MESSAGE_COUNTS),
+            "message %d is of kind %d", (int)i, (int)message.kind);
+        if (message.size_bytes == sizeof sent_ns)
+            memcpy(&sent_ns, message.data, sizeof sent_ns);
+        EXPECT(sent_ns > before_ns, "message %d is out of order", (int)i);
+        before_ns = sent_ns;
+        late_ns[i] = pr_clock_now_ns() - sent_ns;
+    }
+    if (rank() == 0) {
+        pthread_join(thread, NULL);
+        qsort(late_ns, 2 * POSTS + 1, sizeof *late_ns, by_size);
+        EXPECT(
+            late_ns[POSTS] < POST_MS * INT64_C(1000000), "half are later than %lld us",
+            (long long)late_ns[POSTS] / 1000);
+    }
+    agree(__func__);
+}
+
 static void expect_loss(int32_t of, const char *says)
 {
     pr_message message = {0};
@@ -345,6 +398,7 @@ int main(void)
         ten_thousand_messages_return_whole_and_in_order();
         an_idle_rank_sleeps();
         a_wake_ends_the_wait_without_a_message();
+        posted_messages_are_seen_within_their_rhythm();
         if (ranks() > 1)
             a_rank_that_leaves_is_reported_lost_once();
         close_control();

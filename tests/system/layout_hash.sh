@@ -3,7 +3,8 @@
 # One hash: the same requests on every layout give the same bytes, logprobs included.
 # timeout: 900
 # A row is: ranks, flags. The first row of each model is the reference (one process); so is a row with =
-# before its ranks, which begins another hash (KV in float32 is not rounded, so its bytes are others).
+# before its ranks, which begins another hash (KV in float32 is not rounded, so its bytes are others; so are
+# those of int8 and int4 weights).
 # A second table does the same with prompts that share openings; there prefixes must move between lanes
 # (+ before the ranks), or must not (-). ~: groups must change their roles on the way.
 set -u
@@ -47,6 +48,16 @@ common_rows() {
 ~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
 =1 --kv-cache-dtype float32
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype float32
+=1 --quantization int8
+1 --quantization int8 --cpu-isa reference
+1 --quantization int8 --cpu-isa avx2 --threads 2 --max-num-batched-tokens 64 --max-num-seqs 4
+4 --quantization int8 --prefill 1x2:tp=2 --decode 1x2 --shuffle-seed 3
+4 --quantization int8 --mixed 1x4:tp=4 --kv-blocks 12 --max-num-seqs 16
+=1 --quantization int4
+1 --quantization int4 --cpu-isa reference
+1 --quantization int4 --cpu-isa avx2 --threads 2 --max-num-batched-tokens 16 --max-num-seqs 16
+4 --quantization int4 --prefill 1x2:tp=2 --decode 1x2 --shuffle-seed 5
+5 --quantization int4 --prefill 1x1 --decode 1x4:tp=4
 ROWS
 }
 

@@ -42,7 +42,8 @@ static pr_model experts = {
 
 static size_t stored_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
-    (void)quantization;
+    if (quantization != PR_QUANTIZATION_NONE)
+        return (size_t)(rows * cols) / (quantization == PR_QUANTIZATION_INT8 ? 1 : 2);
     return (size_t)(rows * cols) * pr_dtype_bytes(dtype);
 }
 
@@ -282,6 +283,18 @@ static void memory_for_less_than_one_sequence_is_refused_with_what_to_lower(void
     pr_error_capture_end();
 }
 
+static void quantised_weights_are_counted_as_they_are_packed(void **state)
+{
+    (void)state;
+    pr_memory_facts facts = facts_of(&experts);
+    const int64_t head = 1024 * 256, gates = 2 * 8 * 256 * 2, norms = 2 * 8 * 256;
+    const int64_t rest = 2 * (3 * 256 * 256 + 8 * 3 * 128 * 256);
+    options.quantization = "int8";
+    assert_int_equal(pr_memory_weight_bytes(&facts, 8, 1), rest + gates + head + norms);
+    options.quantization = "int4";
+    assert_int_equal(pr_memory_weight_bytes(&facts, 8, 1), rest / 2 + gates + head + norms);
+}
+
 static void experts_of_the_fullest_rank_are_counted(void **state)
 {
     (void)state;
@@ -308,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup(kv_blocks_are_what_is_useful_or_what_fits, reset_options),
         cmocka_unit_test_setup(
             memory_for_less_than_one_sequence_is_refused_with_what_to_lower, reset_options),
+        cmocka_unit_test_setup(quantised_weights_are_counted_as_they_are_packed, reset_options),
         cmocka_unit_test_setup(experts_of_the_fullest_rank_are_counted, reset_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@
 #define MODELS PR_SOURCE_DIR "/tests/data/models/"
 
 struct pr_matrix {
+    pr_quantization quantization;
     int64_t rows, cols;
     int32_t slices;
     float *value;  // [rows][cols]
@@ -60,6 +61,7 @@ device_create(pr_device *device, const pr_matrix_source *source, pr_matrix **mat
     made->rows = source->row_end - source->row_begin;
     made->cols = source->col_end - source->col_begin;
     made->slices = source->slices;
+    made->quantization = source->quantization;
     assert_true(made->rows >= 0 && made->cols > 0 && source->col_end <= source->stride);
     made->value = calloc((size_t)(made->rows * made->cols) + 1, sizeof *made->value);
     assert_non_null(made->value);
@@ -134,7 +136,10 @@ static pr_shard *load_good(const opened *files, pr_place place)
 {
     pr_shard *shard = NULL;
     calls_left = 1 << 30;
-    assert_int_equal(pr_shard_load(files->model, files->weights, &place, &recorder, &shard), PR_OK);
+    assert_int_equal(
+        pr_shard_load(
+            files->model, files->weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard),
+        PR_OK);
     return shard;
 }
 
@@ -397,6 +402,47 @@ static void tied_models_take_lm_head_from_the_embedding(void **state)
     close_opened(&files);
 }
 
+// ---- quantisation ----------------------------------------------------------------------------
+
+static pr_shard *load_quantized(const opened *files, pr_quantization quantization)
+{
+    pr_shard *shard = NULL;
+    pr_place place = place_of(1, 1, 0);
+    calls_left = 1 << 30;
+    assert_int_equal(
+        pr_shard_load(files->model, files->weights, &place, quantization, &recorder, &shard),
+        PR_OK);
+    return shard;
+}
+
+static void matrices_are_quantised_but_not_what_chooses_experts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"qwen3", "qwen3-moe", "qwen3-moe-fused", "mixtral-tiny"};
+    for (int i = 0; i < 4 * 3; i++) {
+        pr_quantization kind = (pr_quantization)(i % 3);
+        opened files = open_named(names[i / 3]);
+        pr_shard *shard = load_quantized(&files, kind);
+        for (int32_t layer = 0; layer < shard->layers; layer++) {
+            const pr_layer_weights *w = &shard->layer[layer];
+            const pr_matrix *matrices[] = {w->q, w->k, w->v, w->o, w->gate, w->up, w->down};
+            for (int m = 0; m < 7; m++)
+                assert_true(matrices[m] == NULL || matrices[m]->quantization == kind);
+            for (int32_t e = 0; e < w->experts; e++) {
+                assert_int_equal(w->expert_gate_proj[e]->quantization, kind);
+                assert_int_equal(w->expert_up_proj[e]->quantization, kind);
+                assert_int_equal(w->expert_down_proj[e]->quantization, kind);
+            }
+            if (w->expert_gate)
+                assert_int_equal(w->expert_gate->quantization, PR_QUANTIZATION_NONE);
+        }
+        assert_int_equal(
+            shard->head->quantization, kind == PR_QUANTIZATION_INT4 ? PR_QUANTIZATION_INT8 : kind);
+        pr_shard_unload(shard);
+        close_opened(&files);
+    }
+}
+
 // ---- what is refused -------------------------------------------------------------------------
 
 static void expect_refusal(const pr_model *model, pr_place place, const char *text)
@@ -442,7 +488,8 @@ static void expect_load_error(const opened *files, const char *text)
     pr_place place = place_of(1, 1, 0);
     calls_left = 1 << 30;
     pr_error_capture_begin();
-    pr_status status = pr_shard_load(files->model, files->weights, &place, &recorder, &shard);
+    pr_status status = pr_shard_load(
+        files->model, files->weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard);
     pr_error_capture_end();
     assert_null(shard);
     if (status != PR_ERR_FORMAT || !strstr(pr_error_text(), text))
@@ -508,7 +555,8 @@ static void a_full_device_leaves_nothing_behind(void **state)
     pr_error_capture_begin();
     for (;; limit++) {  // leaks are the sanitizer's to find
         calls_left = limit;
-        pr_status status = pr_shard_load(files.model, files.weights, &place, &recorder, &shard);
+        pr_status status = pr_shard_load(
+            files.model, files.weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard);
         if (status == PR_OK)
             break;
         assert_int_equal(status, PR_ERR_RESOURCE);
@@ -529,6 +577,7 @@ int main(void)
         cmocka_unit_test(every_part_comes_from_its_tensor),
         cmocka_unit_test(fused_experts_are_taken_apart),
         cmocka_unit_test(tied_models_take_lm_head_from_the_embedding),
+        cmocka_unit_test(matrices_are_quantised_but_not_what_chooses_experts),
         cmocka_unit_test(a_layout_that_does_not_fit_is_refused_with_the_nearest),
         cmocka_unit_test(experts_are_not_cut_by_tp),
         cmocka_unit_test(missing_tensors_are_named),
