@@ -90,14 +90,14 @@ void pr_traffic_figures_of(
 static void print_model(const plan_view *view)
 {
     const pr_model *m = view->facts.model;
-    bool quantised = pr_options_quantization(view->facts.options) != PR_QUANTIZATION_NONE;
+    bool quantised = pr_memory_quantization(&view->facts) != PR_QUANTIZATION_NONE;
     printf(
         "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, "
         "%s%s%s",
         m->path, pr_family_name(m->family), (int)m->layers, (int)m->hidden, (int)m->query_heads,
         (int)m->kv_heads, (int)m->head_size, (int)m->vocabulary,
         pr_dtype_name(view->facts.weight_dtype), quantised ? " " : "",
-        quantised ? pr_options_weights_text(view->facts.options) : "");
+        quantised ? pr_options_weights_text(pr_memory_quantization(&view->facts)) : "");
     if (m->experts)
         printf(", %d experts, %d for each token", (int)m->experts, (int)m->experts_chosen);
     printf("\nLayout   polyreme ... %s\n", view->flags);

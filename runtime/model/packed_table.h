@@ -45,6 +45,8 @@ typedef struct pr_packed_table {
     pr_packed_entry *entry;  // [count] ascending by begin
 } pr_packed_table;
 
+const char *pr_quantization_name(pr_quantization quantization);
+
 void pr_packed_head_encode(const pr_packed_head *head, unsigned char bytes[PR_PACKED_HEAD_BYTES]);
 // path is for messages. PR_ERR_FORMAT: not such a file, unfinished, damaged, cut off.
 // PR_ERR_UNSUPPORTED: another version.

@@ -76,7 +76,15 @@ typedef struct pr_shard_params {
 
 // Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs first.
 // The weights file must stay open as long as the shard (the embedding stays mapped).
-pr_status pr_shard_load(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
+pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
+// The same with PR_LOAD_AUTO, unwatched.
+pr_status pr_shard_load(
+    const pr_model *model,
+    const pr_weights *weights,
+    const pr_place *place,
+    pr_quantization quantization,
+    pr_device *device,
+    pr_shard **shard) PR_MUST_CHECK;
 // One without any weights, to walk with (shard_walk.h).
 pr_status pr_shard_make(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
 void pr_shard_unload(pr_shard *shard);

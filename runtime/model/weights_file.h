@@ -54,8 +54,6 @@ const pr_tensor *pr_weights_find(const pr_weights *weights, const char *name);
 const pr_packed_tensor *pr_weights_find_packed(const pr_weights *weights, const char *name);
 int64_t pr_weights_total_bytes(const pr_weights *weights);
 
-const char *pr_quantization_name(pr_quantization quantization);
-
 // Of a converted model: the layout of its matrices (NULL: not converted), and what they were quantised to.
 const char *pr_weights_layout(const pr_weights *weights);
 pr_quantization pr_weights_quantization(const pr_weights *weights);
