@@ -8,6 +8,7 @@
 
 #include "comm/expert_exchange.h"
 #include "comm/group_ranks.h"
+#include "comm/shared_exchange.h"
 #include "runtime/base/log.h"
 
 #ifdef PR_HAVE_MPI
@@ -17,6 +18,7 @@ typedef struct parallel_state {
     pr_comm_params params;
     pr_comm_counts counts;
     pr_expert_exchange *exchange;  // NULL for a dense model
+    pr_shared_exchange *shared;    // NULL: messages
     float *arrived;                // [max of T * H and max_outputs * V]: the other ranks' parts
     size_t capacity;               // floats
     MPI_Request *request;          // [2 tp]
@@ -55,16 +57,24 @@ add_branch(parallel_state *state, float *x, int32_t tokens, int32_t cols, int32_
     return PR_OK;
 }
 
+// After an error the group's communicators and buffers cannot be used again.
+static pr_status checked(parallel_state *state, pr_status status)
+{
+    state->group->broken = status != PR_OK;
+    return status;
+}
+
 static pr_status tensor_reduce(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols)
 {
     parallel_state *state = parallel->state;
     pr_status status = PR_OK;
     assert(!state->group->broken);
     assert((size_t)tokens * (size_t)cols <= state->capacity);
+    if (state->shared && tokens > 0 && parallel->tp > 1)
+        return checked(state, pr_shared_exchange_reduce(state->shared, x, tokens, cols));
     for (int32_t step = 1; tokens > 0 && step < parallel->tp && status == PR_OK; step *= 2)
         status = add_branch(state, x, tokens, cols, step);
-    state->group->broken = status != PR_OK;
-    return status;
+    return checked(state, status);
 }
 
 // Columns [begin, end) of tp rank r, from its own dense rows.
@@ -122,9 +132,10 @@ tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t to
     assert((size_t)tokens * (size_t)cols <= state->capacity);
     if (tokens == 0)
         return PR_OK;
-    pr_status status = parallel->tp > 1 ? exchange_parts(state, part, tokens, cols) : PR_OK;
-    state->group->broken = status != PR_OK;
-    PR_TRY(status);
+    if (state->shared && parallel->tp > 1)
+        return checked(state, pr_shared_exchange_gather(state->shared, part, whole, tokens, cols));
+    if (parallel->tp > 1)
+        PR_TRY(checked(state, exchange_parts(state, part, tokens, cols)));
     for (int32_t r = 0; r < parallel->tp; r++) {
         const float *from = r == parallel->tp_rank
                                 ? part
@@ -137,12 +148,16 @@ tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t to
 static pr_status expert_dispatch(pr_parallel *parallel, pr_dispatch_args *args)
 {
     parallel_state *state = parallel->state;
+    if (state->shared)
+        return checked(state, pr_shared_exchange_dispatch(state->shared, args));
     return pr_expert_exchange_dispatch(state->exchange, args);
 }
 
 static pr_status expert_combine(pr_parallel *parallel, const pr_return_args *args)
 {
     parallel_state *state = parallel->state;
+    if (state->shared)
+        return checked(state, pr_shared_exchange_combine(state->shared, args));
     return pr_expert_exchange_combine(state->exchange, args);
 }
 
@@ -182,6 +197,26 @@ fill_parallel(pr_parallel *parallel, const pr_group *group, const pr_comm_params
     parallel->expert_combine = expert_combine;
 }
 
+static pr_status open_shared(parallel_state *state)
+{
+    const pr_group *group = state->group;
+    const char *why = "";
+    if (state->params.exchange == PR_EXCHANGE_MESSAGES)
+        return PR_OK;
+    PR_TRY(pr_shared_exchange_create(
+        state->group, &state->params, &state->counts, &state->shared, &why));
+    int32_t first = group->first_rank, last = first + group->ranks - 1;
+    if (!state->shared && state->params.exchange == PR_EXCHANGE_SHARED)
+        return pr_fail(
+            PR_ERR_RESOURCE, "ranks %d to %d cannot exchange through shared memory: %s", first,
+            last, why);
+    if (group->rank == 0)
+        pr_log(
+            PR_LOG_DEBUG, "ranks %d to %d exchange through %s%s", first, last,
+            state->shared ? "shared memory" : "messages: ", state->shared ? "" : why);
+    return PR_OK;
+}
+
 static pr_status
 create_with_mpi(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
 {
@@ -198,7 +233,8 @@ create_with_mpi(pr_group *group, const pr_comm_params *params, pr_parallel **par
     state->group = group;
     state->params = *params;
     PR_TRY_GOTO(take_buffers(state), destroy_created);
-    if (params->experts > 0)
+    PR_TRY_GOTO(open_shared(state), destroy_created);
+    if (params->experts > 0 && !state->shared)
         PR_TRY_GOTO(
             pr_expert_exchange_create(group, params, &state->counts, &state->exchange),
             destroy_created);
@@ -235,6 +271,7 @@ void pr_comm_parallel_destroy(pr_parallel *parallel)
         return;
     parallel_state *state = parallel->state;
     pr_expert_exchange_destroy(state->exchange);
+    pr_shared_exchange_destroy(state->shared);
     if (!state->group->broken) {  // else MPI may still write to them
         free(state->arrived);
         free(state->request);

@@ -405,6 +405,7 @@ pr_status pr_expert_exchange_dispatch(pr_expert_exchange *exchange, pr_dispatch_
     args->received = sort_rows(exchange, args->hidden);
     args->rows = exchange->rows;
     args->count = exchange->count;
+    args->results = NULL;
     return PR_OK;
 }
 

@@ -18,16 +18,24 @@ void pr_group_destroy(pr_group *group);
 // down a binomial tree, once per step. PR_ERR_TIMEOUT, PR_ERR_PEER.
 pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms) PR_MUST_CHECK;
 
+typedef enum pr_exchange {
+    PR_EXCHANGE_AUTO,      // shared where it can be
+    PR_EXCHANGE_SHARED,    // through memory of one node, or an error
+    PR_EXCHANGE_MESSAGES,  // MPI messages
+} pr_exchange;
+
 typedef struct pr_comm_params {
     int32_t experts, chosen;  // E, K of the model; 0 for dense
     int32_t hidden, vocabulary;
     int32_t max_tokens;   // T of one lane's step
     int32_t max_outputs;  // rows of tensor_gather
     int32_t timeout_ms;   // deadline of every wait
+    pr_exchange exchange;
 } pr_comm_params;
 
-// Fills runtime/parallel.h for this rank (comm_parallel.c, expert_exchange.c). A world of one rank gets
-// runtime's "alone". Memory is taken here, none later.
+// Fills runtime/parallel.h for this rank: by messages (comm_parallel.c, expert_exchange.c) or, where all
+// ranks of the group are on one node, through shared memory (shared_exchange.c), with the same bytes. A
+// group of one rank gets runtime's "alone". Collective over the group. Memory is taken here, none later.
 pr_status pr_comm_parallel_create(
     pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
 void pr_comm_parallel_destroy(pr_parallel *parallel);

@@ -220,6 +220,7 @@ static pr_status create_worker(pr_engine *engine)
     if (!engine->group)
         return PR_OK;
     pr_comm_params comm = {
+        .exchange = pr_options_exchange(options),
         .experts = model->experts,
         .chosen = model->experts_chosen,
         .hidden = model->hidden,

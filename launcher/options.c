@@ -68,6 +68,9 @@ static const pr_option engine[] = {
     {.name = "kv-cache-dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING,
      .offset = FIELD(kv_cache_dtype), .standard = "auto", .choices = "auto|float32|bfloat16",
      .help = "type of KV entries; auto is float32 for float32 weights, else bfloat16"},
+    {.name = "dtype", .value_name = "TYPE", .kind = PR_OPTION_STRING, .offset = FIELD(dtype),
+     .standard = "auto", .choices = "auto|float32",
+     .help = "what weights and activations are multiplied in; auto is the type of the weights"},
     {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
      .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
      .help = "what the weights become while they are loaded; activations are int8 then"},
@@ -93,6 +96,9 @@ static const pr_option engine[] = {
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
+    {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
+     .standard = "auto", .choices = "auto|shared|messages",
+     .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
     {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
@@ -451,6 +457,11 @@ static const char *const other_variables[] = {
 // What no single row can say.
 static pr_status check_together(const pr_options *options)
 {
+    bool quantises = options->quantization && strcmp(options->quantization, "none") != 0;
+    if (quantises && options->dtype && strcmp(options->dtype, "float32") == 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
+            options->quantization);
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,
@@ -504,14 +515,17 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name)
 pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype)
 {
     if (strcmp(options->kv_cache_dtype, "auto") == 0)
-        return weight_dtype == PR_F32 ? PR_F32 : PR_BF16;
+        return pr_options_quantization(options) == PR_QUANTIZATION_FLOAT32 ? PR_F32
+               : weight_dtype == PR_F32                                    ? PR_F32
+                                                                           : PR_BF16;
     return strcmp(options->kv_cache_dtype, "bfloat16") == 0 ? PR_BF16 : PR_F32;
 }
 
 pr_quantization pr_options_quantization(const pr_options *options)
 {
     if (!options->quantization || strcmp(options->quantization, "none") == 0)
-        return PR_QUANTIZATION_NONE;
+        return options->dtype && strcmp(options->dtype, "float32") == 0 ? PR_QUANTIZATION_FLOAT32
+                                                                        : PR_QUANTIZATION_NONE;
     return strcmp(options->quantization, "int8") == 0 ? PR_QUANTIZATION_INT8 : PR_QUANTIZATION_INT4;
 }
 
@@ -521,6 +535,7 @@ const char *pr_options_weights_text(pr_quantization quantization)
         [PR_QUANTIZATION_NONE] = "as stored",
         [PR_QUANTIZATION_INT8] = "quantised to int8",
         [PR_QUANTIZATION_INT4] = "quantised to int4, lm_head to int8",
+        [PR_QUANTIZATION_FLOAT32] = "widened to float32",
     };
     return text[quantization];
 }
@@ -530,6 +545,13 @@ pr_load_mode pr_options_load_mode(const pr_options *options)
     if (!options->load || strcmp(options->load, "auto") == 0)
         return PR_LOAD_AUTO;
     return strcmp(options->load, "read") == 0 ? PR_LOAD_READ : PR_LOAD_MMAP;
+}
+
+pr_exchange pr_options_exchange(const pr_options *options)
+{
+    if (strcmp(options->exchange, "auto") == 0)
+        return PR_EXCHANGE_AUTO;
+    return strcmp(options->exchange, "shared") == 0 ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES;
 }
 
 pr_balance_params pr_options_balance(const pr_options *options)

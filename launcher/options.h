@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "comm/group.h"
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
 #include "runtime/device.h"
@@ -33,6 +34,7 @@ typedef struct pr_options {
     int32_t block_size;     // B
     int32_t kv_blocks;      // per lane; 0 = chosen
     const char *kv_cache_dtype;
+    const char *dtype;         // "auto" or "float32"; NULL is auto
     const char *quantization;  // "none", "int8" or "int4"; NULL is none
     const char *load;          // "auto", "mmap" or "read"; NULL is auto
     int32_t max_num_batched_tokens;
@@ -45,6 +47,7 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
     const char *trace_file;   // FILE or NULL
@@ -199,6 +202,7 @@ pr_quantization pr_options_quantization(const pr_options *options);
 // What becomes of the weights, for people.
 const char *pr_options_weights_text(pr_quantization quantization);
 pr_load_mode pr_options_load_mode(const pr_options *options);
+pr_exchange pr_options_exchange(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 
 #endif

@@ -9,6 +9,7 @@
 //
 // Numbers (design.md §5; the reference kernels are the specification, a fast kernel is bit-equal):
 //   matmul     y[m][n] = tree over slices s of (fma over k ascending within s, from 0), + bias[n].
+//              bfloat16 weights: x rounded to bfloat16, pairs of k, the second first (docs/kernels.md).
 //              Slice s of S covers k in [cols*s/S, cols*(s+1)/S); the tree is balanced binary
 //              ((0+1)+(2+3))+((4+5)+(6+7)). Never depends on M or the row's place.
 //   rmsnorm    sum of squares in 16 strided lanes (lane j takes elements j, j+16, ... by fma), lanes
@@ -48,6 +49,7 @@ typedef enum pr_quantization {
     PR_QUANTIZATION_NONE,  // kept as stored, widened in registers
     PR_QUANTIZATION_INT8,
     PR_QUANTIZATION_INT4,
+    PR_QUANTIZATION_FLOAT32,  // none, and widened to float32: activations are not rounded either
 } pr_quantization;
 
 typedef struct pr_device pr_device;
@@ -199,7 +201,7 @@ typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
 
 struct pr_device {
     const char *name;  // "cpu", ...
-    const char *isa;   // what was chosen at open: "reference", "avx2", "avx512"
+    const char *isa;   // what was chosen at open: "reference", "avx2", "avx512", ...
     int32_t threads;   // of this process that `share` uses, with the caller's
     void *state;       // the back end's own
 

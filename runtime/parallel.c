@@ -61,6 +61,7 @@ static pr_status alone_dispatch(pr_parallel *parallel, pr_dispatch_args *args)
     }
     args->rows = state->rows;
     args->count = state->count;
+    args->results = NULL;
     args->received = state->pairs;
     return PR_OK;
 }

@@ -31,6 +31,7 @@ typedef struct pr_dispatch_args {
     const float *rows;     // [n][H], sorted by local expert
     const int32_t *count;  // [local experts], their sum is n
     int32_t received;      // n
+    float *results;        // [n][H]: who computes here spares combine a copy; or NULL
 } pr_dispatch_args;
 
 typedef struct pr_return_args {

@@ -4,9 +4,10 @@
 (tests/data/golden, format in its README).
 
 Needs torch, transformers (5.x), safetensors and numpy.  Weights come from a seeded generator of
-numpy, each model's own; logits are float32, eager attention, one thread.  Prompts are drawn again
-until no gate choice and no greedy token hangs on a near-tie, so that a correct engine with another
-order of additions chooses the same.
+numpy, each model's own; logits are float32, eager attention, one thread; the inputs of matrices
+that are stored in bfloat16 are rounded to it.  Prompts are drawn again until no gate choice and no
+greedy token hangs on a near-tie, so that a correct engine with another order of additions chooses
+the same.
 
     scripts/make_golden_models.py              write all
     scripts/make_golden_models.py qwen3-yarn   write one (by name)
@@ -25,8 +26,10 @@ import make_random_model as random_model
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 LENGTHS = [1, 5, 17, 40, 70]  # across tiles of 16 and blocks of 64
 NEW_TOKENS = {5: 16, 40: 16}  # greedy continuation of the prompts of these lengths
-GREEDY_MARGIN = 4e-3          # top logit above the second
-GATE_MARGIN = 1e-3            # last chosen gate logit above the first not chosen
+# Top logit above the second, and last chosen gate logit above the first not chosen. A sum that
+# differs in its last bit may round to the next bfloat16: margins are wider there.
+GREEDY_MARGIN = {"F32": 4e-3, "F16": 4e-3, "BF16": 4e-2}
+GATE_MARGIN = {"F32": 1e-3, "F16": 1e-3, "BF16": 1e-2}
 
 BASE = {"hidden_act": "silu", "hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16, "vocab_size": 256,
@@ -143,6 +146,13 @@ def write_model(name, config, dtype, files, fused):
 # ---- what transformers computes --------------------------------------------------------------
 
 
+exact_linear = torch.nn.functional.linear
+
+
+def rounded_linear(x, weight, bias=None):
+    return exact_linear(x.to(torch.bfloat16).to(torch.float32), weight, bias)
+
+
 def load_oracle(directory):
     model, info = AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager",
@@ -178,18 +188,18 @@ def greedy_run(model, prompt, new_tokens):
         tokens.append(int(logits[-1].argmax()))
 
 
-def golden_case(model, generator, gate_margins, length):
+def golden_case(model, generator, gate_margins, length, dtype):
     vocabulary, new_tokens = model.config.vocab_size, NEW_TOKENS.get(length, 0)
     for _ in range(200):
         prompt = generator.integers(0, vocabulary, length).tolist()
         gate_margins.clear()
         tokens, logits, margin = greedy_run(model, prompt, new_tokens)
-        if margin >= GREEDY_MARGIN and min(gate_margins, default=1) >= GATE_MARGIN:
+        if margin >= GREEDY_MARGIN[dtype] and min(gate_margins, default=1) >= GATE_MARGIN[dtype]:
             return tokens, logits, margin, min(gate_margins, default=1)
     raise SystemExit(f"no prompt of {length} tokens without a near-tie")
 
 
-def write_golden(name, model):
+def write_golden(name, model, dtype):
     generator = np.random.default_rng(zlib.crc32(b"prompts of " + name.encode()))
     gate_margins, deviation = [], 0.0
     watch_gates(model, gate_margins)
@@ -198,7 +208,8 @@ def write_golden(name, model):
     with open(out, "wb") as file:
         file.write(b"PRGOLD01" + struct.pack("<II", model.config.vocab_size, len(LENGTHS)))
         for length in LENGTHS:
-            tokens, logits, margin, gate = golden_case(model, generator, gate_margins, length)
+            tokens, logits, margin, gate = golden_case(
+                model, generator, gate_margins, length, dtype)
             file.write(struct.pack("<II", length, len(tokens) - length))
             file.write(np.asarray(tokens, "<i4").tobytes())
             file.write(np.ascontiguousarray(logits, "<f4").tobytes())
@@ -214,7 +225,10 @@ def main():
     for name in names:
         if name not in MODELS:
             raise SystemExit(f"no model '{name}': {', '.join(MODELS)}")
-        write_golden(name, load_oracle(write_model(name, *MODELS[name])))
+        config, dtype, files, fused = MODELS[name]
+        model = load_oracle(write_model(name, config, dtype, files, fused))
+        torch.nn.functional.linear = rounded_linear if dtype == "BF16" else exact_linear
+        write_golden(name, model, dtype)
 
 
 if __name__ == "__main__":

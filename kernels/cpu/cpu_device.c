@@ -45,6 +45,7 @@ static void fill_avx512bf16(pr_cpu_kernels *kernels)
 {
     pr_cpu_avx512_kernels(kernels);
     kernels->attend = pr_attend_avx512bf16;
+    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx512bf16;
 }
 #endif
 

@@ -11,8 +11,8 @@
 #include "runtime/device.h"
 
 typedef struct pr_cpu_device_params {
-    const char *isa;     // "auto" (the best this CPU has), "reference", "avx2" or "avx512"
-    int32_t threads;     // with the caller's, 1 or more
+    const char *isa;  // "auto" (the best this CPU has), "reference", "avx2", "avx512", "avx512bf16"
+    int32_t threads;  // with the caller's, 1 or more
     const int32_t *cpu;  // [threads] where each is bound, or NULL; the caller's own is left alone
     bool shares_cores;   // more threads than cores: see cpu_team.h
 } pr_cpu_device_params;

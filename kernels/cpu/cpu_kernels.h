@@ -12,10 +12,14 @@
 // How rows meet one packing of weights. First the rows are prepared (rounded, quantised, interleaved, as
 // the kernel likes), once for all matrices of the same packing, columns and slices; then panels of
 // outputs are computed from the prepared rows, by several threads.
+//   Row blocks: M rows are cut into ceil(M / PR_BLOCK_ROWS) blocks of nearly equal size, so that a kernel
+// may interleave the rows of a block and prepare blocks on several threads.
+enum { PR_BLOCK_ROWS = 12 };
+
 typedef struct pr_matmul_kernel {
     // Bytes that one prepared row takes; rows prepared together take rows times that. A multiple of 64.
     size_t (*row_bytes)(const pr_matrix *matrix);
-    // Prepares rows [begin, end) of the `rows` rows of x ([rows][cols]).
+    // Prepares rows [begin, end) of the `rows` rows of x ([rows][cols]): whole row blocks.
     void (*prepare)(
         const pr_matrix *matrix,
         const float *x,
@@ -58,15 +62,25 @@ void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels);  // what AVX-512 with VNNI ad
 extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
     pr_matmul_f16_reference, pr_matmul_quantized_reference;
 
-void pr_pack_elements_reference(
+// source's dtype: any for f32, the packing's own for the others.
+void pr_pack_f32_reference(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_bf16_reference(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_f16_reference(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
 
 // The overrides, one file each.
-void pr_pack_elements_avx2(
+void pr_pack_f32_avx2(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_bf16_avx2(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_f16_avx2(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
 extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;
+extern const pr_matmul_kernel pr_matmul_bf16_avx512bf16;
 void pr_attend_reference(
     const pr_attention_args *args,
     const pr_segment *segment,
@@ -85,6 +99,17 @@ void pr_attend_avx512(
     int32_t kv_head,
     int32_t row_begin,
     int32_t row_end);
+
+static inline int64_t pr_row_blocks(int64_t rows)
+{
+    return (rows + PR_BLOCK_ROWS - 1) / PR_BLOCK_ROWS;
+}
+
+// First row of block i; i = pr_row_blocks(rows) gives rows.
+static inline int64_t pr_row_block_begin(int64_t rows, int64_t i)
+{
+    return rows == 0 ? 0 : rows * i / pr_row_blocks(rows);
+}
 
 void pr_attend_avx512bf16(
     const pr_attention_args *args,

@@ -7,9 +7,8 @@
 #include "kernels/cpu/cpu_state.h"
 #include "runtime/base/log.h"
 
-// Multiply-adds below which waking others costs more than it saves; rows per task of a preparation;
-// panels that a thread takes at once.
-enum { WORTH_SHARING = 1 << 16, PREPARE_ROWS = 8, MOST_CHUNK = 16, CHUNKS_PER_THREAD = 4 };
+// Multiply-adds below which waking others costs more than it saves; panels that a thread takes at once.
+enum { WORTH_SHARING = 1 << 16, MOST_CHUNK = 12, CHUNKS_PER_THREAD = 4 };
 
 // One product of a task list, or the two of a gated MLP.
 struct pr_cpu_product {
@@ -46,9 +45,10 @@ typedef struct preparation {
 static void prepare_some(void *context, int64_t task, int32_t thread)
 {
     const preparation *p = context;
-    int32_t begin = (int32_t)task * PREPARE_ROWS, end = begin + PREPARE_ROWS;
+    int32_t begin = (int32_t)pr_row_block_begin(p->rows, task);
+    int32_t end = (int32_t)pr_row_block_begin(p->rows, task + 1);
     (void)thread;
-    p->kernel->prepare(p->matrix, p->x, p->rows, begin, end < p->rows ? end : p->rows, p->prepared);
+    p->kernel->prepare(p->matrix, p->x, p->rows, begin, end, p->prepared);
 }
 
 static void
@@ -62,8 +62,7 @@ prepare(pr_device *device, const pr_matrix *matrix, const float *x, int32_t rows
     if ((int64_t)rows * matrix->cols < WORTH_SHARING)
         p.kernel->prepare(matrix, x, rows, 0, rows, prepared);
     else
-        pr_cpu_team_run(
-            state->team, prepare_some, &p, ((int64_t)rows + PREPARE_ROWS - 1) / PREPARE_ROWS);
+        pr_cpu_team_run(state->team, prepare_some, &p, pr_row_blocks(rows));
 }
 
 // ---- Products --------------------------------------------------------------------------------

@@ -34,26 +34,9 @@ static size_t int4_bytes(int64_t cols)
     return (size_t)(cols / PR_INT4_BLOCK) * pr_quantized_block_bytes(PR_PACKED_INT4);
 }
 
-void pr_pack_elements_reference(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
-{
-    size_t element = pr_dtype_bytes(source->dtype);
-    size_t stride_bytes = (size_t)source->stride * element;
-    for (int64_t k = 0; k < cols; k++) {
-        char *column = packed + (size_t)k * PR_PANEL * element;
-        for (int64_t lane = 0; lane < rows; lane++) {
-            const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * element;
-            if (element == 2)
-                memcpy(column + 2 * lane, from, 2);
-            else
-                memcpy(column + 4 * lane, from, 4);
-        }
-    }
-}
-
 static const packing_rule rules[PR_PACKINGS] = {
     [PR_PACKED_F32] = {1, four_bytes, 1, 0},
-    [PR_PACKED_BF16] = {1, two_bytes, 0, 1},
+    [PR_PACKED_BF16] = {2, two_bytes, 1, 0},
     [PR_PACKED_F16] = {1, two_bytes, 0, 1},
     [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, PR_INT8_BLOCK / 4, 1},
     [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, PR_INT4_BLOCK / 8, 1},
@@ -65,6 +48,8 @@ static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)
         return PR_PACKED_INT8;
     if (quantization == PR_QUANTIZATION_INT4)
         return PR_PACKED_INT4;
+    if (quantization == PR_QUANTIZATION_FLOAT32)
+        return PR_PACKED_F32;
     return dtype == PR_F32 ? PR_PACKED_F32 : dtype == PR_BF16 ? PR_PACKED_BF16 : PR_PACKED_F16;
 }
 
@@ -80,7 +65,7 @@ pr_matrix pr_cpu_matrix_of(const pr_packed_shape *shape)
     matrix.unit = rule->unit;
     for (int32_t s = 0; s < matrix.slices; s++)
         matrix.padded_cols += pr_matrix_slice_padded(&matrix, s);
-    matrix.panel_bytes = (rule->bytes(matrix.padded_cols) + 63) / 64 * 64;
+    matrix.panel_bytes = ((rule->bytes(matrix.padded_cols) + 63) / 64 | 1) * 64;
     return matrix;
 }
 

@@ -6,10 +6,11 @@
 //   packed  [ceil(N/16)] panels of panel_bytes, each: slice 0 | slice 1 | ...
 //   slice   its columns in units, the last unit filled up with zeros; a unit is `unit` columns:
 //     float32, float16   [columns][16]
-//     bfloat16           [columns][16]
+//     bfloat16           [columns / 2][16][2]: pairs of columns; denormals are zero
 //     int8, int4         blocks with their scales: quantized.h
 //
-// Rows beyond N are zero. Kernels of every instruction set read this layout.
+// Rows beyond N are zero. panel_bytes is an odd number of lines, so that panels that are read side by side
+// do not meet in the same sets of a cache. Kernels of every instruction set read this layout.
 #ifndef PR_KERNELS_CPU_MATRIX_H
 #define PR_KERNELS_CPU_MATRIX_H
 
@@ -36,7 +37,7 @@ struct pr_matrix {
     pr_packing packing;
     int32_t unit;         // columns; slices are filled up to a multiple of it
     int64_t padded_cols;  // of all slices
-    size_t panel_bytes;   // a multiple of 64
+    size_t panel_bytes;   // an odd multiple of 64
     char *panels;         // [ceil(rows / PR_PANEL)][panel_bytes], 64-byte aligned
     bool in_place;        // the panels are a mapped file's
 };

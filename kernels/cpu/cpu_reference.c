@@ -154,9 +154,9 @@ void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
             },
         .pack =
             {
-                [PR_PACKED_F32] = pr_pack_elements_reference,
-                [PR_PACKED_BF16] = pr_pack_elements_reference,
-                [PR_PACKED_F16] = pr_pack_elements_reference,
+                [PR_PACKED_F32] = pr_pack_f32_reference,
+                [PR_PACKED_BF16] = pr_pack_bf16_reference,
+                [PR_PACKED_F16] = pr_pack_f16_reference,
                 [PR_PACKED_INT8] = pr_quantized_pack_int8,
                 [PR_PACKED_INT4] = pr_quantized_pack_int4,
             },

@@ -1,199 +1,205 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Matmul on AVX2: two vectors are one column of a panel (16 outputs). A block of rows x panels stays
-// in registers (at most 12 sums) while k runs over a slice; lanes never mix, so each output is added
-// in the reference's order whatever the block.
-//   Cost: one pass over the weights; M = 1 takes 4 panels at a time, M = 2 and 3 two (independent
-//   sums hide the latency of fma), more rows one panel and up to 6 rows.
-#include <string.h>
-
-#include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/cpu_matrix.h"
+// Matmul on AVX2: two vectors are one column of a panel (16 outputs), at most 12 sums stay in registers.
+// A lane of x is a float; bfloat16 weights are pairs of columns, widened in registers by a mask or a
+// shift, and the second column of a pair is added first.
+#include "kernels/cpu/flush_mode_x86.h"
+#include "kernels/cpu/matmul_walk.h"
+#include "kernels/cpu/matmul_x86.h"
 #include "kernels/cpu/vector_avx2.h"
 
-enum { MAX_ROWS = 6, MAX_PANELS = 4, MAX_VECTORS = 2 * MAX_PANELS, LEVELS = 3, CHUNK = 8 };
+enum { MOST_ROWS = 6, MOST_VECTORS = 8 };
 
-typedef struct block {
-    const pr_matmul_args *args;
-    int64_t first_row, first_panel, end_panel;
-} block;
+typedef __m256 sums[MOST_ROWS][MOST_VECTORS];
 
-PR_INLINE void store_block(const block *b, int rows, int panels, __m256 sum[MAX_ROWS][MAX_VECTORS])
+// ---- A pass ------------------------------------------------------------------------------------
+
+PR_INLINE int lanes_of(pr_dtype dtype) { return dtype == PR_BF16 ? 2 : 1; }
+
+PR_INLINE int bytes_of(pr_dtype dtype) { return dtype == PR_F16 ? 32 : 64; }
+
+PR_INLINE void add_column(const float *x, int rows, int vectors, const __m256 *w, sums sum)
 {
-    int64_t outputs = b->args->matrix->rows;
-    const float *bias = b->args->bias;
-    for (int p = 0; p < panels; p++) {
-        int64_t n = (b->first_panel + p) * PR_PANEL, left = outputs - n;
-        if (left <= 0 || b->first_panel + p >= b->end_panel)
-            return;
-        int64_t count = left < PR_PANEL ? left : PR_PANEL;
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            float y[PR_PANEL], *to = b->args->y + (b->first_row + r) * outputs + n;
-            _mm256_storeu_ps(y, sum[r][2 * p]);
-            _mm256_storeu_ps(y + 8, sum[r][2 * p + 1]);
-            for (int64_t i = 0; i < count; i++)
-                to[i] = bias != NULL ? y[i] + bias[n + i] : y[i];
-        }
+    for (int r = 0; r < rows; r++) {
+        __m256 one = _mm256_set1_ps(x[r]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            sum[r][v] = _mm256_fmadd_ps(one, w[v], sum[r][v]);
     }
+}
+
+PR_INLINE __m256i load_pairs(const char *const *panel, int v)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)(panel[v / 2] + v % 2 * 32));
+}
+
+PR_INLINE void
+add_step(pr_dtype dtype, const float *x, int rows, int vectors, const char *const *panel, sums sum)
+{
+    __m256 w[MOST_VECTORS];
+    if (dtype != PR_BF16) {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            w[v] = pr_load8(dtype, panel[v / 2], (size_t)(v % 2 * 8));
+        add_column(x, rows, vectors, w, sum);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        w[v] =
+            _mm256_castsi256_ps(_mm256_and_si256(load_pairs(panel, v), _mm256_set1_epi32(-65536)));
+    add_column(x + rows, rows, vectors, w, sum);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        w[v] = _mm256_castsi256_ps(_mm256_slli_epi32(load_pairs(panel, v), 16));
+    add_column(x, rows, vectors, w, sum);
 }
 
 // rows, panels and dtype are constants at every call: the loops over them unroll.
-PR_INLINE void compute(const block *b, int rows, int panels, pr_dtype dtype)
+PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int panels, float *to)
 {
-    const pr_matrix *matrix = b->args->matrix;
-    const float *x = b->args->x + b->first_row * matrix->cols;
-    int64_t last_panel = b->end_panel - 1, cols = matrix->cols;
-    const char *panel[MAX_PANELS];
-    for (int p = 0; p < panels; p++) {  // beyond the last: computed again, not stored
-        int64_t at = b->first_panel + p;
-        panel[p] = pr_matrix_panel(matrix, at < last_panel ? at : last_panel);
-    }
+    const char *panel[PR_MOST_PANELS], *ahead = pass->ahead;
+    const float *x = pass->x;
     int vectors = 2 * panels;
-    __m256 sum[MAX_ROWS][MAX_VECTORS], tree[LEVELS][MAX_ROWS][MAX_VECTORS];
-    for (int32_t slice = 0;; slice++) {
-        int64_t end = pr_matrix_slice_begin(matrix, slice + 1);
+    sums sum;
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++)
+        panel[p] = pass->weights + (size_t)p * pass->panel_bytes;
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++)
-                sum[r][v] = _mm256_setzero_ps();
-        }
-        for (int64_t k = pr_matrix_slice_begin(matrix, slice); k < end; k++) {
-            __m256 w[MAX_VECTORS];
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++)
-                w[v] = pr_load8(dtype, panel[v / 2], (size_t)(k * PR_PANEL + v % 2 * 8));
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; r++) {
-                __m256 one = _mm256_set1_ps(x[r * cols + k]);
-#pragma GCC unroll 8
-                for (int v = 0; v < vectors; v++)
-                    sum[r][v] = _mm256_fmadd_ps(one, w[v], sum[r][v]);
-            }
-        }
-        // A binary counter of finished branches: equal ones are added as soon as both are there.
-        int level = 0;
-        for (; (slice >> level) & 1; level++) {
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-                for (int v = 0; v < vectors; v++)
-                    sum[r][v] = _mm256_add_ps(tree[level][r][v], sum[r][v]);
-            }
-        }
-        if (slice + 1 == matrix->slices)
-            break;
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++)
-                tree[level][r][v] = sum[r][v];
+        for (int v = 0; v < vectors; v++)
+            sum[r][v] = _mm256_setzero_ps();
+    }
+    int64_t step = 0;
+    for (; step + PR_PASS_STEPS <= pass->steps; step += PR_PASS_STEPS) {
+        for (int32_t i = 0; i < pass->ahead_lines; i++, ahead += PR_LINE)
+            _mm_prefetch(ahead, _MM_HINT_T1);
+#pragma GCC unroll 4
+        for (int i = 0; i < PR_PASS_STEPS; i++) {
+            if (rows > 3)
+                _mm_prefetch((const char *)x + PR_X_AHEAD, _MM_HINT_T0);
+            add_step(dtype, x, rows, vectors, panel, sum);
+            x += lanes_of(dtype) * rows;
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++)
+                panel[p] += bytes_of(dtype);
         }
     }
-    store_block(b, rows, panels, sum);
+    for (; step < pass->steps; step++) {
+        add_step(dtype, x, rows, vectors, panel, sum);
+        x += lanes_of(dtype) * rows;
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++)
+            panel[p] += bytes_of(dtype);
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            _mm256_storeu_ps(to + (r * vectors + v) * PR_WIDTH, sum[r][v]);
+    }
 }
 
-// All panels for up to three rows.
-PR_INLINE void multiply_few(const pr_matmul_args *args, pr_dtype dtype, int64_t begin, int64_t end)
+PR_INLINE void pass_any(pr_dtype dtype, const pr_pass *pass, float *sum)
 {
-    int64_t step = args->rows == 1 ? 4 : 2;
-    for (int64_t panel = begin; panel < end; panel += step) {
-        block b = {.args = args, .first_panel = panel, .end_panel = end};
-        if (args->rows == 1)
-            compute(&b, 1, 4, dtype);
-        else if (args->rows == 2)
-            compute(&b, 2, 2, dtype);
+    switch (pass->rows) {
+    case 1:
+        if (pass->panels == 4)
+            pass_block(dtype, pass, 1, 4, sum);
         else
-            compute(&b, 3, 2, dtype);
-    }
-}
-
-// 3 to 6 rows.
-PR_INLINE void compute_rows(const block *b, int64_t rows, pr_dtype dtype)
-{
-    switch (rows) {
+            pass_block(dtype, pass, 1, 1, sum);
+        break;
+    case 2:
+        if (pass->panels == 2)
+            pass_block(dtype, pass, 2, 2, sum);
+        else
+            pass_block(dtype, pass, 2, 1, sum);
+        break;
     case 3:
-        compute(b, 3, 1, dtype);
+        if (pass->panels == 2)
+            pass_block(dtype, pass, 3, 2, sum);
+        else
+            pass_block(dtype, pass, 3, 1, sum);
         break;
     case 4:
-        compute(b, 4, 1, dtype);
+        pass_block(dtype, pass, 4, 1, sum);
         break;
     case 5:
-        compute(b, 5, 1, dtype);
+        pass_block(dtype, pass, 5, 1, sum);
         break;
     default:
-        compute(b, 6, 1, dtype);
+        pass_block(dtype, pass, 6, 1, sum);
         break;
     }
 }
 
-PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype, int64_t begin, int64_t end)
+static void pass_f32(const pr_pass *pass, float *sum) { pass_any(PR_F32, pass, sum); }
+
+static void pass_f16(const pr_pass *pass, float *sum) { pass_any(PR_F16, pass, sum); }
+
+// Not inlined, so that no arithmetic moves out of where denormals are zero.
+static __attribute__((noinline)) void pass_bf16_flushed(const pr_pass *pass, float *sum)
 {
-    if (args->rows <= 3) {
-        multiply_few(args, dtype, begin, end);
-        return;
+    pass_any(PR_BF16, pass, sum);
+}
+
+static void pass_bf16(const pr_pass *pass, float *sum)
+{
+    unsigned before = pr_flush_begin();
+    pass_bf16_flushed(pass, sum);
+    pr_flush_end(before);
+}
+
+// ---- Rounding rows -----------------------------------------------------------------------------
+
+static void copy_lanes(const float *x, int64_t count, float *lane)
+{
+    memcpy(lane, x, (size_t)count * sizeof(float));
+}
+
+// pr_f32_to_bf16 of a flushed float, kept as float.
+PR_INLINE __m256i rounded(__m256i bits)
+{
+    const __m256i exponent = _mm256_set1_epi32(0x7f800000), sign = _mm256_set1_epi32(INT32_MIN);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i nan = _mm256_cmpgt_epi32(_mm256_andnot_si256(sign, bits), exponent);
+    up = _mm256_blendv_epi8(up, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan);
+    __m256i zero = _mm256_cmpeq_epi32(_mm256_and_si256(bits, exponent), _mm256_setzero_si256());
+    up = _mm256_blendv_epi8(up, _mm256_and_si256(bits, sign), zero);
+    return _mm256_and_si256(up, _mm256_set1_epi32(-65536));
+}
+
+static void round_bf16(const float *x, int64_t count, float *lane)
+{
+    int64_t k = 0;
+    for (; k + PR_WIDTH <= count; k += PR_WIDTH) {
+        __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + k));
+        _mm256_storeu_ps(lane + k, _mm256_castsi256_ps(rounded(bits)));
     }
-    // Row blocks of nearly equal size, 3 to 6: 7 rows are 3 + 4, not 6 + 1. A chunk of them stays in
-    // the cache while the panels pass.
-    int64_t rows = args->rows, blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int64_t chunk = 0; chunk < blocks; chunk += CHUNK) {
-        int64_t chunk_end = chunk + CHUNK < blocks ? chunk + CHUNK : blocks;
-        for (int64_t panel = begin; panel < end; panel++) {
-            for (int64_t i = chunk; i < chunk_end; i++) {
-                block b = {
-                    .args = args,
-                    .first_row = rows * i / blocks,
-                    .first_panel = panel,
-                    .end_panel = end};
-                compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
-            }
-        }
+    float rest[PR_WIDTH] = {0};
+    memcpy(rest, x + k, (size_t)(count - k) * sizeof(float));
+    __m256i bits = rounded(_mm256_castps_si256(_mm256_loadu_ps(rest)));
+    _mm256_storeu_ps(rest, _mm256_castsi256_ps(bits));
+    memcpy(lane + k, rest, (size_t)(count - k) * sizeof(float));
+}
+
+// ---- Kernels -----------------------------------------------------------------------------------
+
+#define PANELS                                                                                     \
+    {                                                                                              \
+        1, 4, 2, 2, 1, 1, 1                                                                        \
     }
-}
 
-static size_t no_row_bytes(const pr_matrix *matrix)
-{
-    (void)matrix;
-    return 0;
-}
+static const pr_walk walks[] = {
+    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 6, MOST_ROWS, PANELS},
+    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 3, MOST_ROWS, PANELS},
+    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 3, MOST_ROWS, PANELS},
+};
 
-static void prepare_nothing(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
-{
-    (void)matrix;
-    (void)x;
-    (void)rows;
-    (void)begin;
-    (void)end;
-    (void)prepared;
-}
+#include "kernels/cpu/matmul_kernels.h"
 
-static void
-multiply_f32(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    (void)prepared;
-    multiply(args, PR_F32, begin, end);
-}
-
-static void
-multiply_bf16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    (void)prepared;
-    multiply(args, PR_BF16, begin, end);
-}
-
-static void
-multiply_f16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    (void)prepared;
-    multiply(args, PR_F16, begin, end);
-}
-
-const pr_matmul_kernel pr_matmul_f32_avx2 = {no_row_bytes, prepare_nothing, multiply_f32};
-const pr_matmul_kernel pr_matmul_bf16_avx2 = {no_row_bytes, prepare_nothing, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx2 = {no_row_bytes, prepare_nothing, multiply_f16};
+const pr_matmul_kernel pr_matmul_f32_avx2 = {float_row_bytes, prepare_f32, multiply_f32};
+const pr_matmul_kernel pr_matmul_bf16_avx2 = {float_row_bytes, prepare_bf16, multiply_bf16};
+const pr_matmul_kernel pr_matmul_f16_avx2 = {float_row_bytes, prepare_f32, multiply_f16};

@@ -1,207 +1,114 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Matmul on AVX-512: one vector is one column of a panel (16 outputs). A block of rows x panels
-// stays in registers while k runs over a slice; lanes never mix, so each output is added in the
-// reference's order whatever the block.
-//   Cost: one pass over the weights; M <= 2 rows take 4 panels at a time (independent sums hide the
-//   latency of fma), more rows take 2 panels and up to 12 rows.
-#include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/cpu_matrix.h"
+// Matmul on AVX-512. A lane of x is a float; bfloat16 weights are pairs of columns, widened in registers
+// by a mask or a shift, and the second column of a pair is added first.
+#include "kernels/cpu/flush_mode_x86.h"
+#include "kernels/cpu/matmul_x86.h"
 #include "kernels/cpu/vector_avx512.h"
 
-enum { MAX_ROWS = 12, MAX_PANELS = 4, CHUNK = 4, LEVELS = 3 };  // 2^LEVELS = PR_SLICES
+PR_INLINE int lanes_of(pr_dtype dtype) { return dtype == PR_BF16 ? 2 : 1; }
 
-typedef struct block {
-    const pr_matmul_args *args;
-    int64_t first_row, first_panel, end_panel;
-} block;
+PR_INLINE int bytes_of(pr_dtype dtype) { return dtype == PR_F16 ? 32 : 64; }
 
-PR_INLINE void store_block(const block *b, int rows, int panels, __m512 sum[MAX_ROWS][MAX_PANELS])
+PR_INLINE void add_column(const float *x, int rows, int panels, const __m512 *w, __m512 (*sum)[4])
 {
-    int64_t outputs = b->args->matrix->rows;
-    for (int p = 0; p < panels; p++) {
-        int64_t n = (b->first_panel + p) * PR_PANEL;
-        __mmask16 lanes = pr_lanes(outputs - n);
-        if (lanes == 0 || b->first_panel + p >= b->end_panel)
-            return;
-        __m512 bias = _mm512_setzero_ps();
-        if (b->args->bias != NULL)
-            bias = _mm512_maskz_loadu_ps(lanes, b->args->bias + n);
 #pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
-            __m512 y = sum[r][p];
-            if (b->args->bias != NULL)
-                y = _mm512_add_ps(y, bias);
-            _mm512_mask_storeu_ps(b->args->y + (b->first_row + r) * outputs + n, lanes, y);
-        }
+    for (int r = 0; r < rows; r++) {
+        __m512 one = _mm512_set1_ps(x[r]);
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++)
+            sum[r][p] = _mm512_fmadd_ps(one, w[p], sum[r][p]);
     }
 }
 
-// rows, panels and dtype are constants at every call: the loops over them unroll.
-PR_INLINE void compute(const block *b, int rows, int panels, pr_dtype dtype)
+PR_INLINE void add_step(
+    pr_dtype dtype,
+    const float *x,
+    int rows,
+    int panels,
+    const char *const *panel,
+    __m512 (*sum)[4])
 {
-    const pr_matrix *matrix = b->args->matrix;
-    const float *x = b->args->x + b->first_row * matrix->cols;
-    int64_t last_panel = b->end_panel - 1, cols = matrix->cols;
-    const char *panel[MAX_PANELS];
-    for (int p = 0; p < panels; p++) {  // beyond the last: computed again, not stored
-        int64_t at = b->first_panel + p;
-        panel[p] = pr_matrix_panel(matrix, at < last_panel ? at : last_panel);
-    }
-    __m512 sum[MAX_ROWS][MAX_PANELS], tree[LEVELS][MAX_ROWS][MAX_PANELS];
-    for (int32_t slice = 0;; slice++) {
-        int64_t end = pr_matrix_slice_begin(matrix, slice + 1);
-#pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
+    __m512 w[4];
+    if (dtype != PR_BF16) {
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                sum[r][p] = _mm512_setzero_ps();
-        }
-        for (int64_t k = pr_matrix_slice_begin(matrix, slice); k < end; k++) {
-            __m512 w[MAX_PANELS];
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                w[p] = pr_load16(dtype, panel[p], (size_t)k * PR_PANEL);
-#pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) {
-                __m512 one = _mm512_set1_ps(x[r * cols + k]);
-#pragma GCC unroll 4
-                for (int p = 0; p < panels; p++)
-                    sum[r][p] = _mm512_fmadd_ps(one, w[p], sum[r][p]);
-            }
-        }
-        // A binary counter of finished branches: equal ones are added as soon as both are there.
-        int level = 0;
-        for (; (slice >> level) & 1; level++) {
-#pragma GCC unroll 12
-            for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-                for (int p = 0; p < panels; p++)
-                    sum[r][p] = _mm512_add_ps(tree[level][r][p], sum[r][p]);
-            }
-        }
-        if (slice + 1 == matrix->slices)
-            break;
-#pragma GCC unroll 12
-        for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                tree[level][r][p] = sum[r][p];
-        }
-    }
-    store_block(b, rows, panels, sum);
-}
-
-// 3 to 12 rows.
-PR_INLINE void compute_rows(const block *b, int64_t rows, pr_dtype dtype)
-{
-    switch (rows) {
-    case 3:
-        compute(b, 3, 2, dtype);
-        break;
-    case 4:
-        compute(b, 4, 2, dtype);
-        break;
-    case 5:
-        compute(b, 5, 2, dtype);
-        break;
-    case 6:
-        compute(b, 6, 2, dtype);
-        break;
-    case 7:
-        compute(b, 7, 2, dtype);
-        break;
-    case 8:
-        compute(b, 8, 2, dtype);
-        break;
-    case 9:
-        compute(b, 9, 2, dtype);
-        break;
-    case 10:
-        compute(b, 10, 2, dtype);
-        break;
-    case 11:
-        compute(b, 11, 2, dtype);
-        break;
-    default:
-        compute(b, 12, 2, dtype);
-        break;
-    }
-}
-
-PR_INLINE void multiply(const pr_matmul_args *args, pr_dtype dtype, int64_t begin, int64_t end)
-{
-    int64_t rows = args->rows;
-    if (rows <= 2) {
-        for (int64_t panel = begin; panel < end; panel += 4) {
-            block b = {.args = args, .first_panel = panel, .end_panel = end};
-            if (rows == 1)
-                compute(&b, 1, 4, dtype);
-            else
-                compute(&b, 2, 4, dtype);
-        }
+        for (int p = 0; p < panels; p++)
+            w[p] = pr_load16(dtype, panel[p], 0);
+        add_column(x, rows, panels, w, sum);
         return;
     }
-    // Row blocks of nearly equal size: 13 rows are 7 + 6, not 12 + 1. A chunk of them stays in the
-    // cache while the panels pass.
-    int64_t blocks = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    for (int64_t chunk = 0; chunk < blocks; chunk += CHUNK) {
-        int64_t chunk_end = chunk + CHUNK < blocks ? chunk + CHUNK : blocks;
-        for (int64_t panel = begin; panel < end; panel += 2) {
-            for (int64_t i = chunk; i < chunk_end; i++) {
-                block b = {
-                    .args = args,
-                    .first_row = rows * i / blocks,
-                    .first_panel = panel,
-                    .end_panel = end};
-                compute_rows(&b, rows * (i + 1) / blocks - b.first_row, dtype);
-            }
-        }
+    __m512i pair[4];
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++) {
+        pair[p] = _mm512_loadu_si512(panel[p]);
+        w[p] = _mm512_castsi512_ps(_mm512_and_si512(pair[p], _mm512_set1_epi32(-65536)));
+    }
+    add_column(x + rows, rows, panels, w, sum);
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++)
+        w[p] = _mm512_castsi512_ps(_mm512_slli_epi32(pair[p], 16));
+    add_column(x, rows, panels, w, sum);
+}
+
+#include "kernels/cpu/matmul_pass_avx512.h"
+
+// ---- Rounding rows -----------------------------------------------------------------------------
+
+static void copy_lanes(const float *x, int64_t count, float *lane)
+{
+    for (int64_t k = 0; k < count; k += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(count - k);
+        _mm512_mask_storeu_ps(lane + k, lanes, _mm512_maskz_loadu_ps(lanes, x + k));
     }
 }
 
-static size_t no_row_bytes(const pr_matrix *matrix)
+// pr_f32_to_bf16 of a flushed float, kept as float.
+static void round_bf16(const float *x, int64_t count, float *lane)
 {
-    (void)matrix;
-    return 0;
+    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
+    const __m512i exponent = _mm512_set1_epi32(0x7f800000), sign = _mm512_set1_epi32(INT32_MIN);
+    for (int64_t k = 0; k < count; k += PR_WIDTH) {
+        __mmask16 lanes = pr_lanes(count - k);
+        __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes, x + k));
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+        __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, half), odd);
+        __mmask16 nan =
+            _mm512_cmp_epi32_mask(_mm512_andnot_si512(sign, bits), exponent, _MM_CMPINT_NLE);
+        rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+        rounded =
+            _mm512_mask_and_epi32(rounded, _mm512_testn_epi32_mask(bits, exponent), bits, sign);
+        rounded = _mm512_and_si512(rounded, _mm512_set1_epi32(-65536));
+        _mm512_mask_storeu_ps(lane + k, lanes, _mm512_castsi512_ps(rounded));
+    }
 }
 
-static void prepare_nothing(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
+// ---- Kernels -----------------------------------------------------------------------------------
+
+static void pass_f32(const pr_pass *pass, float *sum) { pass_any(PR_F32, pass, sum); }
+
+static void pass_f16(const pr_pass *pass, float *sum) { pass_any(PR_F16, pass, sum); }
+
+// Not inlined, so that no arithmetic moves out of where denormals are zero.
+static __attribute__((noinline)) void pass_bf16_flushed(const pr_pass *pass, float *sum)
 {
-    (void)matrix;
-    (void)x;
-    (void)rows;
-    (void)begin;
-    (void)end;
-    (void)prepared;
+    pass_any(PR_BF16, pass, sum);
 }
 
-static void
-multiply_f32(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
+static void pass_bf16(const pr_pass *pass, float *sum)
 {
-    (void)prepared;
-    multiply(args, PR_F32, begin, end);
+    unsigned before = pr_flush_begin();
+    pass_bf16_flushed(pass, sum);
+    pr_flush_end(before);
 }
 
-static void
-multiply_bf16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    (void)prepared;
-    multiply(args, PR_BF16, begin, end);
-}
+static const pr_walk walks[] = {
+    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 8, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_BF16] =
+        {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 4, PR_BLOCK_ROWS, PR_PANELS_AVX512},
+};
 
-static void
-multiply_f16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    (void)prepared;
-    multiply(args, PR_F16, begin, end);
-}
+#include "kernels/cpu/matmul_kernels.h"
 
-const pr_matmul_kernel pr_matmul_f32_avx512 = {no_row_bytes, prepare_nothing, multiply_f32};
-const pr_matmul_kernel pr_matmul_bf16_avx512 = {no_row_bytes, prepare_nothing, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx512 = {no_row_bytes, prepare_nothing, multiply_f16};
+const pr_matmul_kernel pr_matmul_f32_avx512 = {float_row_bytes, prepare_f32, multiply_f32};
+const pr_matmul_kernel pr_matmul_bf16_avx512 = {float_row_bytes, prepare_bf16, multiply_bf16};
+const pr_matmul_kernel pr_matmul_f16_avx512 = {float_row_bytes, prepare_f32, multiply_f16};

@@ -32,29 +32,89 @@ static inline four magnitude(four x)
     return (four)((four_bits)x & (0x7fffffff - (four_bits){0}));
 }
 
-// Columns of `rows` stored rows as [columns][lane], zeros beyond them up to `block`.
-static void widen(
-    const pr_matrix_source *source,
-    const char *stored,
-    int64_t rows,
-    int32_t columns,
-    int32_t block,
-    lanes *w)
+// ---- Widening --------------------------------------------------------------------------------
+
+// An exponent of 31 (infinity, NaN) becomes 255; the others move by multiplication, subnormal or not.
+static inline four widen_f16(four_bits half)
 {
-    size_t stride = (size_t)source->stride;
-    float *to = (float *)(void *)w;
-    if (rows < PR_PANEL || columns < block)
-        memset(w, 0, (size_t)block * sizeof *w);
-    for (size_t lane = 0; lane < (size_t)rows; lane++) {
-        size_t row = lane * stride;
-        if (source->dtype == PR_BF16)
-            for (size_t k = 0; k < (size_t)columns; k++)
-                to[k * PR_PANEL + lane] = pr_dtype_load(PR_BF16, stored, row + k);
-        else
-            for (size_t k = 0; k < (size_t)columns; k++)
-                to[k * PR_PANEL + lane] = pr_dtype_load(source->dtype, stored, row + k);
+    four_bits sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
+    four finite = (four)rest * all(0x1p112f);
+    four value = choose(rest >= 0x0f800000, (four)(rest | 0x70000000), finite);
+    return (four)((four_bits)value | sign);
+}
+
+// Elements at..at+3 of a stored array.
+static inline four load_four(pr_dtype dtype, const char *stored, size_t at)
+{
+    typedef uint16_t four_halves __attribute__((vector_size(8)));
+    four value;
+    four_halves halves;
+    if (dtype == PR_F32) {
+        memcpy(&value, stored + 4 * at, sizeof value);
+        return value;
+    }
+    memcpy(&halves, stored + 2 * at, sizeof halves);
+    four_bits bits = __builtin_convertvector(halves, four_bits);
+    return dtype == PR_BF16 ? (four)(bits << 16) : widen_f16(bits);
+}
+
+// Four columns of four outputs to part `part` of four lanes.
+static inline void transpose(const four row[4], int part, lanes *w)
+{
+    four low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+    four low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    four high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+    four high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    w[0].part[part] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+    w[1].part[part] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+    w[2].part[part] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+    w[3].part[part] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+}
+
+// What a block is made of: columns of up to 16 rows, row_bytes apart.
+typedef struct stored_block {
+    const char *first;
+    int64_t rows;
+    size_t row_bytes;
+    int32_t columns;
+} stored_block;
+
+static inline void widen_as(pr_dtype dtype, const stored_block *from, lanes *w)
+{
+    int32_t fours = from->columns / 4 * 4;
+    for (int part = 0; part < FOURS; part++) {
+        for (int32_t k = 0; k < fours; k += 4) {
+            four row[4];
+            for (int i = 0; i < 4; i++) {
+                int64_t lane = 4 * part + i;
+                const char *at = from->first + (size_t)lane * from->row_bytes;
+                row[i] = lane < from->rows ? load_four(dtype, at, (size_t)k) : all(0.0f);
+            }
+            transpose(row, part, w + k);
+        }
+    }
+    for (int32_t k = fours; k < from->columns; k++) {
+        for (int64_t lane = 0; lane < from->rows; lane++) {
+            const char *at = from->first + (size_t)lane * from->row_bytes;
+            w[k].part[lane / 4][lane % 4] = pr_dtype_load(dtype, at, (size_t)k);
+        }
     }
 }
+
+// As [block][lane], zeros beyond the rows and the columns.
+static void widen(pr_dtype dtype, const stored_block *from, int32_t block, lanes *w)
+{
+    if (from->columns < block)
+        memset(w, 0, (size_t)block * sizeof *w);
+    if (dtype == PR_BF16)
+        widen_as(PR_BF16, from, w);
+    else if (dtype == PR_F16)
+        widen_as(PR_F16, from, w);
+    else
+        widen_as(PR_F32, from, w);
+}
+
+// ---- Scales and rounding ---------------------------------------------------------------------
 
 // The weight of largest magnitude of each lane, with its sign; of equal ones the first. Magnitudes have
 // the order of their bits, so that a NaN counts as largest.
@@ -123,19 +183,6 @@ static void pack_int8_block(const lanes *w, uint8_t *packed)
         store_quads(w + k, 1, &inverse, bytes, packed + k * PR_PANEL);
 }
 
-void pr_quantized_pack_int8(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
-{
-    lanes w[PR_INT8_BLOCK];
-    for (int64_t k = 0; k < cols; k += PR_INT8_BLOCK) {
-        int32_t columns = cols - k < PR_INT8_BLOCK ? (int32_t)(cols - k) : PR_INT8_BLOCK;
-        widen(source, stored, rows, columns, PR_INT8_BLOCK, w);
-        pack_int8_block(w, (uint8_t *)packed);
-        stored += PR_INT8_BLOCK * pr_dtype_bytes(source->dtype);
-        packed += pr_quantized_block_bytes(PR_PACKED_INT8);
-    }
-}
-
 // ---- int4 ------------------------------------------------------------------------------------
 
 // Quantises with the extreme at `at`, -8.5 <= at < 0, so that none is above 8, and keeps the
@@ -172,15 +219,43 @@ static void pack_int4_block(const lanes *w, uint8_t *packed)
         store_quads(w + k, 2, &inverse, nibbles, packed + k / 2 * PR_PANEL);
 }
 
+// ---- Slices ----------------------------------------------------------------------------------
+
+static inline void pack_slice(
+    const pr_matrix_source *source,
+    const char *stored,
+    int64_t rows,
+    int64_t cols,
+    pr_packing packing,
+    char *packed)
+{
+    lanes w[PR_WIDEST_BLOCK];
+    int32_t block = pr_quantized_block(packing);
+    size_t element = pr_dtype_bytes(source->dtype);
+    for (int64_t k = 0; k < cols; k += block) {
+        const stored_block from = {
+            .first = stored + (size_t)k * element,
+            .rows = rows,
+            .row_bytes = (size_t)source->stride * element,
+            .columns = cols - k < block ? (int32_t)(cols - k) : block,
+        };
+        widen(source->dtype, &from, block, w);
+        if (packing == PR_PACKED_INT8)
+            pack_int8_block(w, (uint8_t *)packed);
+        else
+            pack_int4_block(w, (uint8_t *)packed);
+        packed += pr_quantized_block_bytes(packing);
+    }
+}
+
+void pr_quantized_pack_int8(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
+{
+    pack_slice(source, stored, rows, cols, PR_PACKED_INT8, packed);
+}
+
 void pr_quantized_pack_int4(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
 {
-    lanes w[PR_INT4_BLOCK];
-    for (int64_t k = 0; k < cols; k += PR_INT4_BLOCK) {
-        int32_t columns = cols - k < PR_INT4_BLOCK ? (int32_t)(cols - k) : PR_INT4_BLOCK;
-        widen(source, stored, rows, columns, PR_INT4_BLOCK, w);
-        pack_int4_block(w, (uint8_t *)packed);
-        stored += PR_INT4_BLOCK * pr_dtype_bytes(source->dtype);
-        packed += pr_quantized_block_bytes(PR_PACKED_INT4);
-    }
+    pack_slice(source, stored, rows, cols, PR_PACKED_INT4, packed);
 }

@@ -303,11 +303,11 @@ static pr_status print_json(const plan_view *view)
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o}", "model",
         view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
-        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0, "memory_bytes_per_rank",
-        (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size, "kv_blocks_per_lane",
-        (int)view->blocks, "kv_tokens_per_lane", (json_int_t)view->blocks * size,
-        "threads_per_rank", (int)view->threads, "this_machine", machine_json(&view->here), "groups",
-        groups, "ranks", ranks, "why", why);
+        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0,
+        "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
+        "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
+        (json_int_t)view->blocks * size, "threads_per_rank", (int)view->threads, "this_machine",
+        machine_json(&view->here), "groups", groups, "ranks", ranks, "why", why);
     if (root && view->forecast &&
         json_object_set_new(root, "forecast", pr_prediction_json(&view->prediction)) != 0) {
         json_decref(root);

@@ -120,7 +120,7 @@ compute_experts(pr_layer_moe *moe, const pr_layer_weights *weights, const pr_dis
         .inner = moe->inner,
         .x = arrived->rows,
         .scratch = moe->scratch,
-        .y = moe->result,
+        .y = arrived->results ? arrived->results : moe->result,
     };
     moe->device->experts(moe->device, &experts);
 }
@@ -145,7 +145,8 @@ pr_layer_moe_run(pr_layer_moe *moe, int32_t layer, int32_t tokens, const float *
             PR_ERR_INTERNAL, "%d rows arrived for the experts, room for %zu", dispatch.received,
             moe->max_received);
     compute_experts(moe, weights, &dispatch);
-    pr_return_args back = {.rows = moe->result, .slots = moe->slots};
+    pr_return_args back = {
+        .rows = dispatch.results ? dispatch.results : moe->result, .slots = moe->slots};
     PR_TRY(parallel->expert_combine(parallel, &back));
 
     pr_combine_args combine = {

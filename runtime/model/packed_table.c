@@ -18,7 +18,9 @@ static const char *const quantization_names[] = {
     [PR_QUANTIZATION_NONE] = "none",
     [PR_QUANTIZATION_INT8] = "int8",
     [PR_QUANTIZATION_INT4] = "int4",
+    [PR_QUANTIZATION_FLOAT32] = "float32",
 };
+enum { QUANTIZATIONS = sizeof quantization_names / sizeof *quantization_names };
 
 const char *pr_quantization_name(pr_quantization quantization)
 {
@@ -178,7 +180,8 @@ read_entry(const char *path, const json_t *object, uint64_t data_end, pr_packed_
     PR_TRY(read_hash(path, json_object_get(object, "hash"), entry));
     if (!entry->is_matrix)
         return check_tensor_size(path, entry);
-    int quantization = which(json_object_get(object, "quantization"), quantization_names, 3);
+    int quantization =
+        which(json_object_get(object, "quantization"), quantization_names, QUANTIZATIONS);
     json_int_t slices = json_integer_value(json_object_get(object, "slices"));
     if (quantization < 0 || (slices != 1 && slices != PR_SLICES))
         return pr_fail(
@@ -231,7 +234,8 @@ read_table(const char *path, const json_t *root, uint64_t data_end, pr_packed_ta
     json_t *matrices = json_object_get(root, "matrices");
     json_t *tensors = json_object_get(root, "tensors");
     const char *layout = json_string_value(json_object_get(root, "layout"));
-    int quantization = which(json_object_get(root, "quantization"), quantization_names, 3);
+    int quantization =
+        which(json_object_get(root, "quantization"), quantization_names, QUANTIZATIONS);
     if (!layout || quantization < 0 || !json_is_object(matrices) || !json_is_object(tensors))
         return pr_fail(
             PR_ERR_FORMAT, "%s: the table lacks layout, quantization, matrices or tensors", path);

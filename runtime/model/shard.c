@@ -166,7 +166,8 @@ static pr_status check_converted(const pr_shard_params *params)
     if (params->quantization != PR_QUANTIZATION_NONE && params->quantization != quantization)
         return pr_fail(
             PR_ERR_ARGUMENT,
-            "%s was converted with quantization %s: leave --quantization away or convert the "
+            "%s was converted with quantization %s: leave --quantization and --dtype away, or "
+            "convert the "
             "original again",
             path, pr_quantization_name(quantization));
     return PR_OK;

@@ -6,6 +6,7 @@
 enum { MAX_TOKENS = 23, MAX_HIDDEN = 700, MAX_LANES = 8, MAX_CHOSEN = 5 };
 
 typedef struct scene {
+    pr_exchange exchange;
     pr_parallel *parallel;
     int32_t experts, chosen, hidden;
     uint64_t round;
@@ -86,6 +87,19 @@ static void compute(const scene *s, const pr_dispatch_args *args, float *results
     }
 }
 
+// Bytes that this rank must have written in the round: its share once, its results once.
+static void add_shared_bytes(const scene *s, const pr_dispatch_args *args, pr_comm_counts *want)
+{
+    const pr_parallel *parallel = s->parallel;
+    int32_t tokens = tokens_of(s, parallel->lane);
+    int64_t share = pr_share_begin(tokens, parallel->tp_rank + 1, parallel->tp) -
+                    pr_share_begin(tokens, parallel->tp_rank, parallel->tp);
+    if (parallel->ranks == 1)
+        return;
+    want->dispatch_bytes += share * (s->hidden + s->chosen) * 4 + 4;
+    want->combine_bytes += (int64_t)args->received * (s->hidden + 1) * 4;
+}
+
 // Bytes that this rank must have sent in the round.
 static void add_bytes(const scene *s, const pr_dispatch_args *args, pr_comm_counts *want)
 {
@@ -133,10 +147,14 @@ static void run_round(scene *s, pr_comm_counts *want)
         .tokens = tokens, .chosen = s->chosen, .hidden = s->hidden, .x = x, .expert = expert};
     MUST(parallel->expert_dispatch(parallel, &args));
     check_arrived(s, &args);
-    add_bytes(s, &args, want);
-    compute(s, &args, results);
+    if (s->exchange == PR_EXCHANGE_SHARED)
+        add_shared_bytes(s, &args, want);
+    else
+        add_bytes(s, &args, want);
+    float *computed = args.results && s->round % 2 ? args.results : results;
+    compute(s, &args, computed);
     memset(slots, 0, sizeof slots);
-    MUST(parallel->expert_combine(parallel, &(pr_return_args){.rows = results, .slots = slots}));
+    MUST(parallel->expert_combine(parallel, &(pr_return_args){.rows = computed, .slots = slots}));
     for (int32_t i = 0; i < tokens * s->chosen; i++) {
         int32_t t = i / s->chosen;
         for (int32_t c = 0; c < s->hidden; c++)
@@ -147,11 +165,11 @@ static void run_round(scene *s, pr_comm_counts *want)
 }
 
 static void rows_go_to_their_experts_and_return_to_their_slots(
-    int32_t tp, int32_t experts, int32_t chosen, int32_t hidden)
+    pr_exchange exchange, int32_t tp, int32_t experts, int32_t chosen, int32_t hidden)
 {
     pr_layout *layout = mpi_test_layout(tp);
     pr_group *group;
-    scene s = {.experts = experts, .chosen = chosen, .hidden = hidden};
+    scene s = {.exchange = exchange, .experts = experts, .chosen = chosen, .hidden = hidden};
     pr_comm_params params = {
         .experts = experts,
         .chosen = chosen,
@@ -159,7 +177,8 @@ static void rows_go_to_their_experts_and_return_to_their_slots(
         .vocabulary = 8,
         .max_tokens = MAX_TOKENS,
         .max_outputs = 1,
-        .timeout_ms = 20000};
+        .timeout_ms = 20000,
+        .exchange = exchange};
     pr_comm_counts want = {0}, counts;
     MUST(pr_group_create(mpi_test_world, layout, &group));
     MUST(pr_comm_parallel_create(group, &params, &s.parallel));
@@ -179,9 +198,18 @@ static void rows_go_to_their_experts_and_return_to_their_slots(
     free(layout);
     char name[160];
     snprintf(
-        name, sizeof name, "%s: tp %d, %d experts, %d chosen, %d wide", __func__, tp, experts,
-        chosen, hidden);
+        name, sizeof name, "%s: %s, tp %d, %d experts, %d chosen, %d wide", __func__,
+        exchange == PR_EXCHANGE_SHARED ? "shared" : "messages", tp, experts, chosen, hidden);
     agree(name);
+}
+
+static void all_shapes(pr_exchange exchange, int32_t tp)
+{
+    rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 16, 4, 7);
+    rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 16, 4, MAX_HIDDEN);
+    rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 11, 5, 7);
+    rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 2, 2, 7);
+    rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 1, 1, 1);
 }
 
 int main(void)
@@ -190,11 +218,8 @@ int main(void)
     for (int32_t tp = 1; tp <= 4; tp *= 2) {
         if (pr_world_ranks(mpi_test_world) % tp != 0)
             continue;
-        rows_go_to_their_experts_and_return_to_their_slots(tp, 16, 4, 7);
-        rows_go_to_their_experts_and_return_to_their_slots(tp, 16, 4, MAX_HIDDEN);
-        rows_go_to_their_experts_and_return_to_their_slots(tp, 11, 5, 7);
-        rows_go_to_their_experts_and_return_to_their_slots(tp, 2, 2, 7);
-        rows_go_to_their_experts_and_return_to_their_slots(tp, 1, 1, 1);
+        all_shapes(PR_EXCHANGE_SHARED, tp);
+        all_shapes(PR_EXCHANGE_MESSAGES, tp);
     }
     return mpi_test_end();
 }

@@ -31,12 +31,14 @@ common_rows() {
 1 --block-size 32
 2 --mixed 1x2
 2 --mixed 1x2:tp=2
+2 --mixed 1x2:tp=2 --exchange messages
 2 --mixed 1x2:tp=2 --threads 2
 2 --prefill 1x1 --decode 1x1
 3 --mixed 1x3 --control tcp
 3 --prefill 1x1 --decode 1x2:tp=2 --max-num-batched-tokens 64
 3 --dedicated-controller --mixed 1x2
 4 --mixed 1x4:tp=4
+4 --mixed 1x4:tp=2 --exchange messages
 4 --mixed 2x2:tp=2 --no-enable-prefix-caching
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 12 --max-num-seqs 16
 4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3

@@ -243,14 +243,20 @@ static void decode_greedily(engine *e, const golden_case *golden)
     assert_memory_equal(token, golden->token, (size_t)length * sizeof(int32_t));
 }
 
-static double compare_model(const char *name, const char *isa, float **reference)
+typedef struct comparison {
+    double worst_error, worst_logprob_error;
+    bool rounded;  // activations, to the bfloat16 of the weights
+} comparison;
+
+static comparison compare_model(const char *name, const char *isa, float **reference)
 {
     static const int32_t chunks[] = {MAX_TOKENS, 1, 7, 16};
     engine e;
     golden_case cases[8];
     int32_t count;
-    double worst = 0;
+    comparison worst = {0};
     open_engine(&e, name, isa);
+    worst.rounded = e.shard->embedding_dtype == PR_BF16;
     char *data = read_golden(name, cases, &count);
     for (int32_t c = 0; c < count; c++) {
         const golden_case *golden = &cases[c];
@@ -259,10 +265,11 @@ static double compare_model(const char *name, const char *isa, float **reference
         for (int i = 0; i < 4; i++) {
             float *logits = malloc(bytes);
             run_in_chunks(&e, golden->token, golden->prompt + golden->added, chunks[i], logits);
-            worst = fmax(worst, worst_error(golden, logits));
+            worst.worst_error = fmax(worst.worst_error, worst_error(golden, logits));
             check_greedy(golden, logits);
             if (reference[c] == NULL) {
-                assert_true(worst_logprob_error(golden, logits) <= 1e-4);
+                worst.worst_logprob_error =
+                    fmax(worst.worst_logprob_error, worst_logprob_error(golden, logits));
                 reference[c] = logits;  // the first device's whole prefill
                 continue;
             }
@@ -279,10 +286,10 @@ static double compare_model(const char *name, const char *isa, float **reference
 static void every_model_device_and_chunking_matches_transformers(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"reference", "avx2", "avx512"};
+    static const char *const isas[] = {"reference", "avx2", "avx512", "avx512bf16"};
     for (int m = 0; m < MODELS; m++) {
         float *reference[8] = {0};
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             pr_device *probe;
             pr_error_capture_begin();
             pr_status supported =
@@ -291,9 +298,13 @@ static void every_model_device_and_chunking_matches_transformers(void **state)
             if (supported != PR_OK)
                 continue;
             pr_cpu_device_close(probe);
-            double worst = compare_model(models[m], isas[i], reference);
-            print_message("%-18s %-9s worst relative error %.2e\n", models[m], isas[i], worst);
-            assert_true(worst <= 1e-4);
+            comparison worst = compare_model(models[m], isas[i], reference);
+            print_message(
+                "%-18s %-10s worst relative error %.2e, logprob %.2e\n", models[m], isas[i],
+                worst.worst_error, worst.worst_logprob_error);
+            // A difference in the last bit of a sum may round to the next bfloat16, 2^-8 away.
+            assert_true(worst.worst_error <= (worst.rounded ? 2e-2 : 1e-4));
+            assert_true(worst.worst_logprob_error <= (worst.rounded ? 5e-2 : 1e-4));
         }
         for (int c = 0; c < 8; c++)
             free(reference[c]);
