@@ -12,6 +12,7 @@
 #include "launcher/convert/convert_files.h"
 #include "launcher/memory_budget.h"
 #include "launcher/start/load_watch.h"
+#include "launcher/thread_choice.h"
 #include "launcher/topology.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
