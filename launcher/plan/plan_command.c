@@ -13,6 +13,7 @@
 #include "launcher/plan/split_mode.h"
 #include "launcher/thread_choice.h"
 #include "runtime/base/log.h"
+#include "runtime/model/packed_table.h"
 #include "runtime/parallel.h"
 
 enum { RANKS_SHOWN = 64 };
@@ -300,10 +301,13 @@ static pr_status print_json(const plan_view *view)
         json_array_append_new(ranks, rank_json(view, i));
     for_each_reason(view->why, add_reason, why);
     int32_t size = view->facts.options->block_size;
+    const char *quantization = view->facts.converted == PR_QUANTIZATION_NONE
+                                   ? view->facts.options->quantization
+                                   : pr_quantization_name(view->facts.converted);
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o}", "model",
         view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
-        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0,
+        view->flags, "quantization", quantization, "fits", view->blocks > 0,
         "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
         "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
         (json_int_t)view->blocks * size, "threads_per_rank", (int)view->threads, "this_machine",

@@ -55,21 +55,25 @@ void pr_start_note_weights(pr_start_report *report, const pr_shard *shard)
 static void tell(const pr_start_weights *sum, int32_t ranks, pr_load_mode mode, bool converted)
 {
     char read_text[24], packed_text[24];
-    bool in_place = converted && mode == PR_LOAD_MMAP;
-    double seconds = (double)sum->load_ns * 1e-9;
+    double seconds = (double)sum->load_ns * 1e-9, all = (double)sum->packed_bytes;
     pr_memory_text(sum->read_bytes, read_text);
     pr_memory_text(sum->packed_bytes, packed_text);
+    if (converted && mode == PR_LOAD_MMAP) {
+        pr_log(
+            PR_LOG_INFO,
+            "weights: %s used in place by %d rank%s after %.2f s, read as they are needed",
+            packed_text, (int)ranks, ranks == 1 ? "" : "s", seconds);
+        return;
+    }
     pr_log(
         PR_LOG_INFO,
         "weights: %s %s, %s %s by %d rank%s x %d thread%s in %.2f s, %.2f GB/s; %.0f%% on huge "
         "pages",
         read_text, mode == PR_LOAD_READ ? "read" : "mapped", packed_text,
-        in_place    ? "used in place"
-        : converted ? "taken as converted"
-                    : "packed",
-        (int)ranks, ranks == 1 ? "" : "s", (int)sum->threads, sum->threads == 1 ? "" : "s", seconds,
-        (double)sum->read_bytes / (seconds > 0 ? seconds : 1e-9) * 1e-9,
-        100.0 * (double)sum->huge_bytes / (double)(sum->packed_bytes > 0 ? sum->packed_bytes : 1));
+        converted ? "taken as converted" : "packed", (int)ranks, ranks == 1 ? "" : "s",
+        (int)sum->threads, sum->threads == 1 ? "" : "s", seconds,
+        seconds > 0 ? (double)sum->read_bytes / seconds * 1e-9 : 0,
+        all > 0 ? 100 * (double)sum->huge_bytes / all : 0);
 }
 
 pr_status
