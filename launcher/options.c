@@ -443,11 +443,11 @@ const pr_option_group pr_options_top = {"View", top, COUNT(top)};
 
 // A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_convert,  &pr_options_chat,     &pr_options_top,      &pr_options_access,     &pr_options_client,
-    &pr_options_general,  &pr_options_model,    &pr_options_layout,     &pr_options_engine,
-    &pr_options_batch,    &pr_options_generate, &pr_options_plan,       &pr_options_report,
-    &pr_options_simulate, &pr_options_workload, &pr_options_scheduling, &pr_options_bench,
-    &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
+    &pr_options_convert, &pr_options_chat,     &pr_options_top,      &pr_options_access,
+    &pr_options_client,  &pr_options_general,  &pr_options_model,    &pr_options_layout,
+    &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
+    &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
+    &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
