@@ -98,15 +98,20 @@ static pr_status open_model(pr_engine *engine)
     return pr_weights_open(options->model, &engine->weights);
 }
 
-// Bytes of the files that this rank's load_watch will count.
+// Bytes of the files that this rank's load_watch will count: its part of all but an embedding that is no
+// lm_head as well.
 static int64_t count_bytes_to_load(const pr_engine *engine, const pr_place *place)
 {
     const pr_place alone = {.tp = 1, .ranks = 1};
     const pr_model *model = engine->model;
-    int64_t part = pr_shard_predict_bytes(model, place, PR_BF16);
-    int64_t whole = pr_shard_predict_bytes(model, &alone, PR_BF16);
-    return (
-        int64_t)((double)pr_weights_total_bytes(engine->weights) * (double)part / (double)whole);
+    double part = (double)pr_shard_predict_bytes(model, place, PR_BF16);
+    double whole = (double)pr_shard_predict_bytes(model, &alone, PR_BF16);
+    const pr_tensor *embedding = pr_weights_find(engine->weights, "model.embed_tokens.weight");
+    bool apart = !model->tied_embeddings || pr_weights_layout(engine->weights);
+    int64_t bytes = pr_weights_total_bytes(engine->weights);
+    if (embedding && apart)
+        bytes -= embedding->size_bytes;
+    return (int64_t)((double)bytes * part / whole);
 }
 
 static pr_status load_shard(pr_engine *engine, const pr_place *place)

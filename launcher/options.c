@@ -76,7 +76,7 @@ static const pr_option engine[] = {
      .help = "what the weights become while they are loaded; activations are int8 then"},
     {.name = "load", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(load),
      .standard = "auto", .choices = "auto|mmap|read",
-     .help = "how weights come from their files; auto = read calls for converted models and network file systems"},
+     .help = "how weights come from their files: by read calls onto huge pages, or mapped, which ranks share if the model is converted; auto = mmap on tmpfs, else read"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),

@@ -28,7 +28,7 @@ typedef struct conversion {
     pr_packed_writer *writer;
     pr_load_watch watch;
     int32_t matrices, files;
-    int64_t read_bytes, written_bytes;
+    int64_t written_bytes;
 } conversion;
 
 // ---- the parts -------------------------------------------------------------------------------
@@ -59,10 +59,9 @@ static pr_status write_matrix(void *context, const pr_shard_matrix *part, pr_mat
     pr_status status = pr_packed_writer_add(
         c->writer, &entry, c->device->matrix_packed(matrix), c->device->packed_bytes(&shape));
     c->device->matrix_destroy(c->device, matrix);
-    int64_t read_bytes = shape.rows * shape.cols * (int64_t)pr_dtype_bytes(shape.dtype);
     c->matrices++;
-    c->read_bytes += read_bytes;
-    atomic_fetch_add(&c->watch.loaded_bytes, read_bytes);
+    atomic_fetch_add(
+        &c->watch.loaded_bytes, shape.rows * shape.cols * (int64_t)pr_dtype_bytes(shape.dtype));
     return status;
 }
 
@@ -74,7 +73,6 @@ static pr_status write_tensor(conversion *c, const pr_tensor *tensor)
         .dimensions = tensor->dimensions,
     };
     memcpy(entry.shape, tensor->shape, sizeof entry.shape);
-    c->read_bytes += tensor->size_bytes;
     atomic_fetch_add(&c->watch.loaded_bytes, tensor->size_bytes);
     return pr_packed_writer_add(c->writer, &entry, tensor->data, (size_t)tensor->size_bytes);
 }
@@ -183,7 +181,7 @@ static pr_status verify(conversion *c)
 static void sum_up(const conversion *c, double seconds)
 {
     char read_text[24], written_text[24];
-    pr_memory_text(c->read_bytes, read_text);
+    pr_memory_text(pr_weights_total_bytes(c->weights), read_text);
     pr_memory_text(c->written_bytes, written_text);
     printf(
         "%s: %s became %s in %d matrices (quantization %s), with %d other files, in %.1f s\n",

@@ -75,30 +75,11 @@ void pr_file_map_fetch(const pr_file_map *file, const void *from, size_t size_by
     (void)posix_fadvise(file->descriptor, at, (off_t)size_bytes, POSIX_FADV_WILLNEED);
 }
 
-bool pr_file_map_is_remote(const pr_file_map *file)
+bool pr_file_map_is_in_memory(const pr_file_map *file)
 {
-    // f_type as the kernels and clients of these file systems give it (statfs(2) and their sources).
-    static const uint32_t remote[] = {
-        0x6969,      // NFS
-        0x0BD00BD0,  // Lustre
-        0x47504653,  // GPFS
-        0x19830326,  // BeeGFS
-        0x00C36400,  // Ceph
-        0xFF534D42,  // CIFS
-        0xFE534D42,  // SMB
-        0x517B,      // SMB, old
-        0x65735546,  // FUSE
-        0x20030528,  // OrangeFS
-        0xAAD7AAEA,  // PanFS
-        0x01021997,  // 9p
-        0x5346414F,  // AFS
-        0x18031977,  // WekaFS
-    };
+    static const uint32_t tmpfs = 0x01021994, ramfs = 0x858458f6;  // statfs(2)
     struct statfs info;
     if (fstatfs(file->descriptor, &info) != 0)
         return false;
-    for (size_t i = 0; i < sizeof remote / sizeof *remote; i++)
-        if ((uint32_t)info.f_type == remote[i])
-            return true;
-    return false;
+    return (uint32_t)info.f_type == tmpfs || (uint32_t)info.f_type == ramfs;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One file of weights, mapped read-only, and the other way to its bytes: read calls, which network file
-// systems do better, and which can fill memory on huge pages.
+// One file of weights, mapped read-only, and the other way to its bytes: read calls, which fetch large pieces
+// from any file system and can fill memory on huge pages.
 // Threads: immutable after open; read and advise may be called by any number at once.
 #ifndef PR_RUNTIME_MODEL_FILE_MAP_H
 #define PR_RUNTIME_MODEL_FILE_MAP_H
@@ -31,7 +31,7 @@ static inline bool pr_file_map_has(const pr_file_map *file, const void *from)
 int pr_file_map_read(const pr_file_map *file, const void *from, void *to, size_t size_bytes);
 // Asks the system to fetch them; returns at once or when its queue has room.
 void pr_file_map_fetch(const pr_file_map *file, const void *from, size_t size_bytes);
-// Whether the file is on a network file system, where mapped pages come one small read at a time.
-bool pr_file_map_is_remote(const pr_file_map *file);
+// Whether the file system keeps its files in memory, as /dev/shm does.
+bool pr_file_map_is_in_memory(const pr_file_map *file);
 
 #endif

@@ -214,7 +214,10 @@ pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard)
     pr_status status = pr_read_ahead_create(params->weights, &load.ahead);
     if (status == PR_OK)
         status = load_parts(&load);
-    pr_read_ahead_destroy(load.ahead);
+    if (status == PR_OK && !load.reader && pr_weights_layout(params->weights))
+        load.shard->ahead = load.ahead;  // nothing was read yet
+    else
+        pr_read_ahead_destroy(load.ahead);
     if (status != PR_OK) {
         pr_shard_unload(load.shard);
         return status;
@@ -279,6 +282,7 @@ void pr_shard_unload(pr_shard *shard)
 {
     if (!shard)
         return;
+    pr_read_ahead_destroy(shard->ahead);
     for (int32_t layer = 0; shard->layer && layer < shard->layers; layer++)
         unload_layer(shard->device, &shard->layer[layer]);
     if (shard->final_norm)

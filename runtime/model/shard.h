@@ -48,9 +48,10 @@ typedef struct pr_shard {
     pr_matrix *head;    // lm_head rows [V*r/tp, V*(r+1)/tp)
     float *final_norm;  // [H]
     int32_t layers;
-    pr_layer_weights *layer;  // [L]
-    int64_t read_bytes;       // bytes of the files that loading touched (without the embedding)
-    int64_t packed_bytes;     // that the matrices take on the device
+    pr_layer_weights *layer;      // [L]
+    int64_t read_bytes;           // bytes of the files that loading touched (without the embedding)
+    int64_t packed_bytes;         // that the matrices take on the device
+    struct pr_read_ahead *ahead;  // of weights used in place: has the system fetch them; or NULL
 } pr_shard;
 
 // Whether the model can be cut this way. Errors name the rule and the nearest tp that fits:

@@ -399,13 +399,11 @@ void pr_weights_fetch(const pr_weights *weights, const void *from, size_t size_b
         pr_file_map_fetch(&file->map, from, size_bytes);
 }
 
-// In place, packed weights would lie on small pages; as stored, they are copied by packing anyhow.
 pr_load_mode pr_weights_load_mode(const pr_weights *weights, pr_load_mode wanted)
 {
     if (wanted != PR_LOAD_AUTO)
         return wanted;
-    bool reads = weights->table.layout || pr_file_map_is_remote(&weights->file[0].map);
-    return reads ? PR_LOAD_READ : PR_LOAD_MMAP;
+    return pr_file_map_is_in_memory(&weights->file[0].map) ? PR_LOAD_MMAP : PR_LOAD_READ;
 }
 
 // ---- the public side -------------------------------------------------------------------------
