@@ -44,6 +44,7 @@ static inline int pr_exit_code(pr_status status)
 
 // Each runs one command to its end and returns an exit code. Errors are already told.
 int pr_plan_command(const pr_options *options);
+int pr_convert_command(const pr_options *options);
 int pr_doctor_command(const pr_options *options);
 int pr_batch_command(const pr_options *options);
 int pr_generate_command(const pr_options *options);

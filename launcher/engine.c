@@ -98,6 +98,40 @@ static pr_status open_model(pr_engine *engine)
     return pr_weights_open(options->model, &engine->weights);
 }
 
+// Bytes of the files that this rank's load_watch will count: its part of all but an embedding that is no
+// lm_head as well.
+static int64_t count_bytes_to_load(const pr_engine *engine, const pr_place *place)
+{
+    const pr_place alone = {.tp = 1, .ranks = 1};
+    const pr_model *model = engine->model;
+    double part = (double)pr_shard_predict_bytes(model, place, PR_BF16);
+    double whole = (double)pr_shard_predict_bytes(model, &alone, PR_BF16);
+    const pr_tensor *embedding = pr_weights_find(engine->weights, "model.embed_tokens.weight");
+    bool apart = !model->tied_embeddings || pr_weights_layout(engine->weights);
+    int64_t bytes = pr_weights_total_bytes(engine->weights);
+    if (embedding && apart)
+        bytes -= embedding->size_bytes;
+    return (int64_t)((double)bytes * part / whole);
+}
+
+static pr_status load_shard(pr_engine *engine, const pr_place *place)
+{
+    const pr_shard_params params = {
+        .model = engine->model,
+        .weights = engine->weights,
+        .place = *place,
+        .quantization = pr_options_quantization(engine->options),
+        .device = engine->device,
+        .load = pr_options_load_mode(engine->options),
+        .loaded_bytes = &engine->load_watch.loaded_bytes,
+    };
+    atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
+    PR_TRY(pr_shard_load_with(&params, &engine->shard));
+    pr_start_mark(&engine->start, PR_START_WEIGHTS);
+    pr_start_note_weights(&engine->start, engine->shard);
+    return PR_OK;
+}
+
 static pr_status take_place(pr_engine *engine)
 {
     engine->group_index = pr_layout_group_of(&engine->layout, engine->rank);
@@ -112,9 +146,7 @@ static pr_status take_place(pr_engine *engine)
         .rank = rank,
     };
     engine->lane = rank / layout->tp;
-    PR_TRY(pr_shard_load(
-        engine->model, engine->weights, &place, pr_options_quantization(engine->options),
-        engine->device, &engine->shard));
+    PR_TRY(load_shard(engine, &place));
     int32_t heads = engine->model->kv_heads / layout->tp;
     pr_kv_store_params store = {
         .layers = engine->model->layers,
@@ -269,7 +301,7 @@ static void say_what_runs(const pr_engine *engine, const char *why)
     pr_log(
         PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s; weights %s",
         engine->model_name, pr_family_name(model->family), model->layers, model->experts,
-        engine->max_model_len, engine->device->isa, pr_options_weights_text(engine->options));
+        engine->max_model_len, engine->device->isa, pr_options_weights_text(engine->quantization));
     say_threads(engine);
     pr_log(PR_LOG_INFO, "layout: %s", text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
@@ -277,7 +309,9 @@ static void say_what_runs(const pr_engine *engine, const char *why)
     pr_log(
         PR_LOG_INFO, "KV: %d blocks of %d tokens a lane; control plane: %s; start-up %.2f s",
         engine->kv_blocks, engine->options->block_size,
-        pr_control_backend(engine->controller_control), (double)engine->open_ns * 1e-9);
+        pr_control_backend(engine->controller_control),
+        (double)(engine->start.last_ns - engine->start.begin_ns) * 1e-9);
+    pr_start_tell_parts(&engine->start);
 }
 
 // How many threads this rank computes with, where, and how many ranks share this machine's memory.
@@ -328,13 +362,25 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
+static pr_status load_stage(pr_engine *engine)
+{
+    if (engine->rank == 0)
+        pr_load_watch_begin(&engine->load_watch, "loading weights");
+    pr_error_capture_begin();
+    pr_status status = agree(engine, take_place(engine));
+    if (engine->rank == 0)
+        pr_load_watch_end(&engine->load_watch);
+    pr_start_mark(&engine->start, PR_START_KV);
+    return status;
+}
+
 static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare)
 {
     const pr_options *options = engine->options;
     pr_memory_facts facts;
     char why[PR_LAYOUT_TEXT_BYTES] = "";
     int32_t neighbours = 1, threads = 1;
-    int64_t begin_ns = pr_clock_now_ns();
+    pr_start_mark(&engine->start, PR_START_MPI);
     STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
     PR_TRY(place_threads(engine, &neighbours));
@@ -345,8 +391,10 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     PR_TRY(agree_on_memory(engine, &facts));
     engine->max_model_len = facts.max_model_len;
     engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
+    engine->quantization = pr_memory_quantization(&facts);
     STAGE(engine, choose_layout(engine, &facts, why));
-    STAGE(engine, take_place(engine));
+    pr_start_mark(&engine->start, PR_START_MODEL);
+    PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
     STAGE(engine, open_record(engine));
     STAGE(engine, open_timeline(engine));
@@ -355,7 +403,11 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
         pr_engine_close(engine, NULL, joined);
     PR_TRY(share_token_bytes(engine));
     STAGE(engine, create_worker(engine));
-    engine->open_ns = pr_clock_now_ns() - begin_ns;
+    pr_start_mark(&engine->start, PR_START_GROUPS);
+    PR_TRY(pr_start_tell_weights(
+        &engine->start, engine->world,
+        pr_weights_load_mode(engine->weights, pr_options_load_mode(options)),
+        pr_weights_layout(engine->weights) != NULL));
     engine->scheduler = (pr_scheduler_params){
         .layout = &engine->layout,
         .kv_blocks = engine->kv_blocks,
@@ -396,6 +448,7 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
         return pr_fail(PR_ERR_RESOURCE, "no memory for the engine");
     made->options = options;
     made->group_index = -1;
+    pr_start_begin(&made->start);
     pr_status status = pr_world_open(&made->world);
     if (status != PR_OK) {
         free(made);

@@ -9,6 +9,8 @@
 
 #include "launcher/controller.h"
 #include "launcher/options.h"
+#include "launcher/start/load_watch.h"
+#include "launcher/start/start_report.h"
 #include "launcher/thread_choice.h"
 #include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
@@ -25,7 +27,9 @@ typedef struct pr_engine {
     int32_t max_model_len;
     int32_t kv_blocks;  // per lane
     pr_dtype kv_dtype;
-    int64_t open_ns;  // how long opening took
+    pr_start_report start;
+    pr_load_watch load_watch;  // rank 0
+    pr_quantization quantization;
     pr_scheduler_params scheduler;
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;

@@ -25,9 +25,16 @@ void pr_memory_text(int64_t bytes, char text[24])
 
 static pr_dtype find_weight_dtype(const pr_weights *weights)
 {
-    const pr_tensor *tensor =
-        weights ? pr_weights_find(weights, "model.layers.0.self_attn.q_proj.weight") : NULL;
-    return tensor ? tensor->dtype : PR_BF16;
+    static const char name[] = "model.layers.0.self_attn.q_proj.weight";
+    const pr_packed_tensor *packed = weights ? pr_weights_find_packed(weights, name) : NULL;
+    const pr_tensor *tensor = weights ? pr_weights_find(weights, name) : NULL;
+    return packed ? packed->shape.dtype : tensor ? tensor->dtype : PR_BF16;
+}
+
+pr_quantization pr_memory_quantization(const pr_memory_facts *facts)
+{
+    pr_quantization wanted = pr_options_quantization(facts->options);
+    return wanted == PR_QUANTIZATION_NONE ? facts->converted : wanted;
 }
 
 pr_status pr_memory_facts_fill(
@@ -53,6 +60,7 @@ pr_status pr_memory_facts_fill(
         .options = options,
         .model = model,
         .weight_dtype = find_weight_dtype(weights),
+        .converted = weights ? pr_weights_quantization(weights) : PR_QUANTIZATION_NONE,
         .matrix_bytes = device->matrix_bytes,
         .memory_bytes = memory,
         .max_model_len = length,
@@ -63,8 +71,8 @@ pr_status pr_memory_facts_fill(
 // Bytes of a packed matrix, quantised as the user wants it.
 static int64_t packed_bytes(const pr_memory_facts *facts, int64_t rows, int64_t cols)
 {
-    pr_quantization quantization = pr_options_quantization(facts->options);
-    return (int64_t)facts->matrix_bytes(rows, cols, facts->weight_dtype, quantization);
+    return (int64_t)facts->matrix_bytes(
+        rows, cols, facts->weight_dtype, pr_memory_quantization(facts));
 }
 
 static int64_t head_bytes(const pr_memory_facts *facts, int32_t tp)
@@ -72,7 +80,7 @@ static int64_t head_bytes(const pr_memory_facts *facts, int32_t tp)
     const pr_model *m = facts->model;
     return (int64_t)facts->matrix_bytes(
         divide_up(m->vocabulary, tp), m->hidden, facts->weight_dtype,
-        pr_shard_head_quantization(pr_options_quantization(facts->options)));
+        pr_shard_head_quantization(pr_memory_quantization(facts)));
 }
 
 static int64_t layer_bytes(const pr_memory_facts *facts, int32_t layer, int32_t experts, int32_t tp)

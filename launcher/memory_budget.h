@@ -23,6 +23,7 @@ typedef struct pr_memory_facts {
     const pr_options *options;
     const pr_model *model;
     pr_dtype weight_dtype;
+    pr_quantization converted;  // of a converted model, else none: what the options say counts
     // pr_device.matrix_bytes of the device that will hold the weights.
     size_t (*matrix_bytes)(
         int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);
@@ -40,6 +41,9 @@ pr_status pr_memory_facts_fill(
     const pr_device *device,
     int32_t ranks_on_node,
     pr_memory_facts *facts) PR_MUST_CHECK;
+
+// What the matrices are quantised to.
+pr_quantization pr_memory_quantization(const pr_memory_facts *facts);
 
 // Of the fullest rank of a group of `ranks` ranks with `tp`.
 typedef struct pr_memory_budget {

@@ -74,6 +74,9 @@ static const pr_option engine[] = {
     {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
      .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
      .help = "what the weights become while they are loaded; activations are int8 then"},
+    {.name = "load", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(load),
+     .standard = "auto", .choices = "auto|mmap|read",
+     .help = "how weights come from their files: by read calls onto huge pages, or mapped, which ranks share if the model is converted; auto = mmap on tmpfs, else read"},
     {.name = "enable-prefix-caching", .kind = PR_OPTION_FLAG, .offset = FIELD(enable_prefix_caching),
      .standard = "true", .help = "keep the KV of finished prompts for prompts that begin alike (--no-... = off)"},
     {.name = "lease-steps", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lease_steps),
@@ -329,6 +332,19 @@ static const pr_option bench[] = {
      .help = "divide the trace's prompts, outputs and blocks by N, for a small model"},
 };
 
+static const pr_option convert[] = {
+    {.name = "output", .letters = "o", .value_name = "DIR", .kind = PR_OPTION_STRING,
+     .offset = FIELD(output), .common = true, .help = "the directory to make"},
+    {.name = "quantization", .value_name = "KIND", .kind = PR_OPTION_STRING,
+     .offset = FIELD(quantization), .standard = "none", .choices = "none|int8|int4", .common = true,
+     .help = "what the weights become; a run of the converted model need not say it again"},
+    {.name = "threads", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(threads),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 256, .common = true,
+     .help = "threads that pack; auto = all that this process may use"},
+    {.name = "verify", .kind = PR_OPTION_FLAG, .offset = FIELD(verify), .common = true,
+     .help = "MODEL is converted: read it and compare its checksums"},
+};
+
 static const pr_option plan[] = {
     {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
      .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
@@ -422,15 +438,16 @@ const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
 const pr_option_group pr_options_client = {"Server", client, COUNT(client)};
 const pr_option_group pr_options_chat = {"Chat", chat, COUNT(chat)};
+const pr_option_group pr_options_convert = {"Convert", convert, COUNT(convert)};
 const pr_option_group pr_options_top = {"View", top, COUNT(top)};
 
 // A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_chat,     &pr_options_top,      &pr_options_access,     &pr_options_client,
-    &pr_options_general,  &pr_options_model,    &pr_options_layout,     &pr_options_engine,
-    &pr_options_batch,    &pr_options_generate, &pr_options_plan,       &pr_options_report,
-    &pr_options_simulate, &pr_options_workload, &pr_options_scheduling, &pr_options_bench,
-    &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
+    &pr_options_convert, &pr_options_chat,     &pr_options_top,      &pr_options_access,
+    &pr_options_client,  &pr_options_general,  &pr_options_model,    &pr_options_layout,
+    &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
+    &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
+    &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -512,7 +529,7 @@ pr_quantization pr_options_quantization(const pr_options *options)
     return strcmp(options->quantization, "int8") == 0 ? PR_QUANTIZATION_INT8 : PR_QUANTIZATION_INT4;
 }
 
-const char *pr_options_weights_text(const pr_options *options)
+const char *pr_options_weights_text(pr_quantization quantization)
 {
     static const char *const text[] = {
         [PR_QUANTIZATION_NONE] = "as stored",
@@ -520,7 +537,14 @@ const char *pr_options_weights_text(const pr_options *options)
         [PR_QUANTIZATION_INT4] = "quantised to int4, lm_head to int8",
         [PR_QUANTIZATION_FLOAT32] = "widened to float32",
     };
-    return text[pr_options_quantization(options)];
+    return text[quantization];
+}
+
+pr_load_mode pr_options_load_mode(const pr_options *options)
+{
+    if (!options->load || strcmp(options->load, "auto") == 0)
+        return PR_LOAD_AUTO;
+    return strcmp(options->load, "read") == 0 ? PR_LOAD_READ : PR_LOAD_MMAP;
 }
 
 pr_exchange pr_options_exchange(const pr_options *options)

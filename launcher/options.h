@@ -12,6 +12,7 @@
 #include "runtime/base/config.h"
 #include "runtime/base/dtype.h"
 #include "runtime/device.h"
+#include "runtime/model/weights_file.h"
 #include "scheduler/balance/balance.h"
 
 typedef struct pr_options {
@@ -35,6 +36,7 @@ typedef struct pr_options {
     const char *kv_cache_dtype;
     const char *dtype;         // "auto" or "float32"; NULL is auto
     const char *quantization;  // "none", "int8" or "int4"; NULL is none
+    const char *load;          // "auto", "mmap" or "read"; NULL is auto
     int32_t max_num_batched_tokens;
     int32_t max_num_seqs;
     bool enable_prefix_caching;
@@ -122,6 +124,9 @@ typedef struct pr_options {
     // bench
     int32_t scale_tokens;
 
+    // convert
+    bool verify;
+
     // plan
     int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
@@ -172,8 +177,9 @@ extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
 extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
+extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 19 };
+enum { PR_OPTION_GROUPS = 20 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
@@ -194,7 +200,8 @@ bool pr_options_given_as_flag(const pr_options *options, const char *name);
 pr_dtype pr_options_kv_dtype(const pr_options *options, pr_dtype weight_dtype);
 pr_quantization pr_options_quantization(const pr_options *options);
 // What becomes of the weights, for people.
-const char *pr_options_weights_text(const pr_options *options);
+const char *pr_options_weights_text(pr_quantization quantization);
+pr_load_mode pr_options_load_mode(const pr_options *options);
 pr_exchange pr_options_exchange(const pr_options *options);
 pr_balance_params pr_options_balance(const pr_options *options);
 

@@ -55,9 +55,17 @@ typedef enum pr_quantization {
 typedef struct pr_device pr_device;
 typedef struct pr_matrix pr_matrix;  // packed weights in device memory, made by matrix_create
 
+// Gets bytes of a mapped file without touching the mapping. Called by several threads at once.
+typedef struct pr_byte_reader {
+    // `from` is where the bytes would be in the mapping. False: reading failed; the reader knows why.
+    bool (*read)(void *context, const void *from, void *to, size_t size_bytes);
+    void *context;
+} pr_byte_reader;
+
 // Rows [row_begin, row_end) x columns [col_begin, col_end) of a stored row-major matrix.
 typedef struct pr_matrix_source {
-    const void *data;  // [.][stride] in host memory (a mapped file), any alignment
+    const void *data;              // [.][stride] in host memory (a mapped file), any alignment
+    const pr_byte_reader *reader;  // or NULL: data is read where it is
     pr_dtype dtype;
     int64_t stride;  // elements per stored row
     int64_t row_begin, row_end;
@@ -65,6 +73,23 @@ typedef struct pr_matrix_source {
     int32_t slices;  // S of this rank's part: 1, or PR_SLICES / tp where tp cuts columns
     pr_quantization quantization;
 } pr_matrix_source;
+
+// What a matrix was when its packed bytes were stored.
+typedef struct pr_packed_shape {
+    int64_t rows, cols;
+    int32_t slices;
+    pr_dtype dtype;
+    pr_quantization quantization;
+} pr_packed_shape;
+
+// Rows [row_begin, row_end) and slices [slice_begin, slice_end) of a matrix that was stored packed.
+typedef struct pr_packed_source {
+    pr_packed_shape shape;         // of the whole
+    const void *data;              // packed_bytes(shape) in a mapped file, 64-byte aligned
+    const pr_byte_reader *reader;  // NULL: used in place where the part is one piece, else copied
+    int64_t row_begin, row_end;
+    int32_t slice_begin, slice_end;
+} pr_packed_source;
 
 typedef struct pr_embed_args {
     int32_t tokens;
@@ -187,6 +212,13 @@ struct pr_device {
     pr_status (*matrix_create)(
         pr_device *device, const pr_matrix_source *source, pr_matrix **matrix);
     void (*matrix_destroy)(pr_device *device, pr_matrix *matrix);
+    // Packed bytes for a store. They depend on source and layout alone, not on the instruction set.
+    const char *packed_layout;  // names what the bytes mean; bytes of another name are of no use
+    size_t (*packed_bytes)(const pr_packed_shape *shape);
+    const void *(*matrix_packed)(const pr_matrix *matrix);  // of a whole matrix, until its end
+    // A matrix from packed bytes, the same as matrix_create makes of the same part. The data must stay
+    // as long as the matrix. PR_ERR_IO, without a word, when the reader fails (matrix_create too).
+    pr_status (*matrix_load)(pr_device *device, const pr_packed_source *source, pr_matrix **matrix);
     // Device bytes a matrix of this shape takes, for `plan`.
     size_t (*matrix_bytes)(
         int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);

@@ -3,79 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #if defined(PR_HAVE_X86)
 #include <cpuid.h>
 #endif
 
+#include "kernels/cpu/cpu_memory.h"
+#include "kernels/cpu/cpu_packed.h"
 #include "kernels/cpu/cpu_state.h"
 #include "runtime/base/log.h"
-
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
-
-// Stands in the ALIGNMENT bytes before every piece.
-typedef struct piece_header {
-    void *base;
-    size_t mapped_bytes;  // 0: from the heap
-} piece_header;
-
-static piece_header *header_of(void *memory)
-{
-    return (piece_header *)(void *)((char *)memory - ALIGNMENT);
-}
-
-// Large pieces come from the system, zeroed page by page at first use (a KV cache is rarely used to
-// its end), on huge pages where it has them: a quarter more bandwidth.
-static void *take_large(size_t size_bytes)
-{
-    size_t mapped = size_bytes + 2 * (size_t)HUGE_PAGE;
-    char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED)
-        return NULL;
-    size_t up = HUGE_PAGE - ((uintptr_t)base & (HUGE_PAGE - 1));  // 1..HUGE_PAGE, room for a header
-    char *memory = base + (up < ALIGNMENT ? up + HUGE_PAGE : up);
-    (void)madvise(memory, size_bytes, MADV_HUGEPAGE);  // a wish, not a need
-    *header_of(memory) = (piece_header){.base = base, .mapped_bytes = mapped};
-    return memory;
-}
-
-static void *take_small(size_t size_bytes)
-{
-    size_t rounded = (size_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + ALIGNMENT;
-    char *base = aligned_alloc(ALIGNMENT, rounded);
-    if (base == NULL)
-        return NULL;
-    memset(base, 0, rounded);
-    *header_of(base + ALIGNMENT) = (piece_header){.base = base};
-    return base + ALIGNMENT;
-}
-
-static pr_status take(pr_device *device, size_t size_bytes, void **memory)
-{
-    (void)device;
-    void *taken = NULL;
-    if (size_bytes < SIZE_MAX / 2)
-        taken = size_bytes >= HUGE_PAGE ? take_large(size_bytes) : take_small(size_bytes);
-    if (taken == NULL)
-        return pr_fail(
-            PR_ERR_RESOURCE,
-            "no memory left for %zu bytes: use a smaller model, fewer KV blocks or more ranks",
-            size_bytes);
-    *memory = taken;
-    return PR_OK;
-}
-
-static void release(pr_device *device, void *memory)
-{
-    (void)device;
-    if (memory == NULL)
-        return;
-    const piece_header *header = header_of(memory);
-    if (header->mapped_bytes > 0)
-        (void)munmap(header->base, header->mapped_bytes);
-    else
-        free(header->base);
-}
 
 typedef struct isa_choice {
     const char *name;
@@ -161,11 +96,15 @@ static void fill(pr_device *device, const isa_choice *chosen)
     pr_cpu_state *state = pr_cpu_state_of(device);
     device->name = "cpu";
     device->isa = chosen->name;
-    device->memory_take = take;
-    device->memory_release = release;
+    device->memory_take = pr_cpu_memory_take;
+    device->memory_release = pr_cpu_memory_release;
     device->matrix_create = pr_cpu_matrix_create;
     device->matrix_destroy = pr_cpu_matrix_destroy;
     device->matrix_bytes = pr_cpu_matrix_bytes;
+    device->packed_layout = pr_cpu_packed_layout;
+    device->packed_bytes = pr_cpu_packed_bytes;
+    device->matrix_packed = pr_cpu_packed_of;
+    device->matrix_load = pr_cpu_packed_load;
     pr_cpu_reference_kernels(&state->kernels);
     if (chosen->kernels != pr_cpu_reference_kernels)
         chosen->kernels(&state->kernels);
@@ -206,6 +145,7 @@ void pr_cpu_device_close(pr_device *device)
         return;
     pr_cpu_state *state = pr_cpu_state_of(device);
     pr_cpu_matmul_release(device);
+    free(state->staging);
     pr_cpu_team_destroy(state->team);
     free(state);
     free(device);

@@ -34,6 +34,7 @@ typedef struct pr_matmul_kernel {
 
 typedef struct pr_cpu_kernels {
     const pr_matmul_kernel *matmul[PR_PACKINGS];
+    pr_pack_rows pack[PR_PACKINGS];
     void (*rmsnorm)(const pr_rmsnorm_args *args);
     void (*combine)(const pr_combine_args *args);
     void (*swiglu)(float *gate, const float *up, int64_t elements);  // gate = silu(gate) * up
@@ -62,7 +63,21 @@ void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels);  // what AVX-512 with VNNI ad
 extern const pr_matmul_kernel pr_matmul_f32_reference, pr_matmul_bf16_reference,
     pr_matmul_f16_reference, pr_matmul_quantized_reference;
 
+// source's dtype: any for f32, the packing's own for the others.
+void pr_pack_f32_reference(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_bf16_reference(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_f16_reference(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+
 // The overrides, one file each.
+void pr_pack_f32_avx2(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_bf16_avx2(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+void pr_pack_f16_avx2(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
 extern const pr_matmul_kernel pr_matmul_f32_avx2, pr_matmul_bf16_avx2, pr_matmul_f16_avx2;
 extern const pr_matmul_kernel pr_matmul_int8_avx2, pr_matmul_int4_avx2;
 extern const pr_matmul_kernel pr_matmul_f32_avx512, pr_matmul_bf16_avx512, pr_matmul_f16_avx512;

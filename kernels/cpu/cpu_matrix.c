@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "kernels/cpu/cpu_matrix.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_memory.h"
 #include "kernels/cpu/cpu_state.h"
 #include "kernels/cpu/quantized.h"
 #include "runtime/base/log.h"
 
-// How one packing is made.
+// What one packing is; the kernels have how it is made.
 typedef struct packing_rule {
     int32_t unit;
     // Bytes of padded_cols columns of a panel.
     size_t (*bytes)(int64_t padded_cols);
-    // Interleaves `rows` (<= 16) stored rows of one slice; the panel is zero before.
-    void (*pack)(
-        const pr_matrix_source *source,
-        const char *stored,
-        int64_t rows,
-        int64_t cols,
-        char *packed);
+    int32_t vectors_of_four, vectors_of_two;  // of a unit
 } packing_rule;
+
+// Rows that a task reads at once, in bytes: they stay in the second-level cache until they are packed.
+enum { STAGED_BYTES = 512 << 10 };
 
 static size_t two_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 2; }
 static size_t four_bytes(int64_t cols) { return (size_t)cols * PR_PANEL * 4; }
@@ -35,55 +34,12 @@ static size_t int4_bytes(int64_t cols)
     return (size_t)(cols / PR_INT4_BLOCK) * pr_quantized_block_bytes(PR_PACKED_INT4);
 }
 
-static void pack_f32(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
-{
-    float *to = (float *)(void *)packed;
-    for (int64_t lane = 0; lane < rows; lane++) {
-        for (int64_t k = 0; k < cols; k++)
-            to[k * PR_PANEL + lane] =
-                pr_dtype_load(source->dtype, stored, (size_t)(lane * source->stride + k));
-    }
-}
-
-static void pack_f16(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
-{
-    for (int64_t k = 0; k < cols; k++) {
-        char *column = packed + (size_t)k * PR_PANEL * 2;
-        for (int64_t lane = 0; lane < rows; lane++)
-            memcpy(column + 2 * lane, stored + (size_t)(lane * source->stride + k) * 2, 2);
-    }
-}
-
-static uint16_t flushed_bf16(const char *stored)
-{
-    uint16_t bits;
-    memcpy(&bits, stored, 2);
-    return (bits & 0x7f80u) == 0 ? bits & 0x8000u : bits;
-}
-
-static void pack_bf16(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed)
-{
-    size_t stride_bytes = (size_t)source->stride * 2;
-    for (int64_t k = 0; k < cols; k += 2) {
-        uint16_t *pair = (uint16_t *)(void *)(packed + (size_t)k * PR_PANEL * 2);
-        for (int64_t lane = 0; lane < rows; lane++) {
-            const char *from = stored + (size_t)lane * stride_bytes + (size_t)k * 2;
-            pair[2 * lane] = flushed_bf16(from);
-            if (k + 1 < cols)
-                pair[2 * lane + 1] = flushed_bf16(from + 2);
-        }
-    }
-}
-
 static const packing_rule rules[PR_PACKINGS] = {
-    [PR_PACKED_F32] = {1, four_bytes, pack_f32},
-    [PR_PACKED_BF16] = {2, two_bytes, pack_bf16},
-    [PR_PACKED_F16] = {1, two_bytes, pack_f16},
-    [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, pr_quantized_pack_int8},
-    [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, pr_quantized_pack_int4},
+    [PR_PACKED_F32] = {1, four_bytes, 1, 0},
+    [PR_PACKED_BF16] = {2, two_bytes, 1, 0},
+    [PR_PACKED_F16] = {1, two_bytes, 0, 1},
+    [PR_PACKED_INT8] = {PR_INT8_BLOCK, int8_bytes, PR_INT8_BLOCK / 4, 1},
+    [PR_PACKED_INT4] = {PR_INT4_BLOCK, int4_bytes, PR_INT4_BLOCK / 8, 1},
 };
 
 static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)
@@ -97,23 +53,41 @@ static pr_packing packing_of(pr_dtype dtype, pr_quantization quantization)
     return dtype == PR_F32 ? PR_PACKED_F32 : dtype == PR_BF16 ? PR_PACKED_BF16 : PR_PACKED_F16;
 }
 
-// Fills in what follows from rows, cols, slices and packing.
-static void shape(pr_matrix *matrix)
+pr_matrix pr_cpu_matrix_of(const pr_packed_shape *shape)
 {
-    const packing_rule *rule = &rules[matrix->packing];
-    matrix->unit = rule->unit;
-    matrix->padded_cols = 0;
-    for (int32_t s = 0; s < matrix->slices; s++)
-        matrix->padded_cols += pr_matrix_slice_padded(matrix, s);
-    matrix->panel_bytes = ((rule->bytes(matrix->padded_cols) + 63) / 64 | 1) * 64;
+    pr_matrix matrix = {
+        .rows = shape->rows,
+        .cols = shape->cols,
+        .slices = shape->slices,
+        .packing = packing_of(shape->dtype, shape->quantization),
+    };
+    const packing_rule *rule = &rules[matrix.packing];
+    matrix.unit = rule->unit;
+    for (int32_t s = 0; s < matrix.slices; s++)
+        matrix.padded_cols += pr_matrix_slice_padded(&matrix, s);
+    matrix.panel_bytes = ((rule->bytes(matrix.padded_cols) + 63) / 64 | 1) * 64;
+    return matrix;
+}
+
+size_t pr_cpu_matrix_slice_offset(const pr_matrix *matrix, int32_t s)
+{
+    int64_t columns = 0;
+    for (int32_t i = 0; i < s; i++)
+        columns += pr_matrix_slice_padded(matrix, i);
+    return rules[matrix->packing].bytes(columns);
+}
+
+void pr_cpu_matrix_unit_vectors(pr_packing packing, int32_t *of_four, int32_t *of_two)
+{
+    *of_four = rules[packing].vectors_of_four;
+    *of_two = rules[packing].vectors_of_two;
 }
 
 // Of one slice: slices fill up at most PR_SLICES - 1 further units.
 size_t pr_cpu_matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
-    pr_matrix matrix = {
-        .rows = rows, .cols = cols, .slices = 1, .packing = packing_of(dtype, quantization)};
-    shape(&matrix);
+    const pr_packed_shape shape = {rows, cols, 1, dtype, quantization};
+    pr_matrix matrix = pr_cpu_matrix_of(&shape);
     return (size_t)pr_matrix_panels(&matrix) * matrix.panel_bytes;
 }
 
@@ -135,52 +109,127 @@ static pr_status check_source(const pr_matrix_source *source)
 typedef struct pack_work {
     const pr_matrix_source *source;
     const pr_matrix *matrix;
+    pr_pack_rows pack;
+    int64_t task_panels;
+    char *staging;  // [threads][staging_bytes], if the source has a reader
+    size_t staging_bytes;
+    atomic_bool failed;
 } pack_work;
 
-static void pack_panel(void *context, int64_t panel, int32_t thread)
+// stored: the source's column col_begin of the panel's first row.
+static void pack_panel(const pack_work *work, int64_t panel, const char *stored)
 {
-    const pack_work *work = context;
-    const pr_matrix_source *source = work->source;
     const pr_matrix *matrix = work->matrix;
-    const packing_rule *rule = &rules[matrix->packing];
-    size_t element = pr_dtype_bytes(source->dtype);
-    int64_t row = panel * PR_PANEL, rows = matrix->rows - row, filled = 0;
-    (void)thread;
+    size_t element = pr_dtype_bytes(work->source->dtype);
+    int64_t rows = matrix->rows - panel * PR_PANEL;
+    char *packed = matrix->panels + (size_t)panel * matrix->panel_bytes;
     for (int32_t s = 0; s < matrix->slices; s++) {
         int64_t begin = pr_matrix_slice_begin(matrix, s);
-        int64_t at = (source->row_begin + row) * source->stride + source->col_begin + begin;
-        rule->pack(
-            source, (const char *)source->data + (size_t)at * element,
-            rows < PR_PANEL ? rows : PR_PANEL, pr_matrix_slice_begin(matrix, s + 1) - begin,
-            matrix->panels + (size_t)panel * matrix->panel_bytes + rule->bytes(filled));
-        filled += pr_matrix_slice_padded(matrix, s);
+        int64_t columns = pr_matrix_slice_begin(matrix, s + 1) - begin;
+        work->pack(
+            work->source, stored + (size_t)begin * element, rows < PR_PANEL ? rows : PR_PANEL,
+            columns, packed);
+        packed += rules[matrix->packing].bytes(pr_matrix_slice_padded(matrix, s));
     }
+}
+
+static void pack_panels(void *context, int64_t task, int32_t thread)
+{
+    pack_work *work = context;
+    const pr_matrix_source *source = work->source;
+    size_t element = pr_dtype_bytes(source->dtype), stride = (size_t)source->stride * element;
+    int64_t panel = task * work->task_panels, end = panel + work->task_panels;
+    if (end > pr_matrix_panels(work->matrix))
+        end = pr_matrix_panels(work->matrix);
+    int64_t first = panel * PR_PANEL, last = end * PR_PANEL;
+    if (last > work->matrix->rows)
+        last = work->matrix->rows;
+    const char *stored = (const char *)source->data + (size_t)(source->row_begin + first) * stride +
+                         (size_t)source->col_begin * element;
+    if (source->reader != NULL) {
+        char *staged = work->staging + (size_t)thread * work->staging_bytes;
+        size_t size_bytes =
+            (size_t)(last - first - 1) * stride + (size_t)work->matrix->cols * element;
+        if (!source->reader->read(source->reader->context, stored, staged, size_bytes)) {
+            atomic_store(&work->failed, true);
+            return;
+        }
+        stored = staged;
+    }
+    for (int64_t i = panel; i < end; i++)
+        pack_panel(work, i, stored + (size_t)((i - panel) * PR_PANEL) * stride);
+}
+
+pr_status pr_cpu_staging_reserve(pr_device *device, size_t size_bytes)
+{
+    pr_cpu_state *state = pr_cpu_state_of(device);
+    size_t rounded = (size_bytes + 63) / 64 * 64;
+    if (rounded <= state->staging_bytes)
+        return PR_OK;
+    free(state->staging);
+    state->staging_bytes = 0;
+    state->staging = aligned_alloc(64, (size_t)pr_cpu_team_threads(state->team) * rounded);
+    if (state->staging == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left to read %zu bytes", rounded);
+    state->staging_bytes = rounded;
+    return PR_OK;
+}
+
+static pr_status pack_matrix(pr_device *device, const pr_matrix_source *source, pr_matrix *matrix)
+{
+    pr_cpu_state *state = pr_cpu_state_of(device);
+    pack_work work = {
+        .source = source,
+        .matrix = matrix,
+        .pack = state->kernels.pack[matrix->packing],
+        .task_panels = 1,
+    };
+    int64_t panels = pr_matrix_panels(matrix);
+    if (source->reader != NULL) {
+        size_t panel_bytes = PR_PANEL * (size_t)source->stride * pr_dtype_bytes(source->dtype);
+        if (panel_bytes < STAGED_BYTES)
+            work.task_panels = (int64_t)(STAGED_BYTES / panel_bytes);
+        PR_TRY(pr_cpu_staging_reserve(device, (size_t)work.task_panels * panel_bytes));
+        work.staging = state->staging;
+        work.staging_bytes = state->staging_bytes;
+    }
+    int64_t tasks = (panels + work.task_panels - 1) / work.task_panels;
+    pr_cpu_team_run(state->team, pack_panels, &work, tasks);
+    return atomic_load(&work.failed) ? PR_ERR_IO : PR_OK;
+}
+
+pr_status pr_cpu_matrix_take_panels(pr_device *device, pr_matrix *matrix)
+{
+    void *panels;
+    size_t size_bytes = (size_t)pr_matrix_panels(matrix) * matrix->panel_bytes;
+    PR_TRY(device->memory_take(device, size_bytes, &panels));
+    pr_cpu_memory_populate(device, panels, size_bytes);
+    matrix->panels = panels;
+    return PR_OK;
 }
 
 pr_status
 pr_cpu_matrix_create(pr_device *device, const pr_matrix_source *source, pr_matrix **matrix)
 {
     PR_TRY(check_source(source));
-    pr_matrix *made = malloc(sizeof(*made));
-    if (made == NULL)
-        return pr_fail(PR_ERR_RESOURCE, "no memory left for a matrix");
-    *made = (pr_matrix){
+    const pr_packed_shape shape = {
         .rows = source->row_end - source->row_begin,
         .cols = source->col_end - source->col_begin,
         .slices = source->slices,
-        .packing = packing_of(source->dtype, source->quantization),
+        .dtype = source->dtype,
+        .quantization = source->quantization,
     };
-    shape(made);
-    void *panels;
-    size_t size_bytes = (size_t)pr_matrix_panels(made) * made->panel_bytes;
-    pr_status status = device->memory_take(device, size_bytes, &panels);
+    pr_matrix *made = malloc(sizeof(*made));
+    if (made == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for a matrix");
+    *made = pr_cpu_matrix_of(&shape);
+    pr_status status = pr_cpu_matrix_take_panels(device, made);
+    if (status == PR_OK && shape.rows > 0 && shape.cols > 0)
+        status = pack_matrix(device, source, made);
     if (status != PR_OK) {
-        free(made);
+        pr_cpu_matrix_destroy(device, made);
         return status;
     }
-    made->panels = panels;
-    pack_work work = {source, made};
-    pr_cpu_team_run(pr_cpu_state_of(device)->team, pack_panel, &work, pr_matrix_panels(made));
     *matrix = made;
     return PR_OK;
 }
@@ -189,6 +238,7 @@ void pr_cpu_matrix_destroy(pr_device *device, pr_matrix *matrix)
 {
     if (matrix == NULL)
         return;
-    device->memory_release(device, matrix->panels);
+    if (!matrix->in_place)
+        device->memory_release(device, matrix->panels);
     free(matrix);
 }

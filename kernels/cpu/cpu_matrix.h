@@ -27,6 +27,10 @@ typedef enum pr_packing {
     PR_PACKINGS,
 } pr_packing;
 
+// Interleaves `rows` (<= 16) stored rows of one slice; the panel is zero before.
+typedef void (*pr_pack_rows)(
+    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+
 struct pr_matrix {
     int64_t rows, cols;
     int32_t slices;
@@ -35,6 +39,7 @@ struct pr_matrix {
     int64_t padded_cols;  // of all slices
     size_t panel_bytes;   // an odd multiple of 64
     char *panels;         // [ceil(rows / PR_PANEL)][panel_bytes], 64-byte aligned
+    bool in_place;        // the panels are a mapped file's
 };
 
 // Errors: PR_ERR_ARGUMENT (ranges, slices not 1, 2, 4 or 8), PR_ERR_RESOURCE.
@@ -43,6 +48,15 @@ pr_status pr_cpu_matrix_create(
 void pr_cpu_matrix_destroy(pr_device *device, pr_matrix *matrix);
 size_t
 pr_cpu_matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);
+
+// A matrix of this shape without panels: what follows from it is filled in.
+pr_matrix pr_cpu_matrix_of(const pr_packed_shape *shape);
+// Takes memory for the panels, on pages that are there already.
+pr_status pr_cpu_matrix_take_panels(pr_device *device, pr_matrix *matrix) PR_MUST_CHECK;
+// Bytes of a panel before slice s; s = slices gives all without the filling.
+size_t pr_cpu_matrix_slice_offset(const pr_matrix *matrix, int32_t s);
+// A unit of a panel is so many vectors of 16 lanes of 4 bytes, then so many of 2 bytes.
+void pr_cpu_matrix_unit_vectors(pr_packing packing, int32_t *of_four, int32_t *of_two);
 
 static inline int64_t pr_matrix_panels(const pr_matrix *matrix)
 {

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/cpu_matrix.h"
+#include "kernels/cpu/quantized.h"
 #include "runtime/base/elementary.h"
 
 // Sum of squares in 16 lanes, then neighbours in pairs: the order of a 16-wide vector.
@@ -150,6 +151,14 @@ void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
                 [PR_PACKED_F16] = &pr_matmul_f16_reference,
                 [PR_PACKED_INT8] = &pr_matmul_quantized_reference,
                 [PR_PACKED_INT4] = &pr_matmul_quantized_reference,
+            },
+        .pack =
+            {
+                [PR_PACKED_F32] = pr_pack_f32_reference,
+                [PR_PACKED_BF16] = pr_pack_bf16_reference,
+                [PR_PACKED_F16] = pr_pack_f16_reference,
+                [PR_PACKED_INT8] = pr_quantized_pack_int8,
+                [PR_PACKED_INT4] = pr_quantized_pack_int4,
             },
         .rmsnorm = rmsnorm,
         .combine = combine,

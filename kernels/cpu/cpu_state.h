@@ -10,6 +10,9 @@
 typedef struct pr_cpu_state {
     pr_cpu_team *team;
     pr_cpu_kernels kernels;
+    struct pr_cpu_slab *slab;  // that memory is cut from (cpu_memory.c), or NULL
+    char *staging;             // [threads][staging_bytes]: what loading reads before it packs
+    size_t staging_bytes;
     void *prepared;  // scratch of matmuls, taken by reserve
     size_t prepared_bytes;
     struct pr_cpu_product *product;  // [products]: one of every expert
@@ -18,6 +21,9 @@ typedef struct pr_cpu_state {
 } pr_cpu_state;
 
 static inline pr_cpu_state *pr_cpu_state_of(const pr_device *device) { return device->state; }
+
+// At least so many bytes of staging for each thread. PR_ERR_RESOURCE.
+pr_status pr_cpu_staging_reserve(pr_device *device, size_t size_bytes) PR_MUST_CHECK;
 
 void pr_cpu_matmul_fill(pr_device *device);  // matmul, gated, experts, reserve
 void pr_cpu_matmul_release(pr_device *device);

@@ -13,6 +13,7 @@
 #include "launcher/plan/split_mode.h"
 #include "launcher/thread_choice.h"
 #include "runtime/base/log.h"
+#include "runtime/model/packed_table.h"
 #include "runtime/parallel.h"
 
 enum { RANKS_SHOWN = 64 };
@@ -90,14 +91,14 @@ void pr_traffic_figures_of(
 static void print_model(const plan_view *view)
 {
     const pr_model *m = view->facts.model;
-    bool quantised = pr_options_quantization(view->facts.options) != PR_QUANTIZATION_NONE;
+    bool quantised = pr_memory_quantization(&view->facts) != PR_QUANTIZATION_NONE;
     printf(
         "Model    %s: %s, %d layers, hidden %d, %d query and %d KV heads of %d, vocabulary %d, "
         "%s%s%s",
         m->path, pr_family_name(m->family), (int)m->layers, (int)m->hidden, (int)m->query_heads,
         (int)m->kv_heads, (int)m->head_size, (int)m->vocabulary,
         pr_dtype_name(view->facts.weight_dtype), quantised ? " " : "",
-        quantised ? pr_options_weights_text(view->facts.options) : "");
+        quantised ? pr_options_weights_text(pr_memory_quantization(&view->facts)) : "");
     if (m->experts)
         printf(", %d experts, %d for each token", (int)m->experts, (int)m->experts_chosen);
     printf("\nLayout   polyreme ... %s\n", view->flags);
@@ -300,10 +301,13 @@ static pr_status print_json(const plan_view *view)
         json_array_append_new(ranks, rank_json(view, i));
     for_each_reason(view->why, add_reason, why);
     int32_t size = view->facts.options->block_size;
+    const char *quantization = view->facts.converted == PR_QUANTIZATION_NONE
+                                   ? view->facts.options->quantization
+                                   : pr_quantization_name(view->facts.converted);
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o}", "model",
         view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
-        view->flags, "quantization", view->facts.options->quantization, "fits", view->blocks > 0,
+        view->flags, "quantization", quantization, "fits", view->blocks > 0,
         "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
         "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
         (json_int_t)view->blocks * size, "threads_per_rank", (int)view->threads, "this_machine",

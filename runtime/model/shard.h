@@ -12,6 +12,8 @@
 #ifndef PR_RUNTIME_MODEL_SHARD_H
 #define PR_RUNTIME_MODEL_SHARD_H
 
+#include <stdatomic.h>
+
 #include "runtime/device.h"
 #include "runtime/model/model.h"
 #include "runtime/model/weights_file.h"
@@ -46,8 +48,10 @@ typedef struct pr_shard {
     pr_matrix *head;    // lm_head rows [V*r/tp, V*(r+1)/tp)
     float *final_norm;  // [H]
     int32_t layers;
-    pr_layer_weights *layer;  // [L]
-    int64_t read_bytes;       // bytes of the files that loading touched (without the embedding)
+    pr_layer_weights *layer;      // [L]
+    int64_t read_bytes;           // bytes of the files that loading touched (without the embedding)
+    int64_t packed_bytes;         // that the matrices take on the device
+    struct pr_read_ahead *ahead;  // of weights used in place: has the system fetch them; or NULL
 } pr_shard;
 
 // Whether the model can be cut this way. Errors name the rule and the nearest tp that fits:
@@ -61,8 +65,20 @@ int64_t pr_shard_predict_bytes(const pr_model *model, const pr_place *place, pr_
 // Of lm_head where the other matrices have `quantization`.
 pr_quantization pr_shard_head_quantization(pr_quantization quantization);
 
-// Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs.
+typedef struct pr_shard_params {
+    const pr_model *model;
+    const pr_weights *weights;
+    pr_place place;
+    pr_quantization quantization;  // of weights as stored; converted ones keep theirs
+    pr_device *device;
+    pr_load_mode load;
+    atomic_int_fast64_t *loaded_bytes;  // grows meanwhile, for who watches; or NULL
+} pr_shard_params;
+
+// Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs first.
 // The weights file must stay open as long as the shard (the embedding stays mapped).
+pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
+// The same with PR_LOAD_AUTO, unwatched.
 pr_status pr_shard_load(
     const pr_model *model,
     const pr_weights *weights,
@@ -70,6 +86,8 @@ pr_status pr_shard_load(
     pr_quantization quantization,
     pr_device *device,
     pr_shard **shard) PR_MUST_CHECK;
+// One without any weights, to walk with (shard_walk.h).
+pr_status pr_shard_make(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
 void pr_shard_unload(pr_shard *shard);
 
 #endif

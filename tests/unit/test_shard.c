@@ -83,12 +83,18 @@ static void device_destroy(pr_device *device, pr_matrix *matrix)
     free(matrix);
 }
 
+static size_t device_packed_bytes(const pr_packed_shape *shape)
+{
+    return (size_t)(shape->rows * shape->cols) * 4;
+}
+
 static pr_device recorder = {
     .name = "recorder",
     .memory_take = device_take,
     .memory_release = device_release,
     .matrix_create = device_create,
     .matrix_destroy = device_destroy,
+    .packed_bytes = device_packed_bytes,
 };
 
 // ---- models and shards -----------------------------------------------------------------------
