@@ -64,16 +64,25 @@ static pr_status checked(parallel_state *state, pr_status status)
     return status;
 }
 
-static pr_status tensor_reduce(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols)
+static float *tensor_room(pr_parallel *parallel)
+{
+    parallel_state *state = parallel->state;
+    return state->shared && parallel->tp > 1 ? pr_shared_exchange_room(state->shared) : NULL;
+}
+
+static pr_status
+tensor_reduce(pr_parallel *parallel, const float *branch, float *sum, int32_t tokens, int32_t cols)
 {
     parallel_state *state = parallel->state;
     pr_status status = PR_OK;
     assert(!state->group->broken);
     assert((size_t)tokens * (size_t)cols <= state->capacity);
     if (state->shared && tokens > 0 && parallel->tp > 1)
-        return checked(state, pr_shared_exchange_reduce(state->shared, x, tokens, cols));
+        return checked(state, pr_shared_exchange_reduce(state->shared, branch, sum, tokens, cols));
+    if (branch != sum)
+        memcpy(sum, branch, (size_t)tokens * (size_t)cols * sizeof(float));
     for (int32_t step = 1; tokens > 0 && step < parallel->tp && status == PR_OK; step *= 2)
-        status = add_branch(state, x, tokens, cols, step);
+        status = add_branch(state, sum, tokens, cols, step);
     return checked(state, status);
 }
 
@@ -191,6 +200,7 @@ fill_parallel(pr_parallel *parallel, const pr_group *group, const pr_comm_params
     parallel->ranks = group->ranks;
     parallel->rank = group->rank;
     parallel->experts = params->experts;
+    parallel->tensor_room = tensor_room;
     parallel->tensor_reduce = tensor_reduce;
     parallel->tensor_gather = tensor_gather;
     parallel->expert_dispatch = expert_dispatch;
@@ -200,20 +210,18 @@ fill_parallel(pr_parallel *parallel, const pr_group *group, const pr_comm_params
 static pr_status open_shared(parallel_state *state)
 {
     const pr_group *group = state->group;
-    const char *why = "";
+    char why[PR_SHARED_WHY_BYTES] = "";
     if (state->params.exchange == PR_EXCHANGE_MESSAGES)
         return PR_OK;
     PR_TRY(pr_shared_exchange_create(
-        state->group, &state->params, &state->counts, &state->shared, &why));
+        state->group, &state->params, &state->counts, &state->shared, why));
     int32_t first = group->first_rank, last = first + group->ranks - 1;
     if (!state->shared && state->params.exchange == PR_EXCHANGE_SHARED)
         return pr_fail(
             PR_ERR_RESOURCE, "ranks %d to %d cannot exchange through shared memory: %s", first,
             last, why);
-    if (group->rank == 0)
-        pr_log(
-            PR_LOG_DEBUG, "ranks %d to %d exchange through %s%s", first, last,
-            state->shared ? "shared memory" : "messages: ", state->shared ? "" : why);
+    if (group->rank == 0 && !state->shared)
+        pr_log(PR_LOG_INFO, "ranks %d to %d exchange by messages: %s", first, last, why);
     return PR_OK;
 }
 
@@ -280,6 +288,18 @@ void pr_comm_parallel_destroy(pr_parallel *parallel)
     free(state);
     free(parallel);
 #endif
+}
+
+pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel)
+{
+#ifdef PR_HAVE_MPI
+    if (parallel->ranks > 1)
+        return ((const parallel_state *)parallel->state)->shared ? PR_EXCHANGE_SHARED
+                                                                 : PR_EXCHANGE_MESSAGES;
+#else
+    (void)parallel;
+#endif
+    return PR_EXCHANGE_AUTO;
 }
 
 void pr_comm_parallel_count(const pr_parallel *parallel, pr_comm_counts *counts)

@@ -454,16 +454,14 @@ static pr_status send_results(pr_expert_exchange *exchange, const float *results
     return PR_OK;
 }
 
-// A rank's results are in order of token and slot: one walk over the slots places all of them.
-static void place_results(pr_expert_exchange *exchange, float *slots)
+// A rank's results are in order of token and slot: one walk over the slots finds all of them.
+static void find_results(pr_expert_exchange *exchange, const float **slot)
 {
     int64_t count = (int64_t)exchange->tokens * exchange->params.chosen;
     int64_t hidden = exchange->params.hidden;
     for (int64_t i = 0; i < count; i++) {
         int32_t place = exchange->return_place[exchange->home[exchange->chosen[i]]]++;
-        memcpy(
-            slots + i * hidden, exchange->origin_rows + place * hidden,
-            (size_t)hidden * sizeof(float));
+        slot[i] = exchange->origin_rows + place * hidden;
     }
 }
 
@@ -487,7 +485,7 @@ pr_status pr_expert_exchange_combine(pr_expert_exchange *exchange, const pr_retu
         status = wait_all(exchange, "expert combine");
     exchange->group->broken = status != PR_OK;
     if (status == PR_OK)
-        place_results(exchange, args->slots);
+        find_results(exchange, args->slot);
     return status;
 }
 

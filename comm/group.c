@@ -43,6 +43,19 @@ static pr_status split(MPI_Comm from, int color, int key, MPI_Comm *to)
     return PR_OK;
 }
 
+static pr_status count_node_ranks(MPI_Comm whole, int32_t *ranks)
+{
+    MPI_Comm node;
+    int size = 1;
+    PR_TRY(pr_mpi_check(
+        MPI_Comm_split_type(whole, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "group creation",
+        -1));
+    MPI_Comm_size(node, &size);
+    MPI_Comm_free(&node);
+    *ranks = size;
+    return PR_OK;
+}
+
 // Agreement over a binomial tree, up and down again: rank r has the children r + 2^i for every 2^i
 // below its lowest bit (all, for the leader), and the parent r without that bit. By hand, because a
 // collective cannot say who is late.
@@ -121,6 +134,7 @@ pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **g
     created->comm = created->lane_comm = MPI_COMM_NULL;
     if (layout->ranks > 1) {
         MPI_Comm whole = pr_world_comm(world);
+        PR_TRY_GOTO(count_node_ranks(whole, &created->node_ranks), free_created);
         PR_TRY_GOTO(
             split(whole, index >= 0 ? index : MPI_UNDEFINED, rank, &created->comm), free_created);
         if (index >= 0)

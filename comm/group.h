@@ -30,6 +30,8 @@ typedef struct pr_comm_params {
     int32_t max_tokens;   // T of one lane's step
     int32_t max_outputs;  // rows of tensor_gather
     int32_t timeout_ms;   // deadline of every wait
+    bool
+        shares_cores;  // more threads than cores on this node: who waits gives its core away at once
     pr_exchange exchange;
 } pr_comm_params;
 
@@ -39,6 +41,8 @@ typedef struct pr_comm_params {
 pr_status pr_comm_parallel_create(
     pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
 void pr_comm_parallel_destroy(pr_parallel *parallel);
+// AUTO for a rank alone, which exchanges nothing.
+pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel);
 
 // Bytes and messages this rank sent so far, by operation, for the run's report. transfer_bytes is 0
 // here: pr_kv_transfer_sent_bytes has it.

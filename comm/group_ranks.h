@@ -21,6 +21,7 @@ struct pr_group {
     int32_t first_rank;  // world rank of group rank 0
     int32_t ranks, rank;
     int32_t tp, tp_rank, lane;
+    int32_t node_ranks;  // of the world on this node, those of other groups too
     bool broken;  // an operation failed: requests may be pending on buffers and communicators
 #ifdef PR_HAVE_MPI
     MPI_Comm comm;       // the group

@@ -8,12 +8,11 @@
 #include <string.h>
 
 #include "comm/group_ranks.h"
-#include "comm/shared_window.h"
 #include "runtime/base/log.h"
 
 // Floats of a reduce from which more than two ranks split the additions: below, a second wait costs more
 // than the others' reading.
-enum { SPLIT_FLOATS = 1 << 14, MOST_TP = 8 };
+enum { SPLIT_FLOATS = 1 << 14, MOST_TP = 8, BLOCK = 16 };
 
 // Where the parts of every rank's segment begin, in bytes.
 typedef struct places {
@@ -130,6 +129,21 @@ static pr_status take_memory(pr_shared_exchange *exchange)
     return PR_OK;
 }
 
+// A rank that failed alone would leave the others in the collective calls that follow.
+static pr_status take_memory_together(pr_shared_exchange *exchange)
+{
+    pr_status status = take_memory(exchange);
+    int64_t failed = status != PR_OK;
+    PR_TRY(pr_group_agree(exchange->group, &failed, exchange->params.timeout_ms));
+    if (failed && status == PR_OK)
+        return pr_fail(
+            PR_ERR_RESOURCE,
+            "another rank of the group has no memory to exchange %d rows: lower "
+            "--max-num-batched-tokens",
+            exchange->arrivals);
+    return status;
+}
+
 static void fill_shape(pr_shared_exchange *exchange)
 {
     const pr_comm_params *params = &exchange->params;
@@ -153,7 +167,7 @@ pr_status pr_shared_exchange_create(
     const pr_comm_params *params,
     pr_comm_counts *counts,
     pr_shared_exchange **exchange,
-    const char **why)
+    char why[PR_SHARED_WHY_BYTES])
 {
     pr_shared_exchange *made = calloc(1, sizeof *made);
     if (!made)
@@ -163,14 +177,20 @@ pr_status pr_shared_exchange_create(
     fill_shape(made);
     lay_out(made);
     pr_status status;
-    PR_TRY_GOTO(take_memory(made), destroy_made);
+    PR_TRY_GOTO(take_memory_together(made), destroy_made);
     for (int32_t rank = 0; rank < group->ranks; rank++) {
         int64_t end = pr_share_begin(params->experts, rank + 1, group->ranks);
         for (int64_t e = pr_share_begin(params->experts, rank, group->ranks); e < end; e++)
             made->home[e] = rank;
     }
     PR_TRY_GOTO(
-        pr_shared_window_create(group, made->at.end, params->timeout_ms, &made->window, why),
+        pr_shared_window_create(
+            group,
+            &(pr_shared_window_params){
+                .data_bytes = made->at.end,
+                .timeout_ms = params->timeout_ms,
+                .shares_cores = params->shares_cores},
+            &made->window, why),
         destroy_made);
     if (!made->window) {
         pr_shared_exchange_destroy(made);
@@ -199,26 +219,46 @@ void pr_shared_exchange_destroy(pr_shared_exchange *exchange)
 
 // ---- Tensor reduce and gather ----------------------------------------------------------------
 
-// to[i] = the tree over p[0..tp-1][i], for n elements.
+// The tree over p[0..tp-1][i, i + n) for n elements, all read before the first is written: `to` may be one
+// of the branches.
+static inline void
+add_block(const float *const *p, int32_t tp, float *to, int64_t i, const int32_t n)
+{
+    float sum[BLOCK];
+    if (tp == 2) {
+        for (int32_t j = 0; j < n; j++)
+            sum[j] = p[0][i + j] + p[1][i + j];
+    } else if (tp == 4) {
+        for (int32_t j = 0; j < n; j++)
+            sum[j] = (p[0][i + j] + p[1][i + j]) + (p[2][i + j] + p[3][i + j]);
+    } else {
+        for (int32_t j = 0; j < n; j++)
+            sum[j] = ((p[0][i + j] + p[1][i + j]) + (p[2][i + j] + p[3][i + j])) +
+                     ((p[4][i + j] + p[5][i + j]) + (p[6][i + j] + p[7][i + j]));
+    }
+    memcpy(to + i, sum, (size_t)n * sizeof(float));
+}
+
+// Whole blocks have a constant length, which the compiler turns into vectors.
 static void add_tree(const float *const *p, int32_t tp, float *to, int64_t n)
 {
-    if (tp == 2) {
-        for (int64_t i = 0; i < n; i++)
-            to[i] = p[0][i] + p[1][i];
-    } else if (tp == 4) {
-        for (int64_t i = 0; i < n; i++)
-            to[i] = (p[0][i] + p[1][i]) + (p[2][i] + p[3][i]);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            to[i] = ((p[0][i] + p[1][i]) + (p[2][i] + p[3][i])) +
-                    ((p[4][i] + p[5][i]) + (p[6][i] + p[7][i]));
-    }
+    int64_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        add_block(p, tp, to, i, BLOCK);
+    if (i < n)
+        add_block(p, tp, to, i, (int32_t)(n - i));
 }
 
 // This rank's lane buffers take turns: one may still be read while the next operation begins.
 static size_t next_lane_buffer(pr_shared_exchange *exchange)
 {
     return exchange->at.lane[exchange->lane_operations++ % 2];
+}
+
+float *pr_shared_exchange_room(const pr_shared_exchange *exchange)
+{
+    return part_of(
+        exchange, exchange->group->rank, exchange->at.lane[exchange->lane_operations % 2]);
 }
 
 static pr_status publish_to_lane(
@@ -228,14 +268,16 @@ static pr_status publish_to_lane(
     int64_t floats,
     const char *operation)
 {
+    float *buffer = part_of(exchange, exchange->group->rank, place);
     assert((size_t)floats <= exchange->capacity);
-    memcpy(part_of(exchange, exchange->group->rank, place), from, (size_t)floats * sizeof(float));
+    if (from != buffer)
+        memcpy(buffer, from, (size_t)floats * sizeof(float));
     pr_shared_window_publish(exchange->window, PR_SHARED_LANE);
     return wait_for_lane(exchange, operation);
 }
 
-pr_status
-pr_shared_exchange_reduce(pr_shared_exchange *exchange, float *x, int32_t tokens, int32_t cols)
+pr_status pr_shared_exchange_reduce(
+    pr_shared_exchange *exchange, const float *mine, float *sum, int32_t tokens, int32_t cols)
 {
     static const char operation[] = "tensor reduce";
     const pr_group *group = exchange->group;
@@ -243,28 +285,28 @@ pr_shared_exchange_reduce(pr_shared_exchange *exchange, float *x, int32_t tokens
     int64_t n = (int64_t)tokens * cols;
     size_t place = next_lane_buffer(exchange);
     const float *branch[MOST_TP], *part[MOST_TP];
-    PR_TRY(publish_to_lane(exchange, place, x, n, operation));
+    PR_TRY(publish_to_lane(exchange, place, mine, n, operation));
     exchange->counts->reduce_bytes += n * (int64_t)sizeof(float);
     for (int32_t r = 0; r < tp; r++)
         branch[r] = part_of(exchange, lane_rank(group, r), place);
     if (tp == 2 || n < SPLIT_FLOATS) {
-        add_tree(branch, tp, x, n);
+        add_tree(branch, tp, sum, n);
         return PR_OK;
     }
     // Only this rank reads its own share of any branch, so the sums may stand in its place.
     int64_t begin = pr_share_begin(n, group->tp_rank, tp);
     int64_t end = pr_share_begin(n, group->tp_rank + 1, tp);
-    float *sums = (float *)part_of(exchange, group->rank, place) + begin;
+    float *share = (float *)part_of(exchange, group->rank, place) + begin;
     for (int32_t r = 0; r < tp; r++)
         part[r] = branch[r] + begin;
-    add_tree(part, tp, sums, end - begin);
+    add_tree(part, tp, share, end - begin);
     exchange->counts->reduce_bytes += (end - begin) * (int64_t)sizeof(float);
     pr_shared_window_publish(exchange->window, PR_SHARED_LANE);
     PR_TRY(wait_for_lane(exchange, operation));
     for (int32_t r = 0; r < tp; r++) {
         begin = pr_share_begin(n, r, tp);
         end = pr_share_begin(n, r + 1, tp);
-        memcpy(x + begin, branch[r] + begin, (size_t)(end - begin) * sizeof(float));
+        memcpy(sum + begin, branch[r] + begin, (size_t)(end - begin) * sizeof(float));
     }
     return PR_OK;
 }
@@ -399,7 +441,7 @@ pr_status pr_shared_exchange_dispatch(pr_shared_exchange *exchange, pr_dispatch_
 }
 
 // A rank's entries of a lane are in order of token and slot: one walk over the slots finds all of them.
-static pr_status read_results(pr_shared_exchange *exchange, float *slots)
+static pr_status find_results(pr_shared_exchange *exchange, const float **slot)
 {
     const pr_group *group = exchange->group;
     int64_t slot_count = (int64_t)exchange->tokens * exchange->params.chosen;
@@ -416,7 +458,7 @@ static pr_status read_results(pr_shared_exchange *exchange, float *slots)
             return pr_fail(
                 PR_ERR_PEER, "rank %d sent malformed results in expert combine",
                 group->first_rank + rank);
-        memcpy(slots + i * hidden, result + place[entry] * hidden, (size_t)hidden * sizeof(float));
+        slot[i] = result + place[entry] * hidden;
     }
     return PR_OK;
 }
@@ -433,7 +475,7 @@ pr_status pr_shared_exchange_combine(pr_shared_exchange *exchange, const pr_retu
         (int64_t)size_bytes + exchange->received * (int64_t)sizeof(int32_t);
     pr_shared_window_publish(exchange->window, PR_SHARED_GROUP);
     PR_TRY(wait_for_group(exchange, "expert combine"));
-    return read_results(exchange, args->slots);
+    return find_results(exchange, args->slot);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
@@ -13,13 +14,13 @@
 #include "runtime/base/log.h"
 
 enum { LINE = 64, FLAGS_BYTES = PR_SHARED_DOMAINS * LINE };
-// A poll is some tens of nanoseconds: spin about 10 us, then give the core away, where there are more
-// ranks than cores to the one that is waited for.
-enum { HARD_POLLS = 256, POLLS_PER_CLOCK = 64 };
+// A poll is some tens of nanoseconds: spin about 10 us, then give the core away. With more threads than
+// cores the rank that is waited for may need this very core: spin for a handover between two cores only.
+enum { HARD_POLLS = 256, CROWDED_POLLS = 16, YIELDS_PER_CLOCK = 16 };
 
 struct pr_shared_window {
     const pr_group *group;
-    int32_t timeout_ms;
+    int32_t timeout_ms, hard_polls;
     MPI_Comm node;
     MPI_Win win;
     char **segment;  // [ranks]
@@ -44,17 +45,27 @@ static pr_status all_of(const pr_group *group, bool mine, bool *all)
     return PR_OK;
 }
 
-// Open MPI keeps the windows of a node in /dev/shm. Beyond its end a write is a signal, not an error.
-static bool fits_shared_memory(int64_t total_bytes)
+// MPI keeps the windows of a node in /dev/shm. Beyond its end a write is a signal, not an error, so there
+// must be room for all segments in full, and for those of the node's other groups, taken to be alike.
+static bool fits_shared_memory(const pr_group *group, int64_t total_bytes, char *why)
 {
+    const double margin = 1.1, mib = 1 << 20;
     struct statvfs file_system;
     if (statvfs("/dev/shm", &file_system) != 0)
         return true;
-    return (double)file_system.f_bavail * (double)file_system.f_frsize > 1.1 * (double)total_bytes;
+    double free_bytes = (double)file_system.f_bavail * (double)file_system.f_frsize;
+    double need_bytes = margin * (double)total_bytes * group->node_ranks / group->ranks;
+    snprintf(
+        why, PR_SHARED_WHY_BYTES,
+        "%.0f MiB of /dev/shm may be needed and %.0f are free: enlarge it (containers: "
+        "--shm-size), "
+        "or lower --max-num-batched-tokens",
+        need_bytes / mib, free_bytes / mib);
+    return free_bytes > need_bytes;
 }
 
 static pr_status
-find_node(pr_shared_window *window, int64_t segment_bytes, bool *possible, const char **why)
+find_node(pr_shared_window *window, int64_t segment_bytes, bool *possible, char *why)
 {
     const pr_group *group = window->group;
     int ranks_here = 0;
@@ -65,15 +76,14 @@ find_node(pr_shared_window *window, int64_t segment_bytes, bool *possible, const
         operation_name, -1));
     MPI_Comm_set_errhandler(window->node, MPI_ERRORS_RETURN);
     MPI_Comm_size(window->node, &ranks_here);
-    *why = "its ranks are on several nodes";
+    snprintf(why, PR_SHARED_WHY_BYTES, "they are on several nodes");
     PR_TRY(all_of(group, ranks_here == group->ranks, possible));
     if (!*possible)
         return PR_OK;
     PR_TRY(pr_mpi_check(
         MPI_Allreduce(&segment_bytes, &total_bytes, 1, MPI_INT64_T, MPI_SUM, group->comm),
         operation_name, -1));
-    *why = "/dev/shm is too small: enlarge it, or lower --max-num-batched-tokens";
-    return all_of(group, fits_shared_memory(total_bytes), possible);
+    return all_of(group, fits_shared_memory(group, total_bytes, why), possible);
 }
 
 static pr_status allocate(pr_shared_window *window, size_t segment_bytes)
@@ -103,10 +113,9 @@ static pr_status allocate(pr_shared_window *window, size_t segment_bytes)
 
 pr_status pr_shared_window_create(
     pr_group *group,
-    size_t data_bytes,
-    int32_t timeout_ms,
+    const pr_shared_window_params *params,
     pr_shared_window **window,
-    const char **why)
+    char why[PR_SHARED_WHY_BYTES])
 {
     bool possible = false;
     pr_shared_window *made = calloc(1, sizeof *made);
@@ -116,9 +125,10 @@ pr_status pr_shared_window_create(
         free(segment);
         return pr_fail(PR_ERR_RESOURCE, "no memory for a shared window");
     }
-    size_t segment_bytes = FLAGS_BYTES + data_bytes + 2 * LINE;
+    size_t segment_bytes = FLAGS_BYTES + params->data_bytes + 2 * LINE;
     made->group = group;
-    made->timeout_ms = timeout_ms;
+    made->timeout_ms = params->timeout_ms;
+    made->hard_polls = params->shares_cores ? CROWDED_POLLS : HARD_POLLS;
     made->node = MPI_COMM_NULL;
     made->win = MPI_WIN_NULL;
     made->segment = segment;
@@ -157,31 +167,49 @@ void pr_shared_window_publish(pr_shared_window *window, pr_shared_domain domain)
         memory_order_release);
 }
 
+static bool has_published(const pr_shared_window *window, pr_shared_domain domain, int32_t rank)
+{
+    return atomic_load_explicit(flag_of(window, rank, domain), memory_order_acquire) >=
+           window->published[domain];
+}
+
+static pr_status let_mpi_progress(const pr_shared_window *window, const char *operation)
+{
+    int waiting;
+    return pr_mpi_check(
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, window->node, &waiting, MPI_STATUS_IGNORE),
+        operation, -1);
+}
+
+static void pause_core(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 pr_status pr_shared_window_wait(
     const pr_shared_window *window, pr_shared_domain domain, int32_t rank, const char *operation)
 {
-    const _Atomic(uint64_t) *flag = flag_of(window, rank, domain);
-    int64_t deadline_ns = 0;
-    for (int32_t polls = 1;; polls++) {
-        if (atomic_load_explicit(flag, memory_order_acquire) >= window->published[domain])
+    for (int32_t polls = 0; polls < window->hard_polls; polls++) {
+        if (has_published(window, domain, rank))
             return PR_OK;
-        if (polls % POLLS_PER_CLOCK == 0) {
-            int64_t now_ns = pr_clock_now_ns();
-            if (deadline_ns == 0)
-                deadline_ns = now_ns + (int64_t)window->timeout_ms * 1000000;
-            else if (now_ns > deadline_ns)
-                return pr_fail(
-                    PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s",
-                    window->group->first_rank + rank, window->timeout_ms, operation);
-        }
-        if (polls > HARD_POLLS) {
-            sched_yield();
-            polls = polls > 1 << 20 ? HARD_POLLS : polls;
-        }
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+        pause_core();
     }
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)window->timeout_ms * 1000000;
+    for (uint32_t yields = 1; !has_published(window, domain, rank); yields++) {
+        sched_yield();
+        if (yields % YIELDS_PER_CLOCK != 0)
+            continue;
+        PR_TRY(let_mpi_progress(window, operation));
+        if (pr_clock_now_ns() > deadline_ns)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s",
+                window->group->first_rank + rank, window->timeout_ms, operation);
+    }
+    return PR_OK;
 }
 
 #endif

@@ -8,7 +8,8 @@
 // The ranks of a domain (a lane, or the group) run the same sequence of operations. Each counts its own
 // publications; a rank waits until the others' counters have reached its own. A buffer that was read in
 // one operation may be written again once its readers have published the next one.
-// Cost: a publication is one store with release order; a wait spins some microseconds, then yields.
+// Cost: a publication is one store with release order; a wait spins some microseconds, then yields. While
+// it yields it lets MPI make progress: KV that is on its way needs calls on both sides.
 // Source: MPI-3.1 §11.2.3 (shared-memory windows), used as plain memory: no RMA calls after creation.
 // Threads: the worker thread. Collective: create and destroy, over the group.
 #ifndef PR_COMM_SHARED_WINDOW_H
@@ -27,14 +28,21 @@ typedef enum pr_shared_domain {
     PR_SHARED_DOMAINS
 } pr_shared_domain;
 
-// *window is NULL, and *why says why, where the ranks are on several nodes or the node's shared memory is
-// too small for all segments: an answer, not an error. Untouched pages take no memory.
+enum { PR_SHARED_WHY_BYTES = 256 };
+
+typedef struct pr_shared_window_params {
+    size_t data_bytes;  // of this rank
+    int32_t timeout_ms;
+    bool shares_cores;  // as in pr_comm_params
+} pr_shared_window_params;
+
+// *window is NULL, and why says why, where the ranks are on several nodes or the node's shared memory is
+// too small for the segments of all its groups: an answer, not an error. Untouched pages take no memory.
 pr_status pr_shared_window_create(
     pr_group *group,
-    size_t data_bytes,  // of this rank
-    int32_t timeout_ms,
+    const pr_shared_window_params *params,
     pr_shared_window **window,
-    const char **why) PR_MUST_CHECK;
+    char why[PR_SHARED_WHY_BYTES]) PR_MUST_CHECK;
 // Not after a failed operation: the others may never come.
 void pr_shared_window_destroy(pr_shared_window *window);
 

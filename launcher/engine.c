@@ -233,6 +233,7 @@ static pr_status create_worker(pr_engine *engine)
         .max_tokens = options->max_num_batched_tokens,
         .max_outputs = options->max_num_seqs,
         .timeout_ms = options->comm_timeout,
+        .shares_cores = engine->threads.shares_cores,
     };
     PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
     pr_worker_params worker = {
@@ -291,6 +292,24 @@ static void say_threads(const pr_engine *engine)
             PR_LOG_WARN,
             "--threads %d: %d threads take turns on %d cores, which is slower than --threads auto",
             (int)threads->threads, (int)(threads->threads * threads->sharers), (int)threads->cores);
+}
+
+// Collective: what the groups exchange through.
+static pr_status say_exchange(pr_engine *engine)
+{
+    pr_exchange mine =
+        engine->parallel ? pr_comm_parallel_exchange(engine->parallel) : PR_EXCHANGE_AUTO;
+    int64_t shared = mine == PR_EXCHANGE_SHARED, messages = mine == PR_EXCHANGE_MESSAGES;
+    PR_TRY(pr_world_max(engine->world, &shared));
+    PR_TRY(pr_world_max(engine->world, &messages));
+    const char *text = shared && messages
+                           ? "shared memory in groups on one node, messages in others"
+                       : shared   ? "shared memory"
+                       : messages ? "messages"
+                                  : "none, each rank works alone";
+    if (engine->rank == 0)
+        pr_log(PR_LOG_INFO, "exchange: %s", text);
+    return PR_OK;
 }
 
 static void say_what_runs(const pr_engine *engine, const char *why)
@@ -437,7 +456,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     };
     if (engine->rank == 0)
         say_what_runs(engine, why);
-    return PR_OK;
+    return say_exchange(engine);
 }
 
 pr_status

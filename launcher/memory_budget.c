@@ -124,8 +124,8 @@ count_work_bytes(const pr_memory_facts *facts, int32_t ranks, int32_t tp, int32_
         int64_t arrivals = tokens * m->experts_chosen * (ranks / tp);
         int32_t here = experts < m->experts_chosen ? experts : m->experts_chosen;
         int64_t received = tokens * here * (ranks / tp);
-        floats += tokens * (m->experts + m->experts_chosen * (2 * hidden + 2)) +
-                  2 * arrivals * hidden + received * (hidden + 2 * (int64_t)m->expert_inner);
+        floats += tokens * (m->experts + m->experts_chosen * (hidden + 4)) + 2 * arrivals * hidden +
+                  received * (hidden + 2 * (int64_t)m->expert_inner);
     }
     return 4 * floats + FIXED_WORK_BYTES;
 }

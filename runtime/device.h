@@ -185,9 +185,9 @@ typedef struct pr_experts_args {
 
 typedef struct pr_combine_args {
     int32_t tokens, chosen, hidden;
-    const float *rows;    // [T][K][H], in slot order
-    const float *weight;  // [T][K]
-    float *y;             // [T][H]
+    const float *const *row;  // [T][K], each [H], in slot order
+    const float *weight;      // [T][K]
+    float *y;                 // [T][H]
 } pr_combine_args;
 
 typedef struct pr_add_args {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // "Alone": the group of one rank. The reduce and the gather have nothing to add; experts are all
 // here, so dispatch sorts rows by expert (a stable counting sort: tokens ascending within an
-// expert, slots by prefix sum) and combine puts results back into their slots.
+// expert, slots by prefix sum) and combine says where the result of each slot is.
 #include "runtime/parallel.h"
 
 #include <stdlib.h>
@@ -18,14 +18,15 @@ typedef struct alone {
     float *rows;      // [max_tokens * K][H]
 } alone;
 
-static pr_status alone_reduce(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols)
+static float *alone_room(pr_parallel *parallel)
 {
-    (void)parallel, (void)x, (void)tokens, (void)cols;
-    return PR_OK;
+    (void)parallel;
+    return NULL;
 }
 
-static pr_status
-alone_gather(pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols)
+// Reduce and gather: the branch is the sum, the part is the whole.
+static pr_status alone_take_whole(
+    pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols)
 {
     (void)parallel;
     if (part != whole)
@@ -71,9 +72,7 @@ static pr_status alone_combine(pr_parallel *parallel, const pr_return_args *args
     const alone *state = parallel->state;
     size_t row_elements = (size_t)state->hidden;
     for (int32_t i = 0; i < state->pairs; i++)
-        memcpy(
-            args->slots + (size_t)i * row_elements,
-            args->rows + (size_t)state->sorted[i] * row_elements, row_elements * sizeof(float));
+        args->slot[i] = args->rows + (size_t)state->sorted[i] * row_elements;
     return PR_OK;
 }
 
@@ -101,8 +100,9 @@ pr_status pr_parallel_alone_create(
         .ranks = 1,
         .experts = experts,
         .state = state,
-        .tensor_reduce = alone_reduce,
-        .tensor_gather = alone_gather,
+        .tensor_room = alone_room,
+        .tensor_reduce = alone_take_whole,
+        .tensor_gather = alone_take_whole,
         .expert_dispatch = alone_dispatch,
         .expert_combine = alone_combine,
     };

@@ -36,7 +36,9 @@ typedef struct pr_dispatch_args {
 
 typedef struct pr_return_args {
     const float *rows;  // [n][H], the experts' results in the order dispatch delivered
-    float *slots;       // [T][K][H] out, at the origin (every rank of its lane)
+    const float *
+        *slot;  // [T][K] out, at the origin (every rank of its lane): each result, [H], until
+                // the next dispatch; may be another rank's memory
 } pr_return_args;
 
 struct pr_parallel {
@@ -46,8 +48,13 @@ struct pr_parallel {
     int32_t experts;      // E of the model, 0 for dense
     void *state;
 
-    // x[T][cols]: in, this rank's branch sum; out, the whole sum. Same on all ranks of the lane.
-    pr_status (*tensor_reduce)(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols);
+    // Memory for the branch or part that the next reduce or gather takes, [T][H] or [outputs][V / tp]:
+    // who computes there spares it a copy. NULL: there is none.
+    float *(*tensor_room)(pr_parallel *parallel);
+    // branch [T][cols], this rank's branch sum, to sum [T][cols], the whole sum: the same on all ranks
+    // of the lane. sum may be branch unless that is the room.
+    pr_status (*tensor_reduce)(
+        pr_parallel *parallel, const float *branch, float *sum, int32_t tokens, int32_t cols);
     // part [T][end-begin of this tp rank] to whole [T][cols]; tp rank r holds columns
     // [cols*r/tp, cols*(r+1)/tp).
     pr_status (*tensor_gather)(

@@ -6,10 +6,12 @@
 //   experts: R lanes of T tokens, H = 1024, 8 of 64 experts drawn at random. Nobody computes: the results
 //     are in place from the check, and one float of each cache line of them is stored again on every side,
 //     the limit's too, so that results are as fresh as experts leave them.
-//     limit: copy T * K rows from x, then T * K rows to the slots
-//   reduce: tp = R. limit: a copy that reads and writes together as many bytes as the lesser of
-//     (R + 1) n, every branch read and the sum written once, and (5 + 1/R) n, the additions split:
-//     publish (2 n), add a share of each branch (n + n / R), read the shares (2 n);   n = T * H floats
+//     The origin's sum over the slots is one float of each cache line, read on every side.
+//     limit: copy T * K rows from x, then read T * K results
+//   reduce: tp = R. The branch is where a forward pass computes it, and stored again as results are. limit: a
+//     copy that reads and writes together as many bytes as the lesser of (R + 1) n, every branch read and
+//     the sum written once, and (3 + 1/R) n, the additions split: add a share of each branch (n + n / R),
+//     read the shares (2 n);   n = T * H floats
 //
 // Sides take turns within each round; a sample is the slowest rank's time between barriers over as many
 // repetitions as fill it; medians over the rounds; all samples are printed, in order of size. Before: shared, messages and peer must agree.
@@ -20,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "comm/group.h"
 #include "comm/world.h"
@@ -36,11 +39,11 @@ typedef struct scene {
     pr_group *group;
     pr_parallel *parallel[2];  // SHARED, MESSAGES
     pr_message_peer *peer;
-    float *x;          // [T][H]
-    int32_t *expert;   // [T][K]
-    float *results;    // [received][H], or more
-    float *slots;      // [T][K][H]
-    float *from, *to;  // [limit_floats]
+    float *x;            // [T][H]
+    int32_t *expert;     // [T][K]
+    float *results;      // [received][H], or more
+    const float **slot;  // [T][K], each [H]
+    float *from, *to;    // [limit_floats]
     size_t limit_floats;
     int64_t shared_operations;
 } scene;
@@ -71,21 +74,37 @@ static size_t floats_of(const scene *s) { return (size_t)s->tokens * HIDDEN; }
 
 // ---- One operation of each side --------------------------------------------------------------
 
+// What was computed was just written: one float of each cache line is stored again.
+static void touch(float *memory, size_t floats)
+{
+    volatile float *line = memory;
+    for (size_t i = 0; i < floats; i += LINE_FLOATS)
+        line[i] = line[i];
+}
+
 static void write_results(
     const scene *s, const float *rows, const int32_t *count, int32_t received, float *results)
 {
     size_t floats = (size_t)received * HIDDEN;
-    volatile float *line = results;
-    for (size_t i = 0; i < floats && !s->filling; i += LINE_FLOATS)
-        line[i] = line[i];
-    if (!s->filling)
+    if (!s->filling) {
+        touch(results, floats);
         return;
+    }
     memcpy(results, rows, floats * sizeof(float));
     int32_t first = (int32_t)pr_share_begin(EXPERTS, s->rank, s->ranks);
     int32_t last = (int32_t)pr_share_begin(EXPERTS, s->rank + 1, s->ranks);
     for (int32_t e = first; e < last; e++) {
         for (int32_t i = 0; i < count[e - first]; i++, results += HIDDEN)
             results[0] = (float)e;
+    }
+}
+
+static void read_slots(const scene *s)
+{
+    for (int32_t i = 0; i < s->tokens * CHOSEN; i++) {
+        volatile const float *line = s->slot[i];
+        for (size_t j = 0; j < HIDDEN; j += LINE_FLOATS)
+            (void)line[j];
     }
 }
 
@@ -96,8 +115,21 @@ static void exchange_with(scene *s, pr_parallel *parallel)
     must(parallel->expert_dispatch(parallel, &args) == PR_OK, "dispatch failed");
     float *results = args.results ? args.results : s->results;
     write_results(s, args.rows, args.count, args.received, results);
-    pr_return_args back = {.rows = results, .slots = s->slots};
+    pr_return_args back = {.rows = results, .slot = s->slot};
     must(parallel->expert_combine(parallel, &back) == PR_OK, "combine failed");
+    read_slots(s);
+}
+
+// The branch is where the forward pass computes it; filling copies it there.
+static void reduce_with(scene *s, pr_parallel *parallel)
+{
+    float *room = parallel->tensor_room(parallel), *branch = room ? room : s->x;
+    if (s->filling && branch != s->x)
+        memcpy(branch, s->x, floats_of(s) * sizeof(float));
+    touch(branch, floats_of(s));
+    must(
+        parallel->tensor_reduce(parallel, branch, s->x, s->tokens, HIDDEN) == PR_OK,
+        "reduce failed");
 }
 
 static void exchange_with_peer(scene *s)
@@ -106,7 +138,8 @@ static void exchange_with_peer(scene *s)
     const int32_t *count;
     int32_t n = pr_message_peer_dispatch(s->peer, s->tokens, s->x, s->expert, &rows, &count);
     write_results(s, rows, count, n, s->results);
-    pr_message_peer_combine(s->peer, s->results, s->slots);
+    pr_message_peer_combine(s->peer, s->results, s->slot);
+    read_slots(s);
 }
 
 static void copy_experts(scene *s)
@@ -116,12 +149,15 @@ static void copy_experts(scene *s)
         memcpy(s->to + i * HIDDEN, s->x + i / CHOSEN * HIDDEN, row_bytes);
     write_results(s, NULL, NULL, (int32_t)rows, s->results);
     for (size_t i = 0; i < rows; i++)
-        memcpy(s->slots + i * HIDDEN, s->results + i * HIDDEN, row_bytes);
+        s->slot[i] = s->results + i * HIDDEN;
+    read_slots(s);
 }
 
 static void run_once(scene *s, enum side side)
 {
     s->shared_operations += side == SHARED;
+    if (s->reduce && side >= PEER)
+        touch(s->x, floats_of(s));
     if (side == LIMIT && s->reduce)
         memcpy(s->to, s->from, s->limit_floats * sizeof(float));
     else if (side == LIMIT)
@@ -131,9 +167,7 @@ static void run_once(scene *s, enum side side)
     else if (side == PEER)
         exchange_with_peer(s);
     else if (s->reduce)
-        must(
-            s->parallel[side]->tensor_reduce(s->parallel[side], s->x, s->tokens, HIDDEN) == PR_OK,
-            "reduce failed");
+        reduce_with(s, s->parallel[side]);
     else
         exchange_with(s, s->parallel[side]);
 }
@@ -177,6 +211,7 @@ static void create_parallels(scene *s)
             .max_tokens = s->tokens,
             .max_outputs = 1,
             .timeout_ms = 60000,
+            .shares_cores = s->ranks > sysconf(_SC_NPROCESSORS_ONLN),
             .exchange = side == SHARED ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES};
         must(
             pr_comm_parallel_create(s->group, &params, &s->parallel[side]) == PR_OK,
@@ -191,14 +226,14 @@ static void create(scene *s)
     s->x = take(floats_of(s), sizeof(float));
     s->limit_floats = rows * HIDDEN;
     if (s->reduce) {
-        double times = fmin(s->ranks + 1, 5 + 1.0 / s->ranks);
+        double times = fmin(s->ranks + 1, 3 + 1.0 / s->ranks);
         s->limit_floats = (size_t)((double)floats_of(s) * times / 2);
         s->from = take(s->limit_floats, sizeof(float));
         memset(s->from, 0, s->limit_floats * sizeof(float));
     } else {
         s->peer = pr_message_peer_create(EXPERTS, CHOSEN, HIDDEN, s->tokens);
         s->expert = take(rows, sizeof(int32_t));
-        s->slots = take(rows * HIDDEN, sizeof(float));
+        s->slot = take(rows, sizeof *s->slot);
         s->results = take(rows * (size_t)s->ranks * HIDDEN, sizeof(float));
     }
     s->to = take(s->limit_floats, sizeof(float));
@@ -215,7 +250,7 @@ static void destroy(scene *s)
     free(s->x);
     free(s->expert);
     free(s->results);
-    free(s->slots);
+    free(s->slot);
     free(s->from);
     free(s->to);
 }
@@ -226,6 +261,7 @@ static void check_reduce(scene *s)
 {
     size_t n = floats_of(s);
     float *shared = take(n, sizeof(float));
+    s->filling = true;
     run_once(s, SHARED);
     memcpy(shared, s->x, n * sizeof(float));
     fill(s);
@@ -236,6 +272,7 @@ static void check_reduce(scene *s)
     for (size_t i = 0; i < n; i++)
         must(fabsf(shared[i] - s->x[i]) < 1e-5f, "MPI_Allreduce differs at %zu", i);
     free(shared);
+    s->filling = false;
     memset(s->x, 0, n * sizeof(float));  // sums of sums would overflow
 }
 
@@ -243,7 +280,7 @@ static void check_reduce(scene *s)
 static void check_slots(const scene *s, enum side side)
 {
     for (int32_t i = 0; i < s->tokens * CHOSEN; i++) {
-        const float *slot = s->slots + (size_t)i * HIDDEN;
+        const float *slot = s->slot[i];
         const float *x = s->x + (size_t)(i / CHOSEN) * HIDDEN;
         must(
             slot[0] == (float)s->expert[i] && !memcmp(slot + 1, x + 1, (HIDDEN - 1) * sizeof *x),
@@ -254,9 +291,9 @@ static void check_slots(const scene *s, enum side side)
 static void check_experts(scene *s)
 {
     for (enum side side = SHARED; side <= PEER; side++) {
-        size_t size_bytes = (size_t)s->tokens * CHOSEN * HIDDEN * sizeof(float);
+        size_t size_bytes = (size_t)s->tokens * CHOSEN * sizeof *s->slot;
         for (int32_t time = 0; time < 2; time++) {
-            memset(s->slots, 0, size_bytes);
+            memset(s->slot, 0, size_bytes);
             s->filling = time == 0;
             run_once(s, side);
             check_slots(s, side);
@@ -345,10 +382,10 @@ static void print_row(const scene *s, int32_t rounds, double (*samples_us)[ROUND
         printf("], ");
     }
     printf(
-        "\"ratio\": %.3f, \"times_limit\": %.3f, \"bytes_written\": %lld, \"bytes_expected\": "
-        "%lld}\n",
+        "\"ratio\": %.3f, \"times_limit\": %.3f, \"fraction\": %.3f, \"bytes_written\": %lld, "
+        "\"bytes_expected\": %lld}\n",
         median_us[SHARED] / median_us[PEER], median_us[SHARED] / median_us[LIMIT],
-        (long long)written, (long long)expected_bytes(s));
+        median_us[LIMIT] / median_us[SHARED], (long long)written, (long long)expected_bytes(s));
     fflush(stdout);
 }
 

@@ -247,7 +247,7 @@ int32_t pr_message_peer_dispatch(
     return peer->received;
 }
 
-void pr_message_peer_combine(pr_message_peer *peer, const float *results, float *slots)
+void pr_message_peer_combine(pr_message_peer *peer, const float *results, const float **slot)
 {
     size_t hidden = (size_t)peer->hidden;
     for (int32_t entry = 0; entry < peer->received; entry++)
@@ -258,8 +258,6 @@ void pr_message_peer_combine(pr_message_peer *peer, const float *results, float 
     memcpy(peer->next, peer->returned.first, (size_t)peer->ranks * sizeof(int32_t));
     for (int32_t i = 0; i < peer->tokens * peer->chosen; i++) {
         int32_t rank = peer->home[peer->expert[i]], entry = peer->next[rank]++;
-        memcpy(
-            slots + (size_t)i * hidden, peer->answers + (size_t)entry * hidden,
-            hidden * sizeof(float));
+        slot[i] = peer->answers + (size_t)entry * hidden;
     }
 }

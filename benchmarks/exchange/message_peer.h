@@ -3,7 +3,7 @@
 //
 //   dispatch  MPI_Alltoall of counts | pack a row once for each rank that holds any of its experts |
 //             MPI_Alltoallv | copy the rows of own experts, sorted by expert, then source, token, slot
-//   combine   pack the results by source, token, slot | MPI_Alltoallv | unpack to the slots
+//   combine   pack the results by source, token, slot | MPI_Alltoallv | point to each slot's
 //   packed row: [K] int32 experts of the token, [H] float
 //
 // Every rank is a lane of its own. Memory is taken at creation, for the worst routing; what is not
@@ -30,6 +30,6 @@ int32_t pr_message_peer_dispatch(
 void pr_message_peer_combine(
     pr_message_peer *peer,
     const float *results,  // [received][H]
-    float *slots);         // [T][K][H]
+    const float **slot);   // [T][K], each [H]
 
 #endif

@@ -134,7 +134,7 @@ static void combine(const pr_combine_args *args)
             float y = 0.0f;
             for (size_t k = 0; k < chosen; k++) {
                 size_t slot = t * chosen + k;
-                y = fmaf(args->weight[slot], args->rows[slot * hidden + i], y);
+                y = fmaf(args->weight[slot], args->row[slot][i], y);
             }
             args->y[t * hidden + i] = y;
         }

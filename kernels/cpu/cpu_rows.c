@@ -186,7 +186,7 @@ static void combine_token(void *context, int64_t t, int32_t thread)
     pr_combine_args token = *c->args;
     (void)thread;
     token.tokens = 1;
-    token.rows += t * token.chosen * token.hidden;
+    token.row += t * token.chosen;
     token.weight += t * token.chosen;
     token.y += t * token.hidden;
     c->kernels->combine(&token);

@@ -92,20 +92,20 @@ static void exponentials(const float *x, float shift, int32_t n, float *y)
 static void combine_row(const pr_combine_args *args, size_t t)
 {
     size_t n = (size_t)args->hidden, chosen = (size_t)args->chosen, i = 0;
-    const float *rows = args->rows + t * chosen * n, *weight = args->weight + t * chosen;
+    const float *const *row = args->row + t * chosen, *weight = args->weight + t * chosen;
     float *y = args->y + t * n;
     for (; i + PR_WIDTH <= n; i += PR_WIDTH) {
         __m256 sum = _mm256_setzero_ps();
         for (size_t k = 0; k < chosen; k++) {
-            __m256 row = _mm256_loadu_ps(rows + k * n + i);
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(weight[k]), row, sum);
+            __m256 x = _mm256_loadu_ps(row[k] + i);
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(weight[k]), x, sum);
         }
         _mm256_storeu_ps(y + i, sum);
     }
     for (; i < n; i++) {
         float sum = 0.0f;
         for (size_t k = 0; k < chosen; k++)
-            sum = fmaf(weight[k], rows[k * n + i], sum);
+            sum = fmaf(weight[k], row[k][i], sum);
         y[i] = sum;
     }
 }

@@ -77,13 +77,13 @@ static void combine(const pr_combine_args *args)
     int32_t n = args->hidden;
     for (int32_t t = 0; t < args->tokens; t++) {
         size_t slot = (size_t)t * (size_t)args->chosen;
-        const float *rows = args->rows + slot * (size_t)n;
+        const float *const *row = args->row + slot;
         for (int32_t i = 0; i < n; i += PR_WIDTH) {
             __mmask16 lanes = pr_lanes(n - i);
             __m512 y = _mm512_setzero_ps();
             for (int32_t k = 0; k < args->chosen; k++) {
-                __m512 row = _mm512_maskz_loadu_ps(lanes, rows + (size_t)k * (size_t)n + i);
-                y = _mm512_fmadd_ps(_mm512_set1_ps(args->weight[slot + (size_t)k]), row, y);
+                __m512 x = _mm512_maskz_loadu_ps(lanes, row[k] + i);
+                y = _mm512_fmadd_ps(_mm512_set1_ps(args->weight[slot + (size_t)k]), x, y);
             }
             _mm512_mask_storeu_ps(args->y + (size_t)t * (size_t)n + i, lanes, y);
         }

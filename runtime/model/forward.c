@@ -164,13 +164,21 @@ static void add(pr_forward *forward, int64_t elements, float *x, const float *y)
     forward->device->add(forward->device, &(pr_add_args){.elements = elements, .x = x, .y = y});
 }
 
-// Branch sums of the lane's ranks become the whole sum, on each of them.
-static pr_status reduce(pr_forward *forward, int32_t tokens)
+// Where to compute what the lane's ranks then reduce or gather.
+static float *room(pr_forward *forward, float *otherwise)
+{
+    pr_parallel *parallel = forward->parallel;
+    float *shared = parallel->tp > 1 ? parallel->tensor_room(parallel) : NULL;
+    return shared != NULL ? shared : otherwise;
+}
+
+// Branch sums of the lane's ranks become the whole sum, in y on each of them.
+static pr_status reduce(pr_forward *forward, const float *branch, int32_t tokens)
 {
     pr_parallel *parallel = forward->parallel;
     if (parallel->tp == 1)
         return PR_OK;
-    return parallel->tensor_reduce(parallel, forward->y, tokens, forward->model->hidden);
+    return parallel->tensor_reduce(parallel, branch, forward->y, tokens, forward->model->hidden);
 }
 
 // What the block before added stays in y until the next norm takes it into x.
@@ -181,11 +189,12 @@ static pr_status attention_block(pr_forward *forward, int32_t layer, const pr_fo
     const pr_layer_weights *weights = &forward->shard->layer[layer];
     int32_t tokens = batch->tokens, hidden = forward->model->hidden;
     const float *addend = layer > 0 ? forward->y : NULL;
+    float *branch = room(forward, forward->y);
     norm(forward, tokens, forward->x, addend, weights->attention_norm, forward->normed);
-    pr_layer_attention_run(forward->attention, layer, batch, forward->normed, forward->y);
+    pr_layer_attention_run(forward->attention, layer, batch, forward->normed, branch);
     if (batch->layer_done != NULL)
         batch->layer_done(batch->context, layer);
-    PR_TRY(reduce(forward, tokens));
+    PR_TRY(reduce(forward, branch, tokens));
     if (weights->o_bias != NULL) {
         for (int32_t t = 0; t < tokens; t++)
             add(forward, hidden, forward->y + (int64_t)t * hidden, weights->o_bias);
@@ -200,8 +209,9 @@ static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
     norm(forward, tokens, forward->x, forward->y, weights->mlp_norm, forward->normed);
     if (forward->model->layer_is_moe[layer])
         return pr_layer_moe_run(forward->moe, layer, tokens, forward->normed, forward->y);
-    pr_layer_mlp_run(forward->mlp, layer, tokens, forward->normed, forward->y);
-    return reduce(forward, tokens);
+    float *branch = room(forward, forward->y);
+    pr_layer_mlp_run(forward->mlp, layer, tokens, forward->normed, branch);
+    return reduce(forward, branch, tokens);
 }
 
 static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
@@ -212,17 +222,18 @@ static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t r
         norm(
             forward, 1, forward->x + row[s] * hidden, NULL, forward->shard->final_norm,
             forward->last + s * hidden);
+    float *part = room(forward, forward->part);
     pr_matmul_args head = {
         .rows = rows,
         .x = forward->last,
         .matrix = forward->shard->head,
-        .y = parallel->tp > 1 ? forward->part : forward->logits,
+        .y = parallel->tp > 1 ? part : forward->logits,
     };
     forward->device->matmul(forward->device, &head, 1);
     if (parallel->tp == 1)
         return PR_OK;
     return parallel->tensor_gather(
-        parallel, forward->part, forward->logits, rows, forward->model->vocabulary);
+        parallel, part, forward->logits, rows, forward->model->vocabulary);
 }
 
 // The plan comes from another rank: what would write outside our memory is refused here.

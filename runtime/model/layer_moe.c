@@ -12,12 +12,12 @@ struct pr_layer_moe {
     int32_t hidden, experts, chosen, inner;
     bool renormalise;
     size_t max_received;
-    float *logits;    // [T][E]
-    int32_t *expert;  // [T][K]
-    float *weight;    // [T][K]
-    float *slots;     // [T][K][H]
-    float *scratch;   // [2][received][I]
-    float *result;    // [received][H]
+    float *logits;       // [T][E]
+    int32_t *expert;     // [T][K]
+    float *weight;       // [T][K]
+    const float **slot;  // [T][K], each [H]
+    float *scratch;      // [2][received][I]
+    float *result;       // [received][H]
 };
 
 // Most rows that can arrive: each token of each lane sends at most min(K, local experts).
@@ -41,7 +41,7 @@ static pr_status take_buffers(pr_layer_moe *moe, size_t tokens)
         {tokens * (size_t)moe->experts * sizeof(float), (void **)&moe->logits},
         {pairs * sizeof(int32_t), (void **)&moe->expert},
         {pairs * sizeof(float), (void **)&moe->weight},
-        {pairs * hidden * sizeof(float), (void **)&moe->slots},
+        {pairs * sizeof(float *), (void **)&moe->slot},
         {received * 2 * (size_t)moe->inner * sizeof(float), (void **)&moe->scratch},
         {received * hidden * sizeof(float), (void **)&moe->result},
     };
@@ -84,7 +84,7 @@ void pr_layer_moe_destroy(pr_layer_moe *moe)
 {
     if (moe == NULL)
         return;
-    void *taken[] = {moe->logits, moe->expert, moe->weight, moe->slots, moe->scratch, moe->result};
+    void *taken[] = {moe->logits, moe->expert, moe->weight, moe->slot, moe->scratch, moe->result};
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
         moe->device->memory_release(moe->device, taken[i]);
     free(moe);
@@ -146,14 +146,14 @@ pr_layer_moe_run(pr_layer_moe *moe, int32_t layer, int32_t tokens, const float *
             moe->max_received);
     compute_experts(moe, weights, &dispatch);
     pr_return_args back = {
-        .rows = dispatch.results ? dispatch.results : moe->result, .slots = moe->slots};
+        .rows = dispatch.results ? dispatch.results : moe->result, .slot = moe->slot};
     PR_TRY(parallel->expert_combine(parallel, &back));
 
     pr_combine_args combine = {
         .tokens = tokens,
         .chosen = moe->chosen,
         .hidden = moe->hidden,
-        .rows = moe->slots,
+        .row = moe->slot,
         .weight = moe->weight,
         .y = y,
     };

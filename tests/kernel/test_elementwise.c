@@ -137,6 +137,9 @@ static void combine_adds_in_order_of_k(void **state)
             enum { TOKENS = 3 };
             size_t n = (size_t)sizes[s], size = TOKENS * n;
             float *rows = random_floats(size * (size_t)chosen, 5);
+            const float *row[TOKENS * 8];
+            for (size_t slot = 0; slot < TOKENS * (size_t)chosen; slot++)
+                row[slot] = rows + slot * n;
             float *weight = random_floats(TOKENS * (size_t)chosen, 6);
             float *right = guarded_floats(size), *y = guarded_floats(size);
             for (size_t t = 0; t < TOKENS; t++) {
@@ -154,7 +157,7 @@ static void combine_adds_in_order_of_k(void **state)
                     .tokens = TOKENS,
                     .chosen = chosen,
                     .hidden = sizes[s],
-                    .rows = rows,
+                    .row = row,
                     .weight = weight,
                     .y = y,
                 };

@@ -137,7 +137,8 @@ static void add_bytes(const scene *s, const pr_dispatch_args *args, pr_comm_coun
 
 static void run_round(scene *s, pr_comm_counts *want)
 {
-    static float x[MAX_TOKENS * MAX_HIDDEN], slots[MAX_TOKENS * MAX_CHOSEN * MAX_HIDDEN];
+    static float x[MAX_TOKENS * MAX_HIDDEN];
+    static const float *slot[MAX_TOKENS * MAX_CHOSEN];
     static float results[MAX_LANES * MAX_TOKENS * MAX_CHOSEN * MAX_HIDDEN];
     static int32_t expert[MAX_TOKENS * MAX_CHOSEN];
     pr_parallel *parallel = s->parallel;
@@ -153,13 +154,12 @@ static void run_round(scene *s, pr_comm_counts *want)
         add_bytes(s, &args, want);
     float *computed = args.results && s->round % 2 ? args.results : results;
     compute(s, &args, computed);
-    memset(slots, 0, sizeof slots);
-    MUST(parallel->expert_combine(parallel, &(pr_return_args){.rows = computed, .slots = slots}));
+    MUST(parallel->expert_combine(parallel, &(pr_return_args){.rows = computed, .slot = slot}));
     for (int32_t i = 0; i < tokens * s->chosen; i++) {
         int32_t t = i / s->chosen;
         for (int32_t c = 0; c < s->hidden; c++)
             EXPECT(
-                slots[i * s->hidden + c] == result_of(value_of(s, parallel->lane, t, c), expert[i]),
+                slot[i][c] == result_of(value_of(s, parallel->lane, t, c), expert[i]),
                 "round %d token %d slot %d", (int)s->round, t, i % s->chosen);
     }
 }
@@ -212,6 +212,45 @@ static void all_shapes(pr_exchange exchange, int32_t tp)
     rows_go_to_their_experts_and_return_to_their_slots(exchange, tp, 1, 1, 1);
 }
 
+// Rank 0 stays silent: the others get an error that names it, whatever carries the rows. A broken group
+// stays until the process ends.
+static pr_group *broken_group[2];
+static pr_parallel *broken_parallel[2];
+
+static void a_silent_rank_is_a_timeout_that_names_it(pr_exchange exchange)
+{
+    if (pr_world_ranks(mpi_test_world) == 1)
+        return;
+    pr_layout *layout = mpi_test_layout(1);
+    pr_group **group = &broken_group[exchange == PR_EXCHANGE_SHARED];
+    pr_parallel **parallel = &broken_parallel[exchange == PR_EXCHANGE_SHARED];
+    pr_comm_params params = {
+        .experts = 16,
+        .chosen = 2,
+        .hidden = 8,
+        .vocabulary = 8,
+        .max_tokens = MAX_TOKENS,
+        .max_outputs = 1,
+        .timeout_ms = 50,
+        .exchange = exchange};
+    MUST(pr_group_create(mpi_test_world, layout, group));
+    MUST(pr_comm_parallel_create(*group, &params, parallel));
+    EXPECT(pr_comm_parallel_exchange(*parallel) == exchange, "another exchange");
+    if ((*parallel)->rank == 1) {
+        float x;
+        int32_t expert;
+        pr_dispatch_args args = {.chosen = 2, .hidden = 8, .x = &x, .expert = &expert};
+        pr_error_capture_begin();
+        EXPECT((*parallel)->expert_dispatch(*parallel, &args) == PR_ERR_TIMEOUT, "no timeout");
+        pr_error_capture_end();
+        EXPECT(
+            strcmp(pr_error_text(), "rank 0 did not answer within 50 ms in expert dispatch") == 0,
+            "says '%s'", pr_error_text());
+    }
+    free(layout);
+    agree(__func__);
+}
+
 int main(void)
 {
     mpi_test_begin();
@@ -221,5 +260,7 @@ int main(void)
         all_shapes(PR_EXCHANGE_SHARED, tp);
         all_shapes(PR_EXCHANGE_MESSAGES, tp);
     }
+    a_silent_rank_is_a_timeout_that_names_it(PR_EXCHANGE_SHARED);
+    a_silent_rank_is_a_timeout_that_names_it(PR_EXCHANGE_MESSAGES);
     return mpi_test_end();
 }

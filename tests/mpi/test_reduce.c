@@ -53,16 +53,20 @@ static int64_t reduce_bytes(int32_t tp, int64_t floats, pr_exchange exchange)
 
 static void reduce_equals_the_one_rank_tree_bit_by_bit(int32_t tp, pr_exchange exchange)
 {
-    static float x[MAX_TOKENS * HIDDEN];
+    static float x[MAX_TOKENS * HIDDEN], apart[MAX_TOKENS * HIDDEN];
     int32_t part = SLICES / tp;
     int64_t sent = 0;
     open_group(tp, exchange);
     for (int32_t round = 0; round < 12; round++) {
         uint64_t key = (uint64_t)(round * 100 + parallel->lane);
         int32_t tokens = round == 0 ? MAX_TOKENS : (int32_t)(noise(key, 1, 1) % (MAX_TOKENS + 1));
+        float *room = parallel->tensor_room(parallel);
+        EXPECT(
+            (room != NULL) == (tp > 1 && exchange == PR_EXCHANGE_SHARED), "room %p", (void *)room);
+        float *branch = round % 3 == 0 ? x : round % 3 == 1 && room ? room : apart;
         for (int32_t i = 0; i < tokens * HIDDEN; i++)
-            x[i] = tree(key, (uint64_t)i, parallel->tp_rank * part, part);
-        MUST(parallel->tensor_reduce(parallel, x, tokens, HIDDEN));
+            branch[i] = tree(key, (uint64_t)i, parallel->tp_rank * part, part);
+        MUST(parallel->tensor_reduce(parallel, branch, x, tokens, HIDDEN));
         for (int32_t i = 0; i < tokens * HIDDEN; i++) {
             float want = tree(key, (uint64_t)i, 0, SLICES);
             EXPECT(memcmp(&x[i], &want, 4) == 0, "element %d is not the tree's", i);

@@ -39,6 +39,8 @@ common_rows() {
 3 --dedicated-controller --mixed 1x2
 4 --mixed 1x4:tp=4
 4 --mixed 1x4:tp=2 --exchange messages
+4 --mixed 1x4:tp=4 --exchange shared
+5 --mixed 1x5 --exchange messages
 4 --mixed 2x2:tp=2 --no-enable-prefix-caching
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-blocks 12 --max-num-seqs 16
 4 --prefill 1x2 --decode 1x2:tp=2 --shuffle-seed 3

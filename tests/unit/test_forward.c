@@ -41,12 +41,20 @@ static member *self(pr_parallel *parallel) { return parallel->state; }
 
 static int32_t lane_root(const pr_parallel *parallel, int32_t lane) { return lane * parallel->tp; }
 
-static pr_status team_reduce(pr_parallel *parallel, float *x, int32_t tokens, int32_t cols)
+static float *team_room(pr_parallel *parallel)
+{
+    (void)parallel;
+    return NULL;
+}
+
+static pr_status
+team_reduce(pr_parallel *parallel, const float *branch, float *x, int32_t tokens, int32_t cols)
 {
     team *t = self(parallel)->team;
     int32_t root = lane_root(parallel, parallel->lane), tp = parallel->tp;
     size_t n = (size_t)tokens * (size_t)cols;
     float *sum = malloc((size_t)tp * n * sizeof(float) + 1);
+    memmove(x, branch, n * sizeof(float));
     t->shared[parallel->rank] = x;
     pthread_barrier_wait(&t->barrier);
     for (int32_t r = 0; r < tp; r++)
@@ -127,9 +135,7 @@ static pr_status team_combine(pr_parallel *parallel, const pr_return_args *args)
         while (pr_share_begin(t->experts, holder + 1, t->ranks) <= mine->expert[i])
             holder++;
         int32_t row = t->row_of[holder][parallel->lane * MAX_TOKENS * mine->chosen + i];
-        memcpy(
-            args->slots + (size_t)i * hidden, t->result[holder] + (size_t)row * hidden,
-            hidden * sizeof(float));
+        args->slot[i] = t->result[holder] + (size_t)row * hidden;
     }
     pthread_barrier_wait(&t->barrier);
     return PR_OK;
@@ -551,6 +557,7 @@ compare_group(const loaded *l, float *const right[2], int32_t ranks, int32_t tp,
             .rank = i,
             .experts = model->experts,
             .state = &one->member,
+            .tensor_room = team_room,
             .tensor_reduce = team_reduce,
             .tensor_gather = team_gather,
             .expert_dispatch = team_dispatch,

@@ -27,17 +27,18 @@ static void dispatch_sorts_rows_by_expert_and_keeps_token_order(void **state)
     for (int row = 0; row < 6; row++)
         assert_memory_equal(args.rows + 3 * row, x[token[row]], sizeof(x[0]));
 
-    float result[6][3], slots[3][2][3];
+    float result[6][3];
+    const float *slot[3][2];
     for (int row = 0; row < 6; row++) {
         for (int i = 0; i < 3; i++)
             result[row][i] = (float)row;
     }
-    pr_return_args back = {.rows = &result[0][0], .slots = &slots[0][0][0]};
+    pr_return_args back = {.rows = &result[0][0], .slot = &slot[0][0]};
     assert_int_equal(alone->expert_combine(alone, &back), PR_OK);
     static const float slot_row[3][2] = {{4, 1}, {2, 0}, {5, 3}};
     for (int t = 0; t < 3; t++) {
         for (int k = 0; k < 2; k++)
-            assert_true(slots[t][k][0] == slot_row[t][k] && slots[t][k][2] == slot_row[t][k]);
+            assert_true(slot[t][k][0] == slot_row[t][k] && slot[t][k][2] == slot_row[t][k]);
     }
     pr_parallel_alone_destroy(alone);
 }
@@ -52,7 +53,7 @@ static void a_step_without_tokens_dispatches_nothing(void **state)
     assert_int_equal(args.received, 0);
     for (int e = 0; e < 4; e++)
         assert_int_equal(args.count[e], 0);
-    pr_return_args back = {.rows = NULL, .slots = NULL};
+    pr_return_args back = {.rows = NULL, .slot = NULL};
     assert_int_equal(alone->expert_combine(alone, &back), PR_OK);
     pr_parallel_alone_destroy(alone);
 }
@@ -79,8 +80,11 @@ static void alone_is_one_rank_and_reduces_to_itself(void **state)
     assert_int_equal(alone->tp, 1);
     assert_int_equal(alone->lanes, 1);
     assert_int_equal(alone->ranks, 1);
-    float x[4] = {1, 2, 3, 4}, whole[4];
-    assert_int_equal(alone->tensor_reduce(alone, x, 2, 2), PR_OK);
+    float x[4] = {1, 2, 3, 4}, whole[4], sum[4];
+    assert_null(alone->tensor_room(alone));
+    assert_int_equal(alone->tensor_reduce(alone, x, x, 2, 2), PR_OK);
+    assert_int_equal(alone->tensor_reduce(alone, x, sum, 2, 2), PR_OK);
+    assert_memory_equal(sum, x, sizeof(x));
     assert_int_equal(alone->tensor_gather(alone, x, whole, 2, 2), PR_OK);
     assert_memory_equal(whole, x, sizeof(x));
     pr_parallel_alone_destroy(alone);
