@@ -73,7 +73,7 @@ fi
 forecast=$("${plan[@]}" --machine cpu --prompt-tokens 2000 --output-tokens 100 --json | jq '.forecast')
 if jq -e '.validated and .prompt_tokens == 2000 and .ttft_s > 0 and .steps[0].tpot_s > 0 and
         .requests_per_s > 0 and (.output_tokens_per_s / .requests_per_s - 100 | fabs) < 1e-6 and
-        .prefill_cost.kappa == 6144' > /dev/null <<< "$forecast"; then
+        .prefill_cost.kappa == 3072' > /dev/null <<< "$forecast"; then
     echo "ok     the forecast as JSON"
 else
     echo "FAILED the forecast as JSON: $forecast"
