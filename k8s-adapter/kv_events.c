@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 
 enum {
+    REPLAYS_WAITING = 16,  // of one peer
     TOPIC_BYTES = 512,
     SEQUENCE_BYTES = 8,
     FLUSH_BLOCKS = 16,
@@ -297,7 +298,8 @@ static void *make_socket(pr_kv_events *events, int type, int32_t high_water)
     void *socket = zmq_socket(events->context, type);
     if (!socket)
         return NULL;
-    // A peer that reads no replies is told so by an error, and its replay ends.
+    // A peer that reads no replies is told so by an error, and its replay ends. ZeroMQ hears late, on a
+    // busy machine, what a peer has read: hence room for many replays, whose payloads are shared.
     if (set_option(socket, ZMQ_SNDHWM, high_water) && set_option(socket, ZMQ_LINGER, CLOSE_MS) &&
         (type != ZMQ_ROUTER || set_option(socket, ZMQ_ROUTER_MANDATORY, 1)))
         return socket;
@@ -314,7 +316,8 @@ static pr_status open_sockets(pr_kv_events *events)
     // All that is kept, and the end, fits one who has read what it asked for before: ZeroMQ notes what was
     // read when it is half of the mark.
     if (replay && events->publisher)
-        events->replay = make_socket(events, ZMQ_ROUTER, 2 * (params->replay_messages + 1));
+        events->replay =
+            make_socket(events, ZMQ_ROUTER, REPLAYS_WAITING * (params->replay_messages + 1));
     if (!events->publisher || (replay && !events->replay))
         return pr_fail(
             PR_ERR_RESOURCE, "no ZeroMQ socket for KV events: %s", zmq_strerror(zmq_errno()));

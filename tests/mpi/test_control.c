@@ -242,8 +242,10 @@ static void posted_messages_are_seen_within_their_rhythm(void)
     if (rank() == 0) {
         pthread_join(thread, NULL);
         qsort(late_ns, 2 * POSTS + 1, sizeof *late_ns, by_size);
+        // A reader that did not look by itself would see half of them with the urgent one only, 300 ms
+        // late or more; a busy machine makes it some milliseconds.
         EXPECT(
-            late_ns[POSTS] < POST_MS * INT64_C(1000000), "half are later than %lld us",
+            late_ns[POSTS] < INT64_C(100000000), "half are later than %lld us",
             (long long)late_ns[POSTS] / 1000);
     }
     agree(__func__);
