@@ -32,6 +32,7 @@ http() ( # METHOD PATH [BODY [FIELD]]
 code_of() { head -n 1 | cut -d' ' -f2; }
 # A stream of N choices of TOKENS tokens, into a file; it has begun when this returns.
 begin_stream() { # FILE N TOKENS
+    rm -f "$1"  # what an earlier stream left must not pass for this one's begin
     http POST /v1/completions \
         "{\"prompt\":\"And he went\",\"n\":$2,\"max_tokens\":$3,\"ignore_eos\":true,\"stream\":true}" > "$1" &
     stream=$!
