@@ -15,6 +15,7 @@ enum {
     PR_EXIT_FILE = 4,         // a model or another file
     PR_EXIT_TRANSPORT = 5,    // MPI or the control plane
     PR_EXIT_MEMORY = 6,
+    PR_EXIT_UNFINISHED = 7,  // batch --state: there is something left that --resume continues
 };
 
 static inline int pr_exit_code(pr_status status)
