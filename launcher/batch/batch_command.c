@@ -101,7 +101,7 @@ static void sum_up(
 static int exit_code(const pr_batch_totals *totals)
 {
     int signal_number = pr_engine_signal();
-    if (totals->resumable) {
+    if (totals->resumable && signal_number != SIGINT) {
         pr_log(
             PR_LOG_INFO, "preempted: %lld answered, %lld refused so far; go on with --resume",
             (long long)totals->answered, (long long)totals->refused);
@@ -109,8 +109,9 @@ static int exit_code(const pr_batch_totals *totals)
     }
     if (signal_number != 0 && !totals->complete) {
         pr_log(
-            PR_LOG_WARN, "stopped by signal %d after %lld answers: the output holds what was done",
-            signal_number, (long long)totals->answered);
+            PR_LOG_WARN, "stopped by signal %d after %lld answers: %s", signal_number,
+            (long long)totals->answered,
+            totals->resumable ? "go on with --resume" : "the output holds what was done");
         return 128 + signal_number;
     }
     return totals->refused > 0 ? PR_EXIT_SOME_FAILED : PR_EXIT_OK;
