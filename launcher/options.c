@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launcher/job_choice.h"
 #include "launcher/plan/machine.h"
 #include "runtime/base/log.h"
 
@@ -307,6 +308,15 @@ static const pr_option scheduling[] = {
      .help = "time between tokens that balance holds decode groups to"},
 };
 
+static const pr_option job[] = {
+    {.name = "walltime", .value_name = "auto|off|TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(walltime), .standard = "auto", .common = true,
+     .help = "when this run will be ended: auto = as Slurm or Kubernetes says; TIME, from the start, as for Slurm: 90 (minutes), 5:00, 1:30:00, 2-12 (days-hours)"},
+    {.name = "walltime-reserve", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(walltime_reserve), .standard = "20", .least = 0, .most = 86400,
+     .help = "time kept free before that end for the last writes"},
+};
+
 static const pr_option fleet[] = {
     {.name = "cost", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cost),
      .standard = "a100-llama3-70b", .common = true,
@@ -443,6 +453,7 @@ const pr_option_group pr_options_serve = {"Serving", serve, COUNT(serve)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
 const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
 const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
+const pr_option_group pr_options_job = {"Job", job, COUNT(job)};
 const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
 const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
@@ -462,6 +473,7 @@ const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
     &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
     &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
+    &pr_options_job,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -476,6 +488,10 @@ static pr_status check_together(const pr_options *options)
         return pr_fail(
             PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
             options->quantization);
+    int64_t walltime_s;
+    const char *walltime = options->walltime ? options->walltime : "auto";
+    if (strcmp(walltime, "auto") != 0 && strcmp(walltime, "off") != 0)
+        PR_TRY(pr_job_choice_parse_duration(walltime, &walltime_s));
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,

@@ -81,6 +81,10 @@ typedef struct pr_options {
     const char *endpoints_yaml;                // FILE or NULL
     const char *kv_events, *kv_events_replay;  // ZeroMQ endpoints or NULL
 
+    // batch, serve: the job that runs us
+    const char *walltime;     // "auto", "off" or a time; NULL is auto
+    double walltime_reserve;  // s
+
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)
     const char *prompt;
@@ -170,6 +174,7 @@ extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_messages;
 extern const pr_option_group pr_options_serve;
+extern const pr_option_group pr_options_job;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
@@ -184,7 +189,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 20 };
+enum { PR_OPTION_GROUPS = 21 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
