@@ -109,7 +109,7 @@ static pr_status check_source(const pr_matrix_source *source)
 typedef struct pack_work {
     const pr_matrix_source *source;
     const pr_matrix *matrix;
-    pr_pack_rows pack;
+    pr_pack_rows *pack;
     int64_t task_panels;
     char *staging;  // [threads][staging_bytes], if the source has a reader
     size_t staging_bytes;
