@@ -202,7 +202,7 @@ static pr_status load_parts(shard_load *load)
     return pr_shard_walk(load->params, &visitor, load->shard);
 }
 
-pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard)
+pr_status pr_shard_load(const pr_shard_params *params, pr_shard **shard)
 {
     pr_load_mode mode = pr_weights_load_mode(params->weights, params->load);
     shard_load load = {
@@ -224,24 +224,6 @@ pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard)
     }
     *shard = load.shard;
     return PR_OK;
-}
-
-pr_status pr_shard_load(
-    const pr_model *model,
-    const pr_weights *weights,
-    const pr_place *place,
-    pr_quantization quantization,
-    pr_device *device,
-    pr_shard **shard)
-{
-    const pr_shard_params params = {
-        .model = model,
-        .weights = weights,
-        .place = *place,
-        .quantization = quantization,
-        .device = device,
-    };
-    return pr_shard_load_with(&params, shard);
 }
 
 static void destroy_matrix(pr_device *device, pr_matrix *matrix)
