@@ -98,14 +98,7 @@ load_packed(const shard_load *load, const pr_shard_matrix *part, pr_matrix **mat
 static pr_status load_matrix(void *context, const pr_shard_matrix *part, pr_matrix **matrix)
 {
     const shard_load *load = context;
-    const pr_matrix_source *source = &part->source;
-    const pr_packed_shape shape = {
-        .rows = source->row_end - source->row_begin,
-        .cols = source->col_end - source->col_begin,
-        .slices = source->slices,
-        .dtype = source->dtype,
-        .quantization = source->quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     const char *from;
     size_t size_bytes;
     pr_status status =
@@ -167,8 +160,7 @@ static pr_status check_converted(const pr_shard_params *params)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "%s was converted with quantization %s: leave --quantization and --dtype away, or "
-            "convert the "
-            "original again",
+            "convert the original again",
             path, pr_quantization_name(quantization));
     return PR_OK;
 }

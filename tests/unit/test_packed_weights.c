@@ -305,13 +305,7 @@ static pr_status write_matrix(void *context, const pr_shard_matrix *part, pr_mat
 {
     conversion *c = context;
     pr_matrix *matrix;
-    const pr_packed_shape shape = {
-        .rows = part->source.row_end - part->source.row_begin,
-        .cols = part->source.col_end - part->source.col_begin,
-        .slices = part->source.slices,
-        .dtype = part->source.dtype,
-        .quantization = part->source.quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     pr_packed_entry entry = {
         .name = (char *)(uintptr_t)part->name,
         .is_matrix = true,
