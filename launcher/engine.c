@@ -126,7 +126,7 @@ static pr_status load_shard(pr_engine *engine, const pr_place *place)
         .loaded_bytes = &engine->load_watch.loaded_bytes,
     };
     atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
-    PR_TRY(pr_shard_load_with(&params, &engine->shard));
+    PR_TRY(pr_shard_load(&params, &engine->shard));
     pr_start_mark(&engine->start, PR_START_WEIGHTS);
     pr_start_note_weights(&engine->start, engine->shard);
     return PR_OK;
