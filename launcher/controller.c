@@ -448,6 +448,8 @@ static pr_status answer_everything(pr_controller *controller)
         if (more)
             PR_TRY(face->feed(face->context, controller, &more));
         PR_TRY(carry_out_decisions(controller));
+        if (face->settle)
+            PR_TRY(face->settle(face->context));
         pr_scheduler_count(controller->scheduler, &counts);
         face->progress(face->context, &counts);
         if (controller->params.timeline)

@@ -30,6 +30,8 @@ typedef struct pr_face {
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
+    // After each round of decisions: a chance to keep what they brought. NULL: nothing is kept.
+    pr_status (*settle)(void *context);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.

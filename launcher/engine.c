@@ -126,7 +126,7 @@ static pr_status load_shard(pr_engine *engine, const pr_place *place)
         .loaded_bytes = &engine->load_watch.loaded_bytes,
     };
     atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
-    PR_TRY(pr_shard_load_with(&params, &engine->shard));
+    PR_TRY(pr_shard_load(&params, &engine->shard));
     pr_start_mark(&engine->start, PR_START_WEIGHTS);
     pr_start_note_weights(&engine->start, engine->shard);
     return PR_OK;
@@ -393,6 +393,14 @@ static pr_status load_stage(pr_engine *engine)
     return status;
 }
 
+static pr_status agree_on_nothing_to_do(pr_engine *engine, const bool *mine)
+{
+    int64_t nothing = engine->rank == 0 && mine && *mine;
+    PR_TRY(pr_world_max(engine->world, &nothing));
+    engine->nothing_to_do = nothing != 0;
+    return PR_OK;
+}
+
 static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare)
 {
     const pr_options *options = engine->options;
@@ -402,6 +410,9 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     pr_start_mark(&engine->start, PR_START_MPI);
     STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
+    PR_TRY(agree_on_nothing_to_do(engine, prepare->nothing_to_do));
+    if (engine->nothing_to_do)
+        return PR_OK;
     PR_TRY(place_threads(engine, &neighbours));
     STAGE(engine, open_model(engine));
     STAGE(
@@ -478,8 +489,9 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     if (made->ranks > 1)
         pr_log_set_rank(made->rank);
     status = open_stages(made, prepare);
-    if (status != PR_OK) {
+    if (status != PR_OK || made->nothing_to_do) {
         pr_engine_close(made, NULL, PR_OK);
+        *engine = NULL;
         return status;
     }
     *engine = made;

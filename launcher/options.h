@@ -58,7 +58,12 @@ typedef struct pr_options {
     const char *order;     // "input" or "completion"
     int64_t shuffle_seed;  // 0 = off
     bool validate_only;
-    int32_t max_waiting;  // requests read ahead of the scheduler
+    bool resume;
+    const char *journal;   // "auto" or "off"
+    int32_t journal_sync;  // ms
+    const char *part;      // "0/4", or NULL
+    const char *state;     // FILE or NULL
+    int32_t max_waiting;   // requests read ahead of the scheduler
 
     // serve
     const char *host;

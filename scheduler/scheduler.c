@@ -216,6 +216,13 @@ static pr_status check_request(const pr_scheduler *scheduler, const pr_request *
             PR_ERR_ARGUMENT,
             "a request needs at least one prompt token and max_tokens >= 1 (it has %lld and %lld)",
             (long long)prompt, (long long)max_tokens);
+    if (request->outputs > 0 &&
+        (request->outputs >= max_tokens || prompt + request->outputs >= params->max_model_len))
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "an earlier run has generated %d tokens, but with this max_model_len and max_tokens no "
+            "more than %lld are wanted: resume with the options of that run",
+            (int)request->outputs, (long long)max_tokens);
     if (prompt + 1 > params->max_model_len)
         return pr_fail(
             PR_ERR_ARGUMENT,

@@ -77,9 +77,9 @@ void pr_scheduler_destroy(pr_scheduler *scheduler);
 void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 
 // Events. After one or more of them call next until it returns NONE, before the next event.
-// submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
-// one token fits, if the pool could never hold the request, or if the id is taken;
-// the request stays the caller's then.
+// submit: max_tokens is cut so that prompt + max_tokens <= max_model_len; a request with outputs goes on
+// after them. PR_ERR_ARGUMENT if not even one token more fits, if the pool could never hold the request,
+// or if the id is taken; the request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears

@@ -72,6 +72,10 @@ void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
         (int)request->sampling.max_tokens, (int)request->prompt_tokens);
     for (int32_t i = 0; i < request->prompt_tokens; i++)
         fprintf(out, " %d", (int)request->prompt[i]);
+    if (request->outputs > 0)
+        fprintf(out, " %d", (int)request->outputs);
+    for (int32_t i = 0; i < request->outputs; i++)
+        fprintf(out, " %d", (int)request->output[i]);
     fputc('\n', out);
 }
 

@@ -7,7 +7,7 @@
 //          [<period> <TPOT target> <rotate>]       where groups may change their roles
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
-//          <max_tokens> <n> <n prompt tokens>
+//          <max_tokens> <n> <n prompt tokens> [<n> <n outputs of an earlier run>]
 //   report <plan> <step> <group> <lane> <finished>
 //          <step_ns> <prefill_rows> <decode_sequences> <prefill_pairs> <decode_context>
 //          <tokens> {<id> <generation> <index> <token> <finish>}
