@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 // Relaxed loads and stores are plain ones on every machine we know, and no race to a sanitizer.
@@ -46,6 +47,12 @@ void pr_watch_wait(const char *what, int32_t peer)
     note(PR_WATCH_WAITS);
 }
 
+void pr_watch_collective(const char *operation)
+{
+    pr_watch_begin(operation, -1);
+    pr_watch_wait(NULL, PR_WATCH_ALL);
+}
+
 void pr_watch_go(void)
 {
     if (writes)
@@ -87,4 +94,18 @@ void pr_watch_read(pr_watch_state *state)
     };
     copy_name(state->operation, GET(operation));
     copy_name(state->wait, GET(wait));
+}
+
+void pr_watch_place(char text[PR_WATCH_PLACE_BYTES])
+{
+    int32_t layer = GET(layer);
+    uint64_t plan = GET(plan);
+    int used = 0;
+    text[0] = '\0';
+    if (layer >= 0)
+        used = snprintf(text, PR_WATCH_PLACE_BYTES, " of layer %d", (int)layer);
+    if (plan > 0)
+        snprintf(
+            text + used, PR_WATCH_PLACE_BYTES - (size_t)used, ", plan %llu step %d",
+            (unsigned long long)plan, (int)GET(step));
 }

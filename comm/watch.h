@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 enum { PR_WATCH_NAME_BYTES = 32, PR_WATCH_ALL = -1 };
+// Waits end within microseconds or are worth noting: who polls notes one after so long.
+enum { PR_WATCH_LOOK_MS = 100 };
 
 typedef enum pr_watch_activity {
     PR_WATCH_COMPUTES,
@@ -42,9 +44,15 @@ void pr_watch_adopt(void);
 void pr_watch_begin(const char *operation, int32_t layer);
 void pr_watch_wait(const char *what, int32_t peer);  // what NULL: the operation itself
 void pr_watch_go(void);
+// A call that blocks until all ranks of the operation are there: begin and wait. Ends with go.
+void pr_watch_collective(const char *operation);
 void pr_watch_idle(void);
 void pr_watch_step(uint64_t plan, int32_t step);
 
 void pr_watch_read(pr_watch_state *state);
+
+// " of layer 7, plan 12 step 3", as much as is known, for an error of the operation.
+enum { PR_WATCH_PLACE_BYTES = 80 };
+void pr_watch_place(char text[PR_WATCH_PLACE_BYTES]);
 
 #endif

@@ -16,7 +16,7 @@
 
 enum { BEATS_A_LIMIT = 20, LEAST_BEAT_MS = 50, MOST_BEAT_MS = 500 };
 // As in watch_book.c, of rank 0.
-enum { LOST_PATIENCE_MS = 4000, STAGGERED_RANKS = 8 };
+enum { LOST_PATIENCE_MS = 2000, STAGGERED_RANKS = 8 };
 
 // What a beat carries; rank 0's says nothing but the signal.
 typedef struct watch_report {

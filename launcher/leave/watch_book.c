@@ -173,22 +173,31 @@ static void add_waiters(const pr_watch_book *book, int32_t target, int32_t waite
     add(to, waiters == 1 ? " waits" : " wait");
 }
 
+// Numbers of different groups say nothing about each other.
+static bool counts_alike(const pr_watch_book *book, int32_t rank, int32_t other)
+{
+    return !book->layout ||
+           pr_layout_group_of(book->layout, rank) == pr_layout_group_of(book->layout, other);
+}
+
 // "ranks 1, 2 wait for it since 5.0 s in ... (their number 4711; its last was 4698, ...)"
 static void add_evidence(const pr_watch_book *book, int32_t target, int64_t now_ns, line *to)
 {
     const pr_watch_state *last = &book->rank[target].state;
     int32_t waiters, witness = find_witness(book, target, &waiters);
     if (witness < 0) {
-        add(to, "nobody waits for it (its last was number %llu, ",
-            (unsigned long long)last->number);
+        add(to, "nobody waits for it (");
     } else {
         const book_rank *entry = &book->rank[witness];
         add_waiters(book, target, waiters, to);
         add(to, " for it since %.1f s in ", (double)(now_ns - entry->since_ns) * 1e-9);
         add_place(&entry->state, to);
-        add(to, " (%s number %llu; its last was %llu, ", waiters == 1 ? "its" : "their",
-            (unsigned long long)entry->state.number, (unsigned long long)last->number);
+        add(to, " (");
+        if (counts_alike(book, witness, target))
+            add(to, "%s number %llu; ", waiters == 1 ? "its" : "their",
+                (unsigned long long)entry->state.number);
     }
+    add(to, "its last was %llu, ", (unsigned long long)last->number);
     add_place(last, to);
     add(to, "%s)", last->activity == PR_WATCH_IDLE ? ", idle since" : "");
 }
