@@ -71,6 +71,8 @@ void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapsh
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);
+// From any thread: ends the run with this error, which the controller tells. False without memory.
+bool pr_controller_give_up(pr_controller *controller, const char *why);
 bool pr_controller_interrupted(const pr_controller *controller);
 
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.

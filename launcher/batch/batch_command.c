@@ -147,9 +147,11 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
         status = pr_batch_run_finish(run, reason_of_end(reason), &totals);
     if (status == PR_OK)
         sum_up(engine, controller, &totals, seconds);
+    // Told before the ranks part: a launcher that ends the job may not wait for that.
+    int code = status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
     pr_batch_run_destroy(run);  // its answers use the engine's tokenizer
     pr_engine_close(engine, controller, status);
-    return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
+    return code;
 }
 
 // Needs the model's config and tokenizer, but no weights and no MPI.
@@ -205,5 +207,5 @@ int pr_batch_command(const pr_options *options)
     if (status == PR_OK)
         return run_batch(engine, open.run);
     pr_batch_run_destroy(open.run);
-    return pr_exit_code(status);
+    return pr_engine_exit_code(status);
 }
