@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/mpi_wait.h"
+
+#include "comm/recovery.h"
 #include "runtime/base/log.h"
 
 #ifdef PR_HAVE_MPI
@@ -26,6 +28,11 @@ void pr_mpi_pause(int32_t *spins)
 {
     if (++*spins > HARD_POLLS)
         sched_yield();
+}
+
+pr_status pr_mpi_give_up(const char *operation)
+{
+    return pr_fail(PR_ERR_PEER, "%s is given up: a rank that it needs is lost", operation);
 }
 
 // Names the request that keeps us waiting.
@@ -79,6 +86,8 @@ pr_status pr_mpi_wait_all(
                 deadline_ns = now_ns + (int64_t)timeout_ms * 1000000;
             else if (now_ns > deadline_ns)
                 return report_late(request, peer, requests, operation, timeout_ms);
+            else if (pr_recovery_is_in_vain(now_ns))
+                return pr_mpi_give_up(operation);
         }
         pr_mpi_pause(&spins);
     }

@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "comm/group_ranks.h"
+#include "comm/recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -204,7 +205,10 @@ pr_status pr_shared_window_wait(
         if (yields % YIELDS_PER_CLOCK != 0)
             continue;
         PR_TRY(let_mpi_progress(window, operation));
-        if (pr_clock_now_ns() > deadline_ns)
+        int64_t now_ns = pr_clock_now_ns();
+        if (pr_recovery_is_in_vain(now_ns))
+            return pr_mpi_give_up(operation);
+        if (now_ns > deadline_ns)
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s",
                 window->group->first_rank + rank, window->timeout_ms, operation);
