@@ -48,6 +48,7 @@ typedef struct pr_controller_params {
     pr_face face;
     FILE *record;           // events for replay, or NULL
     pr_timeline *timeline;  // or NULL
+    bool recovers;          // the loss of a rank costs its group only (recover/losses.h)
     bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/recovery.h"
 #include "comm/watch.h"
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
@@ -276,6 +277,7 @@ static pr_status create_worker(pr_engine *engine)
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
         .timeout_ms = options->comm_timeout,
+        .recovers = pr_recovery_is_possible(),
     };
     return pr_worker_create(&worker, &engine->worker);
 }
@@ -615,6 +617,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .face = *face,
         .record = engine->record,
         .timeline = engine->timeline,
+        .recovers = pr_recovery_is_possible(),
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -653,6 +656,12 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     if (status != PR_OK)
         _exit(pr_exit_code(status));
     pr_controller_destroy(controller);
+    // Who is lost would be waited for: the rest goes with the process (main.c).
+    if (engine->ranks > 1 && pr_recovery_is_possible()) {
+        pr_control_destroy(engine->controller_control);
+        pr_control_destroy(engine->control);
+        return;
+    }
     pr_worker_destroy(engine->worker);
     pr_kv_transfer_destroy(engine->transfer);
     pr_comm_parallel_destroy(engine->parallel);
