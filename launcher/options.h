@@ -162,6 +162,15 @@ typedef struct pr_options {
     double interval;  // s
     bool once;
 
+    // emit; model, input, output and endpoint_file are those of others
+    const char *what, *kind;
+    int32_t nodes, ranks_per_node, prefill_nodes, decode_nodes;
+    const char *time, *partition, *decode_partition, *account, *gpus_per_node, *job_name;
+    int32_t parts, parts_at_once;  // 0 = all
+    const char *rank_counts;       // "1,2,4"
+    int32_t lead_minutes;
+    const char *run_options;
+
     // plan, doctor, simulate, bench, top
     bool json;
 
@@ -183,6 +192,7 @@ extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
+extern const pr_option_group pr_options_emit;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -190,7 +200,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 21 };
+enum { PR_OPTION_GROUPS = 22 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
