@@ -15,6 +15,7 @@
 #include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
 #include "launcher/node_ranks.h"
+#include "launcher/placement/world_order.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
@@ -351,6 +352,7 @@ static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
     if (computes)
         pr_thread_choose(
             &topology.map, node.usable, node.computing, node.number, &wish, &engine->threads);
+    engine->numa = pr_thread_numa(&topology.map, &topology.usable, &engine->threads);
     *neighbours = node.ranks;
     pr_node_ranks_release(&node);
     return PR_OK;
@@ -379,6 +381,18 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
 {
     PR_TRY(pr_layout_choose(facts, engine->ranks, &engine->layout, why));
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
+}
+
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
+static pr_status order_ranks(pr_engine *engine)
+{
+    PR_TRY(pr_world_order_settle(
+        engine->world, &engine->layout, engine->numa,
+        strcmp(engine->options->rank_order, "launcher") == 0));
+    engine->rank = pr_world_rank(engine->world);
+    if (engine->ranks > 1)
+        pr_log_set_rank(engine->rank);
+    return PR_OK;
 }
 
 static pr_status load_stage(pr_engine *engine)
@@ -412,6 +426,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
     engine->quantization = pr_memory_quantization(&facts);
     STAGE(engine, choose_layout(engine, &facts, why));
+    PR_TRY(order_ranks(engine));
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));

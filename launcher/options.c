@@ -45,6 +45,9 @@ static const pr_option layout[] = {
      .help = "ranks that share each attention head set, in groups that name no tp; 0 = chosen"},
     {.name = "dedicated-controller", .kind = PR_OPTION_FLAG, .offset = FIELD(dedicated_controller),
      .help = "rank 0 only schedules and holds no model"},
+    {.name = "rank-order", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(rank_order),
+     .standard = "auto", .choices = "auto|launcher",
+     .help = "which rank does what: auto = ranks that talk most sit nearest, however they were started; launcher = as it numbered them"},
 };
 
 static const pr_option engine[] = {

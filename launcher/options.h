@@ -28,6 +28,7 @@ typedef struct pr_options {
     const char *prefill, *decode, *mixed;  // "2x4:tp=2", or NULL
     int32_t tensor_parallel_size;          // 0 = chosen
     bool dedicated_controller;
+    const char *rank_order;  // "auto" or "launcher"
 
     // engine
     int32_t max_model_len;  // 0 = the model's

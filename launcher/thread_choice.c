@@ -138,6 +138,25 @@ void pr_thread_choose(
         choice->cpu[i] = choice->bound && i < choice->threads ? cpu[first + i] : -1;
 }
 
+int32_t
+pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread_choice *choice)
+{
+    pr_cpu_set set = *usable;
+    int32_t numa = -1;
+    if (choice->bound)
+        set = (pr_cpu_set){0};
+    for (int32_t i = 0; choice->bound && i < choice->threads; i++)
+        pr_cpu_set_add(&set, choice->cpu[i]);
+    for (int32_t cpu = 0; cpu < PR_MAX_CPUS; cpu++) {
+        if (map->core[cpu] < 0 || !pr_cpu_set_has(&set, cpu) || map->numa[cpu] == numa)
+            continue;
+        if (numa >= 0)
+            return -1;
+        numa = map->numa[cpu];
+    }
+    return numa;
+}
+
 // "0-3,8".
 static void print_cpus(const pr_thread_choice *choice, char *text, size_t size)
 {

@@ -42,6 +42,10 @@ void pr_thread_choose(
     const pr_thread_wish *wish,
     pr_thread_choice *choice);
 
+// The NUMA domain that all its threads are in, or may run in if they are not bound; -1: several.
+int32_t
+pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread_choice *choice);
+
 // "2 threads on 2 cores, bound to CPUs 0-1", and why.
 void pr_thread_describe(const pr_thread_choice *choice, char text[PR_THREAD_TEXT_BYTES]);
 
