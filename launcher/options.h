@@ -132,8 +132,11 @@ typedef struct pr_options {
     int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
-    int32_t split;    // groups to divide; 0 = none
-    const char *slo;  // "slo-a" or "slo-b"
+    int32_t nodes, nodes_per_switch;  // 0 = chosen; all under one switch
+    const char *topology;             // of a node, in hwloc's words; NULL = this machine's
+    const char *svg;                  // FILE or NULL
+    int32_t split;                    // groups to divide; 0 = none
+    const char *slo;                  // "slo-a" or "slo-b"
 
     // serve, chat, top: who may ask, and where. Clients use one key.
     pr_strings api_key;

@@ -49,6 +49,9 @@ pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread
 // "2 threads on 2 cores, bound to CPUs 0-1", and why.
 void pr_thread_describe(const pr_thread_choice *choice, char text[PR_THREAD_TEXT_BYTES]);
 
+// The CPUs of a choice that is bound: "0-3,8".
+void pr_thread_cpus_text(const pr_thread_choice *choice, char *text, size_t size);
+
 // One rank for each NUMA node, so that no weights are read from another's memory.
 typedef struct pr_rank_proposal {
     int32_t ranks, threads;     // threads of each

@@ -11,17 +11,11 @@
 
 // ---- what an order costs ----
 
-// Positions of a group's outermost seats.
-typedef struct group_span {
-    int32_t first, last;
-} group_span;
-
 typedef struct scorer {
     const pr_layout *layout;
     const pr_rank_seat *seat;
-    const pr_seat_tree *tree;
     int32_t *stamp;  // [2][ranks] the group that was seen last at each node and lowest switch
-    group_span span[PR_MAX_GROUPS];
+    pr_counterpart counterpart[PR_MAX_GROUPS];
 } scorer;
 
 static void count_lane(const scorer *s, const int32_t *launched, int32_t tp, pr_order_score *score)
@@ -40,43 +34,66 @@ static void count_group(scorer *s, int32_t number, const int32_t *launched, pr_o
 {
     const pr_group_layout *group = &s->layout->group[number];
     int32_t *node_stamp = s->stamp, *switch_stamp = s->stamp + s->layout->ranks;
-    group_span *span = &s->span[number];
     launched += group->first_rank;
-    span->first = span->last = s->tree->position[launched[0]];
     for (int32_t i = 0; i < group->ranks; i++) {
         const pr_rank_seat *seat = &s->seat[launched[i]];
         int32_t lowest = seat->switches[PR_SWITCH_LEVELS - 1];
-        int32_t position = s->tree->position[launched[i]];
         score->group_nodes += node_stamp[seat->node] != number;
         score->group_switches += switch_stamp[lowest] != number;
         node_stamp[seat->node] = switch_stamp[lowest] = number;
-        span->first = position < span->first ? position : span->first;
-        span->last = position > span->last ? position : span->last;
         if (i % group->tp == 0)
             count_lane(s, launched + i, group->tp, score);
     }
 }
 
-// Both groups lie within the smallest domain around their outermost seats.
-static int32_t distance_of(const scorer *s, int32_t a, int32_t b)
+// How far the ranks of a group are from its first at most.
+static int32_t
+radius_of(const pr_group_layout *group, const pr_rank_seat *seat, const int32_t *launched)
 {
-    const group_span *left = &s->span[a], *right = &s->span[b];
-    int32_t first = left->first < right->first ? left->first : right->first;
-    int32_t last = left->last > right->last ? left->last : right->last;
-    return pr_rank_seat_distance(&s->seat[s->tree->sorted[first]], &s->seat[s->tree->sorted[last]]);
+    int32_t radius = 0;
+    launched += group->first_rank;
+    for (int32_t i = 1; i < group->ranks; i++) {
+        int32_t distance = pr_rank_seat_distance(&seat[launched[0]], &seat[launched[i]]);
+        radius = distance > radius ? distance : radius;
+    }
+    return radius;
 }
 
-static int32_t nearest_counterpart(const scorer *s, int32_t number)
+// Distances are an ultrametric: the smallest part around two groups reaches as far as the largest of both
+// radii and the distance of any two of their ranks.
+static int32_t join(int32_t a, int32_t b, int32_t between)
 {
-    pr_role role = s->layout->group[number].role;
-    int32_t nearest = -1;
-    for (int32_t i = 0; i < s->layout->groups && role != PR_ROLE_MIXED; i++) {
-        if (s->layout->group[i].role == role)
-            continue;
-        int32_t distance = distance_of(s, number, i);
-        nearest = nearest < 0 || distance < nearest ? distance : nearest;
+    int32_t radius = a > b ? a : b;
+    return radius > between ? radius : between;
+}
+
+void pr_rank_order_counterparts(
+    const pr_layout *layout,
+    const pr_rank_seat *seat,
+    const int32_t *launched,
+    pr_counterpart *counterpart)
+{
+    int32_t radius[PR_MAX_GROUPS], chosen[PR_MAX_GROUPS] = {0};
+    for (int32_t i = 0; i < layout->groups; i++)
+        radius[i] = radius_of(&layout->group[i], seat, launched);
+    for (int32_t i = 0; i < layout->groups; i++) {
+        const pr_group_layout *group = &layout->group[i];
+        pr_counterpart best = {.group = -1};
+        for (int32_t k = 0; k < layout->groups && group->role != PR_ROLE_MIXED; k++) {
+            const pr_group_layout *other = &layout->group[k];
+            if (other->role == group->role)
+                continue;
+            int32_t between = pr_rank_seat_distance(
+                &seat[launched[group->first_rank]], &seat[launched[other->first_rank]]);
+            int32_t distance = join(radius[i], radius[k], between);
+            if (best.group < 0 || distance < best.distance ||
+                (distance == best.distance && chosen[k] < chosen[best.group]))
+                best = (pr_counterpart){.group = k, .distance = distance};
+        }
+        counterpart[i] = best;
+        if (best.group >= 0)
+            chosen[best.group]++;
     }
-    return nearest < 0 ? 0 : nearest;
 }
 
 static void score_order(scorer *s, const int32_t *launched, pr_order_score *score)
@@ -85,8 +102,9 @@ static void score_order(scorer *s, const int32_t *launched, pr_order_score *scor
     memset(s->stamp, 0xff, 2 * (size_t)s->layout->ranks * sizeof *s->stamp);
     for (int32_t i = 0; i < s->layout->groups; i++)
         count_group(s, i, launched, score);
+    pr_rank_order_counterparts(s->layout, s->seat, launched, s->counterpart);
     for (int32_t i = 0; i < s->layout->groups; i++)
-        score->handover += nearest_counterpart(s, i);
+        score->handover += s->counterpart[i].distance;
 }
 
 int pr_order_score_compare(const pr_order_score *a, const pr_order_score *b)
@@ -226,7 +244,7 @@ pr_rank_order_find(const pr_layout *layout, const pr_rank_seat *seat, pr_rank_or
                            ? pr_seat_tree_create(seat, layout->ranks, &tree)
                            : pr_fail(PR_ERR_RESOURCE, "no memory to order %zu ranks", ranks);
     if (status == PR_OK) {
-        *s = (scorer){.layout = layout, .seat = seat, .tree = &tree, .stamp = stamp};
+        *s = (scorer){.layout = layout, .seat = seat, .stamp = stamp};
         try_sequences(s, &tree, trial, order);
         pr_seat_tree_release(&tree);
     }
@@ -242,23 +260,31 @@ void pr_rank_order_describe(const pr_rank_order *order, char text[PR_ORDER_TEXT_
 {
     const pr_order_score *now = &order->score, *before = &order->launcher_score;
     const struct {
-        const char *what, *unit;
+        const char *what, *unit;  // unit: of a sum over groups
         int64_t now, before;
     } part[] = {
-        {"tp lanes across nodes: ", "", now->split_lanes, before->split_lanes},
-        {"groups on ", " nodes in all", now->group_nodes, before->group_nodes},
-        {"groups under ", " switches in all", now->group_switches, before->group_switches},
-        {"tp lanes across NUMA domains: ", "", now->numa_lanes, before->numa_lanes},
-        {"handover distance ", "", now->handover, before->handover},
+        {"tp lanes across nodes: ", NULL, now->split_lanes, before->split_lanes},
+        {"groups on ", "node", now->group_nodes, before->group_nodes},
+        {"groups under ", "switch", now->group_switches, before->group_switches},
+        {"tp lanes across NUMA domains: ", NULL, now->numa_lanes, before->numa_lanes},
+        {"handover distance ", NULL, now->handover, before->handover},
     };
     size_t used = 0;
     text[0] = '\0';
     for (size_t i = 0; i < sizeof part / sizeof part[0] && used < PR_ORDER_TEXT_BYTES; i++) {
-        if (order->changed && part[i].now == part[i].before)
+        // Where nothing was changed, only what is left to wish for.
+        if (order->changed ? part[i].now == part[i].before : part[i].now == 0)
             continue;
+        bool many = part[i].now != 1;
         used += (size_t)snprintf(
-            text + used, PR_ORDER_TEXT_BYTES - used, "%s%s%lld%s", used ? "; " : "", part[i].what,
-            (long long)part[i].now, part[i].unit);
+            text + used, PR_ORDER_TEXT_BYTES - used, "%s%s%lld", used ? "; " : "", part[i].what,
+            (long long)part[i].now);
+        if (part[i].unit && used < PR_ORDER_TEXT_BYTES)
+            used += (size_t)snprintf(
+                text + used, PR_ORDER_TEXT_BYTES - used, " %s%s in all", part[i].unit,
+                !many                    ? ""
+                : part[i].unit[0] == 's' ? "es"
+                                         : "s");
         if (order->changed && used < PR_ORDER_TEXT_BYTES)
             used += (size_t)snprintf(
                 text + used, PR_ORDER_TEXT_BYTES - used, " instead of %lld",

@@ -41,6 +41,19 @@ pr_status pr_rank_order_find(
     const pr_layout *layout, const pr_rank_seat *seat, pr_rank_order *order) PR_MUST_CHECK;
 void pr_rank_order_release(pr_rank_order *order);
 
+// The nearest group of the other role: as far as the smallest part of the machine that has both reaches. Of
+// equally near ones the one that is the nearest of fewest groups.
+typedef struct pr_counterpart {
+    int32_t group;     // -1: of a mixed group
+    int32_t distance;  // as pr_rank_seat_distance
+} pr_counterpart;
+
+void pr_rank_order_counterparts(
+    const pr_layout *layout,
+    const pr_rank_seat *seat,
+    const int32_t *launched,
+    pr_counterpart *counterpart);  // [groups]
+
 enum { PR_ORDER_TEXT_BYTES = 320 };
 
 // "groups on 4 nodes in all instead of 16; ...": where the order and the launcher's differ, or what they cost.
