@@ -111,6 +111,23 @@ void pr_world_close(pr_world *world)
     free(world);
 }
 
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    int32_t rank = 0;
+    while (launched[rank] != world->rank)
+        rank++;
+    if (world->ranks == 1)
+        return PR_OK;
+    MPI_Comm ordered;
+    PR_TRY(pr_mpi_check(
+        MPI_Comm_split(world->comm, 0, rank, &ordered), "MPI_Comm_split of the world", -1));
+    MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
+    MPI_Comm_free(&world->comm);
+    world->comm = ordered;
+    world->rank = rank;
+    return PR_OK;
+}
+
 MPI_Comm pr_world_comm(const pr_world *world) { return world->comm; }
 
 pr_status pr_world_max(pr_world *world, int64_t *value)
@@ -192,6 +209,13 @@ pr_status pr_world_open(pr_world **world)
 }
 
 void pr_world_close(pr_world *world) { free(world); }
+
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    (void)world;
+    (void)launched;
+    return PR_OK;
+}
 
 pr_status pr_world_max(pr_world *world, int64_t *value)
 {

@@ -17,6 +17,7 @@
 #include "launcher/layout_choice.h"
 #include "launcher/leave/stop_signals.h"
 #include "launcher/node_ranks.h"
+#include "launcher/placement/world_order.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
@@ -378,6 +379,7 @@ static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
     if (computes)
         pr_thread_choose(
             &topology.map, node.usable, node.computing, node.number, &wish, &engine->threads);
+    engine->numa = pr_thread_numa(&topology.map, &topology.usable, &engine->threads);
     *neighbours = node.ranks;
     pr_node_ranks_release(&node);
     return PR_OK;
@@ -406,6 +408,58 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
 {
     PR_TRY(pr_layout_choose(facts, engine->ranks, &engine->layout, why));
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
+}
+
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
+// ---- What the watchdog finds ----
+
+static pr_controller *_Atomic running_controller;
+
+static void on_fault(void *context, pr_status status, const char *text)
+{
+    pr_engine *engine = context;
+    pr_controller *controller = atomic_load(&running_controller);
+    if (status == PR_ERR_PEER && controller)
+        return;  // it has been told by the control plane
+    if (controller && pr_controller_give_up(controller, text))
+        sleep(GIVE_UP_S);  // the controller ends the process
+    else
+        pr_log(PR_LOG_ERROR, "%s", text);
+    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+    pr_world_abort(engine->world, pr_exit_code(status));
+}
+
+static pr_status open_watch(pr_engine *engine)
+{
+    pr_run_watch_params params = {
+        .world = engine->world,
+        .limit_s = engine->options->watchdog,
+        .fault = on_fault,
+        .context = engine,
+    };
+    pr_watch_adopt();
+    return pr_run_watch_create(&params, &engine->watch);
+}
+
+// The watchdog's star goes by the ranks' numbers: it is made anew where they have changed.
+static pr_status order_ranks(pr_engine *engine)
+{
+    int32_t before = engine->rank;
+    PR_TRY(pr_world_order_settle(
+        engine->world, &engine->layout, engine->numa,
+        strcmp(engine->options->rank_order, "launcher") == 0));
+    engine->rank = pr_world_rank(engine->world);
+    if (engine->ranks > 1)
+        pr_log_set_rank(engine->rank);
+    int64_t changed = engine->rank != before;
+    PR_TRY(pr_world_max(engine->world, &changed));
+    if (changed) {
+        pr_run_watch_destroy(engine->watch);
+        engine->watch = NULL;
+        PR_TRY(open_watch(engine));
+    }
+    pr_run_watch_set_layout(engine->watch, &engine->layout);
+    return PR_OK;
 }
 
 static pr_status load_stage(pr_engine *engine)
@@ -450,7 +504,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
     engine->quantization = pr_memory_quantization(&facts);
     STAGE(engine, choose_layout(engine, &facts, why));
-    pr_run_watch_set_layout(engine->watch, &engine->layout);
+    PR_TRY(order_ranks(engine));
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
@@ -496,36 +550,6 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     if (engine->rank == 0)
         say_what_runs(engine, why);
     return say_exchange(engine);
-}
-
-// ---- What the watchdog finds ----
-
-static pr_controller *_Atomic running_controller;
-
-static void on_fault(void *context, pr_status status, const char *text)
-{
-    pr_engine *engine = context;
-    pr_controller *controller = atomic_load(&running_controller);
-    if (status == PR_ERR_PEER && controller)
-        return;  // it has been told by the control plane
-    if (controller && pr_controller_give_up(controller, text))
-        sleep(GIVE_UP_S);  // the controller ends the process
-    else
-        pr_log(PR_LOG_ERROR, "%s", text);
-    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
-    pr_world_abort(engine->world, pr_exit_code(status));
-}
-
-static pr_status open_watch(pr_engine *engine)
-{
-    pr_run_watch_params params = {
-        .world = engine->world,
-        .limit_s = engine->options->watchdog,
-        .fault = on_fault,
-        .context = engine,
-    };
-    pr_watch_adopt();
-    return pr_run_watch_create(&params, &engine->watch);
 }
 
 pr_status

@@ -36,6 +36,7 @@ typedef struct pr_engine {
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;
     pr_thread_choice threads;  // of this rank
+    int32_t numa;              // where they are; -1: in several domains
     pr_weights *weights;
     pr_device *device;
     pr_shard *shard;

@@ -46,6 +46,9 @@ static const pr_option layout[] = {
      .help = "ranks that share each attention head set, in groups that name no tp; 0 = chosen"},
     {.name = "dedicated-controller", .kind = PR_OPTION_FLAG, .offset = FIELD(dedicated_controller),
      .help = "rank 0 only schedules and holds no model"},
+    {.name = "rank-order", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(rank_order),
+     .standard = "auto", .choices = "auto|launcher",
+     .help = "which rank does what: auto = ranks that talk most sit nearest, however they were started; launcher = as it numbered them"},
 };
 
 static const pr_option engine[] = {
@@ -375,10 +378,21 @@ static const pr_option convert[] = {
 static const pr_option plan[] = {
     {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
      .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
-     .help = "MPI ranks the run would have; auto = one for each NUMA node of this machine, one on --machine"},
+     .help = "MPI ranks the run would have; auto = one for each NUMA domain of the nodes, one on --machine"},
     {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
      .choices = PR_MACHINE_NAMES, .common = true,
      .help = "forecast times and rates on this machine, with its memory; one rank on each device"},
+    {.name = "nodes", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 65536, .common = true,
+     .help = "nodes that the ranks are spread over; auto = one, or what --machine's devices need"},
+    {.name = "nodes-per-switch", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(nodes_per_switch), .standard = "0", .least = 0, .most = 65536,
+     .help = "nodes under each lowest switch; 0 = all under one"},
+    {.name = "topology", .value_name = "TEXT", .kind = PR_OPTION_STRING, .offset = FIELD(topology),
+     .common = true,
+     .help = "a node in hwloc's words, 'numa:2(memory=64GB) core:8 pu:1'; default: this machine"},
+    {.name = "svg", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(svg),
+     .common = true, .help = "draw which rank sits where"},
     {.name = "prompt-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(prompt_tokens),
      .standard = "1024", .least = 1, .most = 16777216, .common = true,
      .help = "length of the prompts in the forecast"},
