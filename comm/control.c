@@ -157,6 +157,8 @@ static void accept_letter(pr_control *control, int32_t from, pr_letter *letter)
     case PR_MESSAGE_FAULT:
     case PR_MESSAGE_COUNTS:
     case PR_MESSAGE_WATCH:
+    case PR_MESSAGE_ORDER:
+    case PR_MESSAGE_DONE:
         put_in_inbox(control, letter);
         return;
     default:

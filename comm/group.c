@@ -175,6 +175,8 @@ void pr_group_destroy(pr_group *group)
     free(group);
 }
 
+void pr_group_abandon(pr_group *group) { group->broken = true; }
+
 pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms)
 {
     assert(!group->broken);

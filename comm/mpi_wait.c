@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/mpi_wait.h"
+
+#include "comm/recovery.h"
 #include "runtime/base/log.h"
 
 #ifdef PR_HAVE_MPI
@@ -27,6 +29,11 @@ void pr_mpi_pause(int32_t *spins)
 {
     if (++*spins > HARD_POLLS)
         sched_yield();
+}
+
+pr_status pr_mpi_give_up(const char *operation)
+{
+    return pr_fail(PR_ERR_PEER, "%s is given up: a rank that it needs is lost", operation);
 }
 
 // Names the request that keeps us waiting.
@@ -98,6 +105,8 @@ pr_status pr_mpi_wait_all(
                 begin_ns = now_ns;
             if (now_ns - begin_ns > (int64_t)timeout_ms * 1000000)
                 return report_late(request, peer, requests, operation, timeout_ms);
+            if (pr_recovery_is_in_vain(now_ns))
+                return pr_mpi_give_up(operation);
             if (now_ns - begin_ns > look_ns) {
                 tell_watch(request, peer, requests, &told);
                 look_ns += PR_WATCH_LOOK_MS * INT64_C(1000000);

@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "comm/group_ranks.h"
+#include "comm/recovery.h"
 #include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -217,7 +218,9 @@ pr_status pr_shared_window_wait(
         if (yields % YIELDS_PER_CLOCK != 0)
             continue;
         PR_TRY(let_mpi_progress(window, operation));
-        int64_t waited_ns = pr_clock_now_ns() - begin_ns;
+        int64_t now_ns = pr_clock_now_ns(), waited_ns = now_ns - begin_ns;
+        if (pr_recovery_is_in_vain(now_ns))
+            return pr_mpi_give_up(operation);
         if (waited_ns > (int64_t)window->timeout_ms * 1000000)
             return report_late(window, rank, operation);
         if (told || waited_ns <= PR_WATCH_LOOK_MS * INT64_C(1000000))

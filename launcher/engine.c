@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/recovery.h"
 #include "comm/watch.h"
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
@@ -151,7 +152,7 @@ static pr_status load_shard(pr_engine *engine, const pr_place *place)
         .stop = pr_stop_signals_flag(),
     };
     atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
-    PR_TRY(pr_shard_load_with(&params, &engine->shard));
+    PR_TRY(pr_shard_load(&params, &engine->shard));
     pr_start_mark(&engine->start, PR_START_WEIGHTS);
     pr_start_note_weights(&engine->start, engine->shard);
     return PR_OK;
@@ -276,6 +277,7 @@ static pr_status create_worker(pr_engine *engine)
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
         .timeout_ms = options->comm_timeout,
+        .recovers = pr_recovery_is_possible(),
     };
     return pr_worker_create(&worker, &engine->worker);
 }
@@ -418,6 +420,14 @@ static pr_status load_stage(pr_engine *engine)
     return status;
 }
 
+static pr_status agree_on_nothing_to_do(pr_engine *engine, const bool *mine)
+{
+    int64_t nothing = engine->rank == 0 && mine && *mine;
+    PR_TRY(pr_world_max(engine->world, &nothing));
+    engine->nothing_to_do = nothing != 0;
+    return PR_OK;
+}
+
 static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare)
 {
     const pr_options *options = engine->options;
@@ -427,6 +437,9 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     pr_start_mark(&engine->start, PR_START_MPI);
     STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
+    PR_TRY(agree_on_nothing_to_do(engine, prepare->nothing_to_do));
+    if (engine->nothing_to_do)
+        return PR_OK;
     PR_TRY(place_threads(engine, &neighbours));
     STAGE(engine, open_model(engine));
     STAGE(
@@ -544,8 +557,9 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     status = open_watch(made);
     if (status == PR_OK)
         status = open_stages(made, prepare);
-    if (status != PR_OK) {
+    if (status != PR_OK || made->nothing_to_do) {
         pr_engine_close(made, NULL, PR_OK);
+        *engine = NULL;
         return status;
     }
     *engine = made;
@@ -610,6 +624,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .face = *face,
         .record = engine->record,
         .timeline = engine->timeline,
+        .recovers = pr_recovery_is_possible(),
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -648,6 +663,12 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     if (status != PR_OK)
         _exit(pr_exit_code(status));
     pr_controller_destroy(controller);
+    // Who is lost would be waited for: the rest goes with the process (main.c).
+    if (engine->ranks > 1 && pr_recovery_is_possible()) {
+        pr_control_destroy(engine->controller_control);
+        pr_control_destroy(engine->control);
+        return;
+    }
     pr_worker_destroy(engine->worker);
     pr_kv_transfer_destroy(engine->transfer);
     pr_comm_parallel_destroy(engine->parallel);

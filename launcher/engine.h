@@ -20,6 +20,7 @@ typedef struct pr_engine {
     const pr_options *options;
     pr_world *world;
     int32_t rank, ranks;
+    bool nothing_to_do;
     pr_layout layout;
     pr_model *model;
     pr_tokenizer *tokenizer;  // rank 0 only
@@ -54,10 +55,12 @@ typedef struct pr_engine {
 typedef struct pr_engine_prepare {
     pr_status (*call)(void *context);
     void *context;
+    const bool *nothing_to_do;  // after the call; NULL: never
 } pr_engine_prepare;
 
 // Collective over the world. On an error every rank returns one, rank by rank the same, and nothing
-// is left open. PR_ERR_INTERRUPTED: a signal on any rank; told.
+// is left open. *engine is NULL where there is nothing to do, on every rank. PR_ERR_INTERRUPTED: a signal
+// on any rank; told.
 pr_status pr_engine_open(
     const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine) PR_MUST_CHECK;
 

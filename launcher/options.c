@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launcher/job_choice.h"
 #include "launcher/plan/machine.h"
 #include "runtime/base/log.h"
 
@@ -119,7 +120,21 @@ static const pr_option batch[] = {
      .help = "requests, one JSON object a line (OpenAI batch format)"},
     {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
      .offset = FIELD(output), .common = true,
-     .help = "answers, one JSON object a line; - is standard output, an existing file is replaced"},
+     .help = "answers, one JSON object a line, there when all are done; - is standard output, as they come"},
+    {.name = "resume", .kind = PR_OPTION_FLAG, .offset = FIELD(resume), .common = true,
+     .help = "go on where an earlier run of the same batch ended; from the beginning if there was none"},
+    {.name = "state", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(state),
+     .suffices = true, .common = true,
+     .help = "say how far the batch with this output is: running, preempted, failed or done, and counts"},
+    {.name = "part", .value_name = "I/N", .kind = PR_OPTION_STRING, .offset = FIELD(part),
+     .common = true,
+     .help = "only the I-th of N equal parts of the input, counted from 0; the outputs in order are the whole"},
+    {.name = "journal", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(journal),
+     .standard = "auto", .choices = "auto|off",
+     .help = "keep tokens and answers in OUT.journal until all is done; off: write OUT as answers come"},
+    {.name = "journal-sync", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(journal_sync),
+     .standard = "1000", .least = 0, .most = 3600000,
+     .help = "what a machine that stops may lose; 0 = nothing, each step waits for the disk"},
     {.name = "order", .value_name = "ORDER", .kind = PR_OPTION_STRING, .offset = FIELD(order),
      .standard = "input", .choices = "input|completion", .common = true,
      .help = "order of the answers"},
@@ -296,6 +311,15 @@ static const pr_option scheduling[] = {
      .help = "time between tokens that balance holds decode groups to"},
 };
 
+static const pr_option job[] = {
+    {.name = "walltime", .value_name = "auto|off|TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(walltime), .standard = "auto", .common = true,
+     .help = "when this run will be ended: auto = as Slurm or Kubernetes says; TIME, from the start, as for Slurm: 90 (minutes), 5:00, 1:30:00, 2-12 (days-hours)"},
+    {.name = "walltime-reserve", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(walltime_reserve), .standard = "20", .least = 0, .most = 86400,
+     .help = "time kept free before that end for the last writes"},
+};
+
 static const pr_option fleet[] = {
     {.name = "cost", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cost),
      .standard = "a100-llama3-70b", .common = true,
@@ -369,6 +393,61 @@ static const pr_option plan[] = {
      .help = "the target that nine in ten requests must meet, for --split"},
 };
 
+static const pr_option emit[] = {
+    {.name = "what", .value_name = "WHAT", .kind = PR_OPTION_STRING, .offset = FIELD(what),
+     .position = 1, .required = true, .choices = "sbatch", .common = true,
+     .help = "what to print: sbatch, a job script for Slurm"},
+    {.name = "kind", .value_name = "KIND", .kind = PR_OPTION_STRING, .offset = FIELD(kind),
+     .position = 2, .common = true, .help = "which one; without it they are listed"},
+    {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .common = true, .help = "directory with config.json, tokenizer.json and *.safetensors"},
+    {.name = "input", .letters = "i", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(input), .common = true, .help = "requests, one JSON object a line"},
+    {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(output), .common = true,
+     .help = "results; of scaling a folder. Default: results.jsonl, scaling"},
+    {.name = "endpoint-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(endpoint_file), .standard = "polyreme-endpoint.json", .common = true,
+     .help = "where the service writes its address and state, for its clients"},
+    {.name = "nodes", .letters = "N", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
+     .standard = "1", .least = 1, .most = 65536, .common = true, .help = "nodes of a job"},
+    {.name = "ranks-per-node", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(ranks_per_node), .standard = "1", .least = 1, .most = 1024, .common = true,
+     .help = "ranks on each: one for a GPU, or for a NUMA node (see polyreme plan)"},
+    {.name = "prefill-nodes", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(prefill_nodes), .standard = "1", .least = 1, .most = 65536,
+     .help = "nodes that do prefill, of hetjob"},
+    {.name = "decode-nodes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(decode_nodes),
+     .standard = "1", .least = 1, .most = 65536, .help = "nodes that do decode, of hetjob"},
+    {.name = "time", .letters = "t", .value_name = "TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(time), .standard = "1:00:00", .common = true,
+     .help = "limit of one job, as for Slurm: 90 (minutes), 1:30:00, 2-12 (days-hours)"},
+    {.name = "partition", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(partition),
+     .common = true, .help = "partition; several with commas"},
+    {.name = "decode-partition", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(decode_partition), .help = "that of the decode nodes; default: --partition"},
+    {.name = "account", .letters = "A", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(account), .common = true, .help = "whose time is used"},
+    {.name = "gpus-per-node", .value_name = "N", .kind = PR_OPTION_STRING,
+     .offset = FIELD(gpus_per_node), .common = true,
+     .help = "GPUs of each node, all of which each of its ranks sees; N or TYPE:N"},
+    {.name = "job-name", .letters = "J", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(job_name), .help = "name in the queue; default: polyreme-KIND"},
+    {.name = "parts", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(parts),
+     .standard = "8", .least = 1, .most = 100000, .help = "jobs of batch-array"},
+    {.name = "parts-at-once", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(parts_at_once), .standard = "0", .least = 0, .most = 100000,
+     .help = "of them at most so many run; 0 = all"},
+    {.name = "rank-counts", .value_name = "LIST", .kind = PR_OPTION_STRING,
+     .offset = FIELD(rank_counts), .standard = "1", .help = "numbers of ranks that scaling compares: 1,2,4"},
+    {.name = "lead-minutes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lead_minutes),
+     .standard = "15", .least = 1, .most = 10000,
+     .help = "so long before its end a chain's job lets its successor start"},
+    {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(run_options), .common = true,
+     .help = "more options of serve or batch, as the shell reads them: '--max-num-seqs 128'"},
+};
+
 static const pr_option report[] = {
     {.name = "json", .kind = PR_OPTION_FLAG, .offset = FIELD(json), .common = true,
      .help = "print one JSON object instead of text"},
@@ -432,10 +511,12 @@ const pr_option_group pr_options_serve = {"Serving", serve, COUNT(serve)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
 const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
 const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
+const pr_option_group pr_options_job = {"Job", job, COUNT(job)};
 const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
 const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
+const pr_option_group pr_options_emit = {"Job script", emit, COUNT(emit)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
@@ -446,11 +527,12 @@ const pr_option_group pr_options_top = {"View", top, COUNT(top)};
 
 // A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_convert, &pr_options_chat,     &pr_options_top,      &pr_options_access,
-    &pr_options_client,  &pr_options_general,  &pr_options_model,    &pr_options_layout,
-    &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
-    &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
-    &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
+    &pr_options_emit,       &pr_options_convert, &pr_options_chat,     &pr_options_top,
+    &pr_options_access,     &pr_options_client,  &pr_options_general,  &pr_options_model,
+    &pr_options_layout,     &pr_options_engine,  &pr_options_batch,    &pr_options_generate,
+    &pr_options_plan,       &pr_options_report,  &pr_options_simulate, &pr_options_workload,
+    &pr_options_scheduling, &pr_options_bench,   &pr_options_fleet,    &pr_options_messages,
+    &pr_options_serve,      &pr_options_job,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -465,6 +547,10 @@ static pr_status check_together(const pr_options *options)
         return pr_fail(
             PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
             options->quantization);
+    int64_t walltime_s;
+    const char *walltime = options->walltime ? options->walltime : "auto";
+    if (strcmp(walltime, "auto") != 0 && strcmp(walltime, "off") != 0)
+        PR_TRY(pr_job_choice_parse_duration("--walltime (or auto, off)", walltime, &walltime_s));
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,

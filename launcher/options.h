@@ -59,7 +59,12 @@ typedef struct pr_options {
     const char *order;     // "input" or "completion"
     int64_t shuffle_seed;  // 0 = off
     bool validate_only;
-    int32_t max_waiting;  // requests read ahead of the scheduler
+    bool resume;
+    const char *journal;   // "auto" or "off"
+    int32_t journal_sync;  // ms
+    const char *part;      // "0/4", or NULL
+    const char *state;     // FILE or NULL
+    int32_t max_waiting;   // requests read ahead of the scheduler
 
     // serve
     const char *host;
@@ -76,6 +81,10 @@ typedef struct pr_options {
     bool generate_api_key, protect_metrics;
     const char *endpoints_yaml;                // FILE or NULL
     const char *kv_events, *kv_events_replay;  // ZeroMQ endpoints or NULL
+
+    // batch, serve: the job that runs us
+    const char *walltime;     // "auto", "off" or a time; NULL is auto
+    double walltime_reserve;  // s
 
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)
@@ -153,6 +162,15 @@ typedef struct pr_options {
     double interval;  // s
     bool once;
 
+    // emit; model, input, output and endpoint_file are those of others
+    const char *what, *kind;
+    int32_t nodes, ranks_per_node, prefill_nodes, decode_nodes;
+    const char *time, *partition, *decode_partition, *account, *gpus_per_node, *job_name;
+    int32_t parts, parts_at_once;  // 0 = all
+    const char *rank_counts;       // "1,2,4"
+    int32_t lead_minutes;
+    const char *run_options;
+
     // plan, doctor, simulate, bench, top
     bool json;
 
@@ -166,6 +184,7 @@ extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_messages;
 extern const pr_option_group pr_options_serve;
+extern const pr_option_group pr_options_job;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
@@ -173,6 +192,7 @@ extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
+extern const pr_option_group pr_options_emit;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -180,7 +200,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 20 };
+enum { PR_OPTION_GROUPS = 22 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
