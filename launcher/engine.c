@@ -24,7 +24,7 @@
 
 enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
 // For the controller to keep what is done; for the end of all ranks, or this one ends by itself.
-enum { GIVE_UP_S = 5, ABORT_S = 5 };
+enum { GIVE_UP_S = 10, ABORT_S = 5 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
@@ -414,6 +414,14 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
 // ---- What the watchdog finds ----
 
 static pr_controller *_Atomic running_controller;
+static atomic_bool has_told;
+
+// The worker and the watchdog may find out both: why this rank ends is told once.
+static void tell_end(const char *text)
+{
+    if (!atomic_exchange(&has_told, true))
+        pr_log(PR_LOG_ERROR, "%s", text);
+}
 
 static void on_fault(void *context, pr_status status, const char *text)
 {
@@ -422,9 +430,8 @@ static void on_fault(void *context, pr_status status, const char *text)
     if (status == PR_ERR_PEER && controller)
         return;  // it has been told by the control plane
     if (controller && pr_controller_give_up(controller, text))
-        sleep(GIVE_UP_S);  // the controller ends the process
-    else
-        pr_log(PR_LOG_ERROR, "%s", text);
+        sleep(GIVE_UP_S);  // the controller tells it and ends the process, unless it hangs, too
+    tell_end(text);
     pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
     pr_world_abort(engine->world, pr_exit_code(status));
 }
@@ -627,7 +634,7 @@ static pr_status run_worker(pr_engine *engine)
     for (int i = 0; i < FAULT_WAIT_MS / 10 && !pr_engine_signal(); i++)
         usleep(10000);
     if (!pr_engine_signal())
-        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+        tell_end(pr_error_text());
     return status;
 }
 
