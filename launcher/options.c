@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launcher/job_choice.h"
 #include "launcher/plan/machine.h"
 #include "runtime/base/log.h"
 
@@ -99,6 +100,9 @@ static const pr_option engine[] = {
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
+    {.name = "watchdog", .value_name = "SECONDS", .kind = PR_OPTION_FLOAT, .offset = FIELD(watchdog),
+     .standard = "10", .least = 0, .most = 86400,
+     .help = "silence of a rank after which it counts as stuck, is named and ends the run; 0 = never (debuggers)"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
      .standard = "auto", .choices = "auto|shared|messages",
      .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
@@ -119,7 +123,21 @@ static const pr_option batch[] = {
      .help = "requests, one JSON object a line (OpenAI batch format)"},
     {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
      .offset = FIELD(output), .common = true,
-     .help = "answers, one JSON object a line; - is standard output, an existing file is replaced"},
+     .help = "answers, one JSON object a line, there when all are done; - is standard output, as they come"},
+    {.name = "resume", .kind = PR_OPTION_FLAG, .offset = FIELD(resume), .common = true,
+     .help = "go on where an earlier run of the same batch ended; from the beginning if there was none"},
+    {.name = "state", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(state),
+     .suffices = true, .common = true,
+     .help = "say how far the batch with this output is: running, preempted, failed or done, and counts"},
+    {.name = "part", .value_name = "I/N", .kind = PR_OPTION_STRING, .offset = FIELD(part),
+     .common = true,
+     .help = "only the I-th of N equal parts of the input, counted from 0; the outputs in order are the whole"},
+    {.name = "journal", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(journal),
+     .standard = "auto", .choices = "auto|off",
+     .help = "keep tokens and answers in OUT.journal until all is done; off: write OUT as answers come"},
+    {.name = "journal-sync", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(journal_sync),
+     .standard = "1000", .least = 0, .most = 3600000,
+     .help = "what a machine that stops may lose; 0 = nothing, each step waits for the disk"},
     {.name = "order", .value_name = "ORDER", .kind = PR_OPTION_STRING, .offset = FIELD(order),
      .standard = "input", .choices = "input|completion", .common = true,
      .help = "order of the answers"},
@@ -296,6 +314,15 @@ static const pr_option scheduling[] = {
      .help = "time between tokens that balance holds decode groups to"},
 };
 
+static const pr_option job[] = {
+    {.name = "walltime", .value_name = "auto|off|TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(walltime), .standard = "auto", .common = true,
+     .help = "when this run will be ended: auto = as Slurm or Kubernetes says; TIME, from the start, as for Slurm: 90 (minutes), 5:00, 1:30:00, 2-12 (days-hours)"},
+    {.name = "walltime-reserve", .value_name = "S", .kind = PR_OPTION_FLOAT,
+     .offset = FIELD(walltime_reserve), .standard = "20", .least = 0, .most = 86400,
+     .help = "time kept free before that end for the last writes"},
+};
+
 static const pr_option fleet[] = {
     {.name = "cost", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cost),
      .standard = "a100-llama3-70b", .common = true,
@@ -443,6 +470,7 @@ const pr_option_group pr_options_serve = {"Serving", serve, COUNT(serve)};
 const pr_option_group pr_options_generate = {"Generation", generate, COUNT(generate)};
 const pr_option_group pr_options_workload = {"Workload", workload, COUNT(workload)};
 const pr_option_group pr_options_scheduling = {"Scheduling", scheduling, COUNT(scheduling)};
+const pr_option_group pr_options_job = {"Job", job, COUNT(job)};
 const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
 const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
@@ -462,6 +490,7 @@ const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
     &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
     &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
+    &pr_options_job,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -476,6 +505,10 @@ static pr_status check_together(const pr_options *options)
         return pr_fail(
             PR_ERR_ARGUMENT, "--dtype float32 with --quantization %s: give one of the two",
             options->quantization);
+    int64_t walltime_s;
+    const char *walltime = options->walltime ? options->walltime : "auto";
+    if (strcmp(walltime, "auto") != 0 && strcmp(walltime, "off") != 0)
+        PR_TRY(pr_job_choice_parse_duration(walltime, &walltime_s));
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,

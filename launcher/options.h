@@ -48,6 +48,7 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    double watchdog;       // s; 0 = off
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
@@ -59,7 +60,12 @@ typedef struct pr_options {
     const char *order;     // "input" or "completion"
     int64_t shuffle_seed;  // 0 = off
     bool validate_only;
-    int32_t max_waiting;  // requests read ahead of the scheduler
+    bool resume;
+    const char *journal;   // "auto" or "off"
+    int32_t journal_sync;  // ms
+    const char *part;      // "0/4", or NULL
+    const char *state;     // FILE or NULL
+    int32_t max_waiting;   // requests read ahead of the scheduler
 
     // serve
     const char *host;
@@ -76,6 +82,10 @@ typedef struct pr_options {
     bool generate_api_key, protect_metrics;
     const char *endpoints_yaml;                // FILE or NULL
     const char *kv_events, *kv_events_replay;  // ZeroMQ endpoints or NULL
+
+    // batch, serve: the job that runs us
+    const char *walltime;     // "auto", "off" or a time; NULL is auto
+    double walltime_reserve;  // s
 
     // generate: sampling values not given come from the model's generation_config.json
     // (pr_options_given tells)
@@ -169,6 +179,7 @@ extern const pr_option_group pr_options_engine;
 extern const pr_option_group pr_options_batch;
 extern const pr_option_group pr_options_messages;
 extern const pr_option_group pr_options_serve;
+extern const pr_option_group pr_options_job;
 extern const pr_option_group pr_options_generate;
 extern const pr_option_group pr_options_workload;
 extern const pr_option_group pr_options_scheduling;
@@ -183,7 +194,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 20 };
+enum { PR_OPTION_GROUPS = 21 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

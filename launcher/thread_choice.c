@@ -203,3 +203,10 @@ void pr_thread_propose(const pr_core_map *map, const pr_cpu_set *usable, pr_rank
     proposal->ranks = proposal->numa_nodes < 1 ? 1 : proposal->numa_nodes;
     proposal->threads = pr_thread_share(least, 1);
 }
+
+void pr_thread_mpirun(const pr_rank_proposal *proposal, char text[PR_MPIRUN_TEXT_BYTES])
+{
+    snprintf(
+        text, PR_MPIRUN_TEXT_BYTES, "mpirun -n %d --map-by ppr:1:numa:PE=%d --bind-to core",
+        (int)proposal->ranks, (int)proposal->threads);
+}

@@ -14,7 +14,7 @@
 #include "kernels/cpu/cpu_team.h"
 #include "launcher/topology.h"
 
-enum { PR_THREAD_TEXT_BYTES = 256 };
+enum { PR_THREAD_TEXT_BYTES = 256, PR_MPIRUN_TEXT_BYTES = 96 };
 
 typedef struct pr_thread_wish {
     int32_t threads;   // of each rank; 0 = its share of the cores
@@ -60,6 +60,9 @@ typedef struct pr_rank_proposal {
 
 void pr_thread_propose(
     const pr_core_map *map, const pr_cpu_set *usable, pr_rank_proposal *proposal);
+
+// The command that starts them, up to the program.
+void pr_thread_mpirun(const pr_rank_proposal *proposal, char text[PR_MPIRUN_TEXT_BYTES]);
 
 // What ranks that all may use so many cores get of them each.
 int32_t pr_thread_share(int32_t cores, int32_t ranks);

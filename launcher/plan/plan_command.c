@@ -17,7 +17,7 @@
 #include "runtime/model/packed_table.h"
 #include "runtime/parallel.h"
 
-enum { RANKS_SHOWN = 64 };
+enum { RANKS_SHOWN = 64, START_BYTES = 128 };
 
 typedef struct plan_view {
     pr_memory_facts facts;
@@ -154,13 +154,14 @@ static void print_ranks(const plan_view *view)
 }
 
 // How to start one rank for each NUMA node of this machine.
-static void write_starts(const pr_rank_proposal *here, char mpirun[96], char srun[128])
+static void
+write_starts(const pr_rank_proposal *here, char mpirun[START_BYTES], char srun[START_BYTES])
 {
+    char start[PR_MPIRUN_TEXT_BYTES];
+    pr_thread_mpirun(here, start);
+    snprintf(mpirun, START_BYTES, "%s polyreme ...", start);
     snprintf(
-        mpirun, 96, "mpirun -n %d --map-by ppr:1:numa:PE=%d --bind-to core polyreme ...",
-        (int)here->ranks, (int)here->threads);
-    snprintf(
-        srun, 128,
+        srun, START_BYTES,
         "srun -n %d --cpus-per-task=%d --hint=nomultithread --cpu-bind=cores --mem-bind=local "
         "polyreme ...",
         (int)here->ranks, (int)here->threads);
@@ -182,7 +183,7 @@ static void print_threads(const plan_view *view)
         printf(", so one rank is best without need of more\n");
         return;
     }
-    char mpirun[96], srun[128];
+    char mpirun[START_BYTES], srun[START_BYTES];
     write_starts(here, mpirun, srun);
     printf(
         ", so %d ranks of %d threads are best:\n  %s\n  %s\n", (int)here->ranks, (int)here->threads,
@@ -290,7 +291,7 @@ static void add_reason(const char *text, int length, void *context)
 
 static json_t *machine_json(const pr_rank_proposal *here)
 {
-    char mpirun[96], srun[128];
+    char mpirun[START_BYTES], srun[START_BYTES];
     write_starts(here, mpirun, srun);
     return json_pack(
         "{s:i, s:i, s:i, s:i, s:s, s:s}", "cores", (int)here->cores, "numa_nodes",

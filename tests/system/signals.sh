@@ -23,7 +23,7 @@ ticks() { cat $(pgrep -f "polyreme batch .*$1" | sed 's|.*|/proc/&/stat|') 2>/de
 for i in $(seq 400); do request "r$i" 200; done > "$work/long.jsonl"
 stop_one() { # SIGNAL EXIT-CODE
     rm -f "$work/stop.jsonl"
-    "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/stop.jsonl" --log-level warn 2> "$work/err" &
+    "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/stop.jsonl" --journal off --log-level warn 2> "$work/err" &
     local pid=$!
     for _ in $(seq 200); do [ -s "$work/stop.jsonl" ] && break; sleep 0.05; done
     kill "-$1" "$pid"
@@ -42,7 +42,7 @@ many_ranks_or_end "$failures"
 
 # ---- Idle: a pipe that says nothing for a while; three ranks, prefill and decode apart ----
 mkfifo "$work/pipe"
-mpirun -n 3 "$polyreme" batch "$model" -i - -o "$work/idle.jsonl" --prefill 1x1 --decode 1x2 \
+mpirun -n 3 "$polyreme" batch "$model" -i - -o "$work/idle.jsonl" --journal off --prefill 1x1 --decode 1x2 \
     --log-level warn < "$work/pipe" &
 job=$!
 exec 9> "$work/pipe"
@@ -65,7 +65,7 @@ stop_ranks() { # RANKS FLAGS
     local ranks=$1 job code pid pids lines left
     shift
     rm -f "$work/many.jsonl"
-    mpirun -n "$ranks" "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.jsonl" "$@" \
+    mpirun -n "$ranks" "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/many.jsonl" --journal off "$@" \
         --log-level warn 2> "$work/err" &
     job=$!
     for _ in $(seq 200); do [ -s "$work/many.jsonl" ] && break; sleep 0.05; done
