@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/world.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 struct pr_world {
     int32_t rank, ranks;
+    int32_t *launched;  // [ranks], or NULL
 #ifdef PR_HAVE_MPI
     bool has_mpi;    // false: started without a launcher, MPI is never called
     bool finalizes;  // we called MPI_Init
@@ -108,23 +110,32 @@ void pr_world_close(pr_world *world)
         if (world->finalizes)
             MPI_Finalize();
     }
+    free(world->launched);
     free(world);
 }
 
 pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
 {
     int32_t rank = 0;
-    while (launched[rank] != world->rank)
-        rank++;
+    MPI_Comm ordered;
     if (world->ranks == 1)
         return PR_OK;
-    MPI_Comm ordered;
-    PR_TRY(pr_mpi_check(
-        MPI_Comm_split(world->comm, 0, rank, &ordered), "MPI_Comm_split of the world", -1));
+    assert(!world->launched);
+    while (launched[rank] != world->rank)
+        rank++;
+    pr_watch_collective("world order");
+    int code = MPI_Comm_split(world->comm, 0, rank, &ordered);
+    pr_watch_go();
+    PR_TRY(pr_mpi_check(code, "world order", -1));
     MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
     MPI_Comm_free(&world->comm);
     world->comm = ordered;
     world->rank = rank;
+    size_t bytes = (size_t)world->ranks * sizeof *launched;
+    world->launched = malloc(bytes);
+    if (!world->launched)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the order of %d ranks", world->ranks);
+    memcpy(world->launched, launched, bytes);
     return PR_OK;
 }
 
@@ -248,6 +259,8 @@ void pr_world_abort(pr_world *world, int code)
 const char *pr_world_library(void) { return "none"; }
 
 #endif
+
+const int32_t *pr_world_launched(const pr_world *world) { return world->launched; }
 
 int32_t pr_world_rank(const pr_world *world) { return world->rank; }
 

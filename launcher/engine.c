@@ -448,25 +448,15 @@ static pr_status open_watch(pr_engine *engine)
     return pr_run_watch_create(&params, &engine->watch);
 }
 
-// The watchdog's star goes by the ranks' numbers: it is made anew where they have changed.
 static pr_status order_ranks(pr_engine *engine)
 {
-    int32_t before = engine->rank;
     PR_TRY(pr_world_order_settle(
         engine->world, &engine->layout, engine->numa,
         strcmp(engine->options->rank_order, "launcher") == 0));
     engine->rank = pr_world_rank(engine->world);
     if (engine->ranks > 1)
         pr_log_set_rank(engine->rank);
-    int64_t changed = engine->rank != before;
-    PR_TRY(pr_world_max(engine->world, &changed));
-    if (changed) {
-        pr_run_watch_destroy(engine->watch);
-        engine->watch = NULL;
-        PR_TRY(open_watch(engine));
-    }
-    pr_run_watch_set_layout(engine->watch, &engine->layout);
-    return PR_OK;
+    return pr_run_watch_follow_order(engine->watch);
 }
 
 static pr_status load_stage(pr_engine *engine)
@@ -512,6 +502,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     engine->quantization = pr_memory_quantization(&facts);
     STAGE(engine, choose_layout(engine, &facts, why));
     PR_TRY(order_ranks(engine));
+    pr_run_watch_set_layout(engine->watch, &engine->layout);
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
