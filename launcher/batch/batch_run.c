@@ -376,7 +376,7 @@ static pr_status take_new_line(
     pr_status status = read_line(run, line, &parsed, &request, &refusal, &readable);
     if (status != PR_OK && status != PR_ERR_REQUEST)
         goto clear;
-    pr_status claimed = claim_line(run, line, parsed.custom_id);
+    pr_status claimed = claim_line(run, line, readable ? parsed.custom_id : NULL);
     if (claimed != PR_OK) {
         pr_completion_request_destroy(request);
         status = claimed;
