@@ -48,6 +48,7 @@ typedef struct pr_controller_params {
     pr_face face;
     FILE *record;           // events for replay, or NULL
     pr_timeline *timeline;  // or NULL
+    bool recovers;          // the loss of a rank costs its group only (recover/losses.h)
     bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
@@ -71,6 +72,8 @@ void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapsh
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);
+// From any thread: ends the run with this error, which the controller tells. False without memory.
+bool pr_controller_give_up(pr_controller *controller, const char *why);
 bool pr_controller_interrupted(const pr_controller *controller);
 
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.

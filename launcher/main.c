@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "comm/recovery.h"
 #include "comm/world.h"
 #include "launcher/commands.h"
 #include "launcher/options.h"
@@ -242,5 +244,9 @@ int main(int argc, char **argv)
             print_command_help(chosen, help == 2, stdout);
         return PR_EXIT_OK;
     }
-    return run_command(chosen, argc - 2, arguments);
+    int code = run_command(chosen, argc - 2, arguments);
+    if (!pr_recovery_is_possible())
+        return code;
+    fflush(NULL);
+    _exit(code);  // MPI is not finalized (comm/recovery.h)
 }

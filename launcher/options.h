@@ -28,6 +28,7 @@ typedef struct pr_options {
     const char *prefill, *decode, *mixed;  // "2x4:tp=2", or NULL
     int32_t tensor_parallel_size;          // 0 = chosen
     bool dedicated_controller;
+    const char *rank_order;  // "auto" or "launcher"
 
     // engine
     int32_t max_model_len;  // 0 = the model's
@@ -47,6 +48,7 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    double watchdog;       // s; 0 = off
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
@@ -140,8 +142,11 @@ typedef struct pr_options {
     int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
-    int32_t split;    // groups to divide; 0 = none
-    const char *slo;  // "slo-a" or "slo-b"
+    int32_t nodes, nodes_per_switch;  // 0 = chosen; all under one switch
+    const char *topology;             // of a node, in hwloc's words; NULL = this machine's
+    const char *svg;                  // FILE or NULL
+    int32_t split;                    // groups to divide; 0 = none
+    const char *slo;                  // "slo-a" or "slo-b"
 
     // serve, chat, top: who may ask, and where. Clients use one key.
     pr_strings api_key;
@@ -161,9 +166,9 @@ typedef struct pr_options {
     double interval;  // s
     bool once;
 
-    // emit; model, input, output and endpoint_file are those of others
+    // emit; model, input, output, nodes and endpoint_file are those of others
     const char *what, *kind;
-    int32_t nodes, ranks_per_node, prefill_nodes, decode_nodes;
+    int32_t ranks_per_node, prefill_nodes, decode_nodes;
     const char *time, *partition, *decode_partition, *account, *gpus_per_node, *job_name;
     int32_t parts, parts_at_once;  // 0 = all
     const char *rank_counts;       // "1,2,4"

@@ -13,6 +13,7 @@
 #include "scheduler/balance/role_change.h"
 #include "scheduler/batching.h"
 #include "scheduler/gather.h"
+#include "scheduler/group_loss.h"
 #include "scheduler/intake.h"
 #include "scheduler/record/record.h"
 #include "scheduler/seating.h"
@@ -295,6 +296,37 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)
         pr_gather_abandon(scheduler, sequence);
     else
         pr_scheduler_forget(scheduler, sequence);
+}
+
+void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_LOST, group);
+    pr_group_loss_begin(scheduler, group);
+}
+
+void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_BACK, group);
+    pr_group_loss_end(scheduler, group);
+}
+
+void pr_scheduler_pause(pr_scheduler *scheduler, bool paused)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_PAUSE, paused);
+    scheduler->paused = paused;
+}
+
+bool pr_scheduler_is_quiet(const pr_scheduler *scheduler)
+{
+    return pr_group_loss_is_quiet(scheduler);
+}
+
+bool pr_scheduler_can_serve(const pr_scheduler *scheduler)
+{
+    return pr_group_loss_can_serve(scheduler);
 }
 
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)

@@ -86,6 +86,16 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further t
 // The time of the events that follow, from 0 and never back (an earlier one is ignored).
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 
+// The ranks of the group are lost, with all that they hold: who sat there waits again, with the tokens it
+// has (group_loss.h). The group has empty lanes again; only while the scheduler is quiet.
+void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group);
+void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group);
+// No plan is made until the pause ends. Quiet: none is out, and no KV is on its way.
+void pr_scheduler_pause(pr_scheduler *scheduler, bool paused);
+bool pr_scheduler_is_quiet(const pr_scheduler *scheduler);
+// Whether the groups that are not lost can bring a request to its end.
+bool pr_scheduler_can_serve(const pr_scheduler *scheduler);
+
 void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
 
 // Submitted and not gone: also those whose last token is known while their KV is still on its way.
@@ -99,6 +109,8 @@ typedef struct pr_scheduler_counts {
     int64_t preemptions, handovers, handovers_lost, rejected, short_cuts;
     int64_t gathers, gathered_tokens, gathers_lost;
     int64_t role_changes;
+    int64_t groups_lost, groups_back;
+    int64_t moved, resumed;  // requests whose group was lost; of these, tokens that came elsewhere
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
 

@@ -49,6 +49,7 @@ typedef struct pr_sequence {
     bool prompt_published;
     bool ending;   // nobody wants more tokens, but a handover or gather is still in flight
     bool refused;  // found no decode lane for its last chunk
+    bool moved;    // its group was lost, and no token came since
     pr_seat seat[PR_SEATS];
 
     struct pr_lane *source;  // GATHER: the lane whose blocks it fetches,

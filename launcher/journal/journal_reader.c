@@ -120,6 +120,12 @@ pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *r
         reader->torn_bytes = rest_of_file(reader);
         return PR_OK;
     }
+    if (frame.version != PR_JOURNAL_VERSION)
+        return pr_fail(
+            PR_ERR_FORMAT,
+            "the journal %s is of version %d, and this program reads version %d: resume with the "
+            "program that began it, or remove it",
+            reader->path, (int)frame.version, (int)PR_JOURNAL_VERSION);
     *record = (pr_journal_record){
         .kind = (pr_journal_kind)frame.kind,
         .data = data,

@@ -20,7 +20,7 @@ typedef struct pr_journal_record {
 pr_status pr_journal_reader_open(const char *path, pr_journal_reader **reader) PR_MUST_CHECK;
 void pr_journal_reader_close(pr_journal_reader *reader);
 
-// *more: false at the end. Errors: PR_ERR_IO.
+// *more: false at the end. PR_ERR_IO; PR_ERR_FORMAT: a whole record of another version.
 pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *record, bool *more)
     PR_MUST_CHECK;
 

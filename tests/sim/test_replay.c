@@ -80,6 +80,22 @@ static const recording recordings[] = {
       .cancel_percent = 10,
       .balance = {.period_s = 0.02, .tpot_target_s = 0.1, .rotate = true},
       .prefix_caching = true}},
+    {"resumed",
+     {.seed = 5,
+      .layout = "prefill 1x2:1 decode 1x2:1",
+      .kv_blocks = 24,
+      .block_tokens = 4,
+      .max_model_len = 64,
+      .budget = 16,
+      .max_seqs = 6,
+      .lease = 4,
+      .requests = 30,
+      .max_prompt = 30,
+      .max_tokens = 30,
+      .cancel_percent = 10,
+      .siblings = 2,
+      .resumed_percent = 60,
+      .prefix_caching = true}},
 };
 
 enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
@@ -92,6 +108,7 @@ static void a_recorded_run_replays_to_the_same_hash(void **state)
         for (int32_t i = 0; i < RECORDINGS; i++) {
             sim_config config = recordings[i].config;
             config.seed = seed;
+            config.loss_permille = seed % 2 ? 20 : 0;
             config.record = tmpfile();
             assert_non_null(config.record);
             sim_result run = sim_run_all(&config);

@@ -17,20 +17,23 @@ typedef struct sim_config {
     int32_t requests;
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
+    int32_t resumed_percent;  // of the requests, which come with outputs of an earlier run
     bool prefix_caching;
     int32_t tenants, most_jobs;  // 0: one; no bound
     int32_t target_ms;           // of some requests, at most; 0: no targets
     int64_t tick_ns;             // at most so much time between two events; 0: no clock
     const char *policy;          // NULL: lps
     pr_balance_params balance;
-    bool prompt_delivery;  // messages are always faster than steps
+    int32_t loss_permille;  // of the turns, in which a group is lost; it comes back
+    bool losses_stay;       // unless so: then others can do without it
+    bool prompt_delivery;   // messages are always faster than steps
     FILE *record;
     kv_mirror *mirror;  // listens; NULL: nobody does
 } sim_config;
 
 typedef struct sim_result {
     uint64_t hash;
-    int64_t events, steps, stalls, rows, cancelled, stopped, rejected;
+    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, losses, outputs_before;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -47,6 +50,7 @@ typedef struct sim_run {
     sim_world *world;
     sim_client *client;  // [requests + 1], by id
     int32_t submitted;
+    bool paused;
     int64_t now_ns;
     sim_result result;
 } sim_run;
@@ -96,16 +100,36 @@ static inline pr_request *sim_make_request(sim_run *run, uint64_t id)
     return request;
 }
 
+// Tokens that this sequence would have, as many as leave it unfinished.
+static inline void sim_recall(sim_run *run, pr_request *request)
+{
+    int32_t room = run->params.max_model_len - request->prompt_tokens;
+    int32_t most = request->sampling.max_tokens < room ? request->sampling.max_tokens : room;
+    if (sim_random(run->world, 100) >= (uint32_t)run->config->resumed_percent || most < 2)
+        return;
+    int32_t wanted = (int32_t)sim_random(run->world, (uint32_t)most);
+    request->output = malloc((size_t)wanted * sizeof(int32_t) + 1);
+    for (int32_t i = 0; i < wanted; i++) {
+        int32_t token = sim_token(request->id, request->sampling.choice, i);
+        if (sim_finish(token, i, most) != PR_FINISH_NONE)
+            break;
+        request->output[request->outputs++] = token;
+    }
+}
+
 static inline void sim_submit_one(sim_run *run, pr_request *request)
 {
     sim_client *client = &run->client[request->id];
+    if (run->config->resumed_percent > 0)
+        sim_recall(run, request);
     if (pr_scheduler_submit(run->scheduler, request) != PR_OK) {
         client->done = true;
         run->result.rejected++;
-        free(request->prompt);
-        free(request);
+        pr_request_destroy(request);
         return;
     }
+    client->next_index = request->outputs;
+    run->result.outputs_before += request->outputs;
     SIM_ASSERT(request->prompt_tokens + request->sampling.max_tokens <= run->params.max_model_len);
     client->max_tokens = request->sampling.max_tokens;
     client->choice = request->sampling.choice;
@@ -159,6 +183,8 @@ static inline void sim_drain(sim_run *run)
             for (int32_t g = 0; g < run->layout.groups; g++)
                 run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
             sim_group *group = &run->world->group[decision.plan->group];
+            SIM_ASSERT(!group->lost);
+            group->issued = decision.plan->number;
             int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
             SIM_ASSERT(unfinished < SIM_PLANS);
             group->wire[group->wires++] = sim_plan_copy(decision.plan);
@@ -171,12 +197,54 @@ static inline void sim_drain(sim_run *run)
 
 // Actions. A number each: 0 submit, 1 cancel, then per group wire and step, per rank its report,
 // then handovers.
-enum { SIM_SUBMIT, SIM_CANCEL, SIM_WIRE, SIM_STEP, SIM_REPORT, SIM_KV };
+enum {
+    SIM_SUBMIT,
+    SIM_CANCEL,
+    SIM_WIRE,
+    SIM_STEP,
+    SIM_REPORT,
+    SIM_KV,
+    SIM_LOSE,
+    SIM_PAUSE,
+    SIM_BACK
+};
 
 typedef struct sim_action {
     int32_t kind, number;
     sim_handover *handover;
 } sim_action;
+
+// Whether the other groups could bring every request to its end.
+static inline bool sim_can_lose(const sim_run *run, int32_t lost)
+{
+    int32_t groups[PR_ROLES] = {0};
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        if (g != lost && !run->world->group[g].lost)
+            groups[pr_scheduler_role(run->scheduler, g)]++;
+    }
+    return groups[PR_ROLE_MIXED] + groups[PR_ROLE_PREFILL] > 0 &&
+           (groups[PR_ROLE_PREFILL] == 0 || groups[PR_ROLE_DECODE] > 0);
+}
+
+static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
+{
+    sim_world *world = run->world;
+    int32_t n = 0, lost = -1;
+    for (int32_t g = 0; g < run->layout.groups; g++)
+        lost = world->group[g].lost ? g : lost;
+    if (sim_random(world, 1000) < (uint32_t)run->config->loss_permille) {
+        int32_t g = (int32_t)sim_random(world, (uint32_t)run->layout.groups);
+        if (!world->group[g].lost && (!run->config->losses_stay || sim_can_lose(run, g)))
+            action[n++] = (sim_action){.kind = SIM_LOSE, .number = g};
+    }
+    if (lost < 0 || run->config->losses_stay)
+        return n;
+    if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    else if (pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    return n;
+}
 
 static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
 {
@@ -198,6 +266,8 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         if (at->sent && at->expected)
             action[n++] = (sim_action){.kind = SIM_KV, .handover = at};
     }
+    if (run->config->loss_permille)
+        n += sim_list_losses(run, action + n);
     if (run->config->prompt_delivery && n > 0)
         return n;
     for (int32_t g = 0; g < run->layout.groups; g++) {
@@ -251,6 +321,21 @@ static inline void sim_act(sim_run *run, const sim_action *action)
     case SIM_REPORT:
         sim_deliver_report(run, action->number);
         break;
+    case SIM_LOSE:
+        sim_lose_group(world, action->number);
+        pr_scheduler_group_lost(run->scheduler, action->number);
+        run->result.losses++;
+        break;
+    case SIM_PAUSE:
+        pr_scheduler_pause(run->scheduler, true);
+        run->paused = true;
+        break;
+    case SIM_BACK:
+        pr_scheduler_group_back(run->scheduler, action->number);
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = group->lost = false;
+        group->last_plan = group->issued;
+        break;
     default:
         sim_deliver_kv(
             world, action->handover,
@@ -281,6 +366,7 @@ static inline void sim_check_loads(const sim_run *run, bool ended)
         SIM_ASSERT(load.used_blocks > 0 || load.sequences == 0);
         SIM_ASSERT(load.cached_blocks >= 0 && load.cached_blocks <= load.blocks);
         SIM_ASSERT(run->config->prefix_caching || load.cached_blocks == 0);
+        SIM_ASSERT(!run->world->group[g].lost || load.cached_blocks + load.sequences == 0);
         SIM_ASSERT(!ended || (load.sequences == 0 && load.used_blocks == 0));
     }
     SIM_ASSERT(!run->config->mirror || cached == run->config->mirror->blocks);
