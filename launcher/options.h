@@ -47,6 +47,7 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    const char *respawn;
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
