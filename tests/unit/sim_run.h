@@ -206,6 +206,7 @@ enum {
     SIM_KV,
     SIM_LOSE,
     SIM_PAUSE,
+    SIM_RESUME,
     SIM_BACK
 };
 
@@ -239,10 +240,12 @@ static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
     }
     if (lost < 0 || run->config->losses_stay)
         return n;
-    if (!run->paused)
-        action[n++] = (sim_action){.kind = SIM_PAUSE};
-    else if (pr_scheduler_is_quiet(run->scheduler))
+    if (world->group[lost].settled)
         action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    else if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    if (run->paused && pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_RESUME};
     return n;
 }
 
@@ -330,10 +333,15 @@ static inline void sim_act(sim_run *run, const sim_action *action)
         pr_scheduler_pause(run->scheduler, true);
         run->paused = true;
         break;
+    case SIM_RESUME:
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = false;
+        for (int32_t g = 0; g < run->layout.groups; g++)
+            world->group[g].settled = world->group[g].lost;
+        break;
     case SIM_BACK:
         pr_scheduler_group_back(run->scheduler, action->number);
-        pr_scheduler_pause(run->scheduler, false);
-        run->paused = group->lost = false;
+        group->lost = group->settled = false;
         group->last_plan = group->issued;
         break;
     default:
