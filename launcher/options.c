@@ -462,7 +462,7 @@ static const pr_option emit[] = {
      .help = "so long before its end a chain's job lets its successor start"},
     {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
      .offset = FIELD(run_options), .common = true,
-     .help = "more options of serve or batch, as the shell reads them: '--max-num-seqs 128'"},
+     .help = "more options of serve or batch, as the shell reads them: --run-options='--max-num-seqs 128'"},
 };
 
 static const pr_option report[] = {
