@@ -341,6 +341,24 @@ static void wrong_uses_have_one_line_each(void **state)
     drop(open_output(true));
 }
 
+static void an_input_that_became_shorter_is_refused(void **state)
+{
+    (void)state;
+    pr_batch_output *output = open_output(false);
+    answer_line(output, 0);
+    answer_line(output, 2);
+    assert_int_equal(pr_batch_output_end_input(output, 3), PR_OK);
+    drop(output);
+    output = open_output(true);
+    assert_int_equal(pr_batch_output_end_input(output, 3), PR_OK);
+    assert_int_equal(pr_batch_output_end_input(output, 4), PR_OK);
+    pr_error_capture_begin();
+    assert_int_equal(pr_batch_output_end_input(output, 2), PR_ERR_ARGUMENT);
+    pr_error_capture_end();
+    assert_non_null(strstr(pr_error_text(), "ended after 2 lines"));
+    drop(output);
+}
+
 static void a_line_that_has_changed_is_refused(void **state)
 {
     (void)state;
@@ -468,6 +486,7 @@ static const struct CMUnitTest tests[] = {
         an_output_that_cannot_be_put_together_is_a_failure_that_resume_mends, clean),
     cmocka_unit_test_setup(a_run_that_was_taken_over_leaves_the_state_to_the_other, clean),
     cmocka_unit_test_setup(wrong_uses_have_one_line_each, clean),
+    cmocka_unit_test_setup(an_input_that_became_shorter_is_refused, clean),
     cmocka_unit_test_setup(a_line_that_has_changed_is_refused, clean),
     cmocka_unit_test_setup(a_state_is_read_as_it_was_written, clean),
     cmocka_unit_test_setup(a_run_that_does_not_run_any_more_was_killed, clean),
