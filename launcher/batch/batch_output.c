@@ -246,6 +246,18 @@ pr_status pr_batch_output_find(
         (long long)line->number, output->options->output);
 }
 
+pr_status pr_batch_output_end_input(const pr_batch_output *output, int64_t lines)
+{
+    if (!output->journal || pr_journal_known(output->journal)->positions <= lines)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "the input has ended after %lld lines, but %s.journal knows one that comes later: resume "
+        "with "
+        "the input of that run, or remove the journal",
+        (long long)lines, output->options->output);
+}
+
 pr_status
 pr_batch_output_claim(pr_batch_output *output, const pr_input_line *line, const pr_id_key *key)
 {
