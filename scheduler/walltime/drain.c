@@ -224,8 +224,11 @@ void pr_drain_round(pr_scheduler *scheduler)
     pr_drain *drain = &scheduler->drain;
     if (drain->end_ns == 0)
         return;
+    bool due = scheduler->now_ns >= drain->look_ns;
+    if (due)  // what is known of steps may have changed
+        look_everywhere(scheduler);
     look_at_parked(scheduler);
-    if (scheduler->now_ns >= drain->look_ns || (drain->running == 0 && drain->parked.sequences > 0))
+    if (due || (drain->running == 0 && drain->parked.sequences > 0))
         look_at_waiting(scheduler);
     if (drain->left.sequences > 0 && drain->left.sequences == scheduler->table.sequences)
         end_left(scheduler);

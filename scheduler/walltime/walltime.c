@@ -7,20 +7,25 @@
 enum {
     LONG_STEPS = 512,  // after which the past counts 1/e
     SHORT_STEPS = 24,
-    BLOCK_STEPS = 16,
+    BLOCK_STEPS = 32,
     LONG_BLOCKS = 64,
     WAITS = 32,
-    START_STEPS = 3,  // a plan finds one step running and one plan waiting; one for good measure
+    ENOUGH_STEPS = 6,  // to know an octave of batches
+    START_STEPS = 3,   // a plan finds one step running and one plan waiting; one for good measure
 };
 
 static const double DEVIATIONS = 4;
 static const double MARGIN = 1.02;
+// How much blocks waver, as if so many had been seen: what a run shows at first is one moment's machine.
+static const double BELIEVED_SPREAD = 0.12, BLOCKS_BELIEVED = 4;
+
+static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
 // ---- what steps take ----
 
 void pr_walltime_rates_begin(pr_walltime_rates *rates, const pr_cost_model *prior)
 {
-    *rates = (pr_walltime_rates){0};
+    *rates = (pr_walltime_rates){.prior = *prior};
     pr_step_fit_begin(&rates->fit, prior);
 }
 
@@ -38,6 +43,29 @@ static void end_block(pr_walltime_pace *pace)
     pace->block_taken_s = pace->block_s = 0;
 }
 
+static int32_t octave(int32_t sequences)
+{
+    int32_t octave = 0;
+    while (sequences >> (octave + 1) > 0 && octave < PR_WALLTIME_OCTAVES - 1)
+        octave++;
+    return octave;
+}
+
+static void see_batch(pr_walltime_rates *rates, const pr_step_work *work)
+{
+    pr_walltime_batches *seen = &rates->batches[octave(work->decode_sequences)];
+    if (seen->steps == 0 || work->decode_sequences < seen->least)
+        seen->least = work->decode_sequences;
+    if (seen->steps == 0 || work->decode_context < seen->least_context)
+        seen->least_context = work->decode_context;
+    if (work->decode_sequences > seen->most)
+        seen->most = work->decode_sequences;
+    if (seen->steps < ENOUGH_STEPS)
+        seen->steps++;
+    if (work->decode_context > rates->most_context)
+        rates->most_context = work->decode_context;
+}
+
 void pr_walltime_observe(pr_walltime_rates *rates, const pr_step_work *work, double seconds)
 {
     if (!(seconds > 0) || (work->prefill_rows <= 0 && work->decode_sequences <= 0))
@@ -48,6 +76,8 @@ void pr_walltime_observe(pr_walltime_rates *rates, const pr_step_work *work, dou
     double predicted_s = pr_step_fit_predict_s(&rates->fit, work);
     if (!(predicted_s > 0))
         return;
+    if (!chunk)
+        see_batch(rates, work);
     pace->steps++;
     pace->taken_s = decayed(pace->taken_s, LONG_STEPS, seconds);
     pace->predicted_s = decayed(pace->predicted_s, LONG_STEPS, predicted_s);
@@ -62,8 +92,9 @@ void pr_walltime_observe(pr_walltime_rates *rates, const pr_step_work *work, dou
         end_block(pace);
 }
 
-// The first steps are judged with caution: a prior may be wrong by a factor.
-static double caution(int64_t steps) { return 1 + 2.0 / (1 + (double)steps); }
+// The first steps are judged with caution: a prior may be wrong by a factor, and a few steps do not show
+// how much a machine wavers.
+static double caution(int64_t steps) { return 1 + 4.0 / (2 + (double)steps); }
 
 double pr_walltime_most_s(
     const pr_walltime_rates *rates, pr_walltime_kind kind, double seconds, double longest_s)
@@ -75,8 +106,9 @@ double pr_walltime_most_s(
         return seconds * (rates->trusts_prior ? 1 : caution(0));
     double pace_is = fmax(pace->taken_s / pace->predicted_s, pace->lately_s / pace->foreseen_s);
     double variance = pace->square / pace->weight;
-    if (pace->blocks > 0)
-        variance = fmax(variance, BLOCK_STEPS * pace->block_square / pace->blocks);
+    double of_blocks = (pace->block_square + BLOCKS_BELIEVED * BELIEVED_SPREAD * BELIEVED_SPREAD) /
+                       (pace->blocks + BLOCKS_BELIEVED);
+    variance = fmax(variance, BLOCK_STEPS * of_blocks);
     double spread_s = DEVIATIONS * sqrt(variance * seconds * fmin(longest_s, seconds));
     return (pace_is * seconds * MARGIN + spread_s) * caution(pace->steps);
 }
@@ -97,10 +129,52 @@ double pr_walltime_wait_most_s(const pr_walltime_wait *wait)
     return (mean + DEVIATIONS * sqrt(variance)) * caution((int64_t)wait->weight);
 }
 
-static double step_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context)
+static double fitted_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context)
 {
     pr_step_work work = {.decode_sequences = sequences, .decode_context = context};
     return pr_step_fit_predict_s(&rates->fit, &work);
+}
+
+// The octave of the nearest batch that was seen and is at least as large; if none is, of the largest. NULL:
+// none was seen.
+static const pr_walltime_batches *known_batch(const pr_walltime_rates *rates, int32_t sequences)
+{
+    const pr_walltime_batches *largest = NULL;
+    for (int32_t i = 0; i < PR_WALLTIME_OCTAVES; i++) {
+        const pr_walltime_batches *seen = &rates->batches[i];
+        if (seen->steps < ENOUGH_STEPS)
+            continue;
+        if (sequences <= seen->most)
+            return seen;
+        largest = seen;
+    }
+    return largest;
+}
+
+// KV beyond what was seen: as the prior has it beside the rest of a step, at the level that was measured.
+static double
+unseen_context_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context, double taken_s)
+{
+    double unseen = (double)(context - rates->most_context);
+    double by_prior_s = pr_cost_model_step_s(&rates->prior, sequences, rates->most_context);
+    if (unseen <= 0 || !(by_prior_s > 0))
+        return 0;
+    double by_prior = rates->prior.step_context_s * taken_s / by_prior_s;
+    return unseen * fmax(rates->fit.constant[4], by_prior);
+}
+
+static double step_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context)
+{
+    const pr_walltime_batches *known = known_batch(rates, sequences);
+    if (!known || sequences == 0)
+        return fitted_s(rates, sequences, context);
+    int32_t batch = larger(known->least, sequences < known->most ? sequences : known->most);
+    int64_t seen = context < rates->most_context ? context : rates->most_context;
+    double taken_s =
+        fitted_s(rates, batch, seen > known->least_context ? seen : known->least_context);
+    if (sequences > batch)
+        taken_s *= (double)sequences / batch;
+    return taken_s + unseen_context_s(rates, batch, context, taken_s);
 }
 
 // What rows add to the steps they are in.
@@ -124,8 +198,6 @@ void pr_walltime_lane_empty(pr_walltime_lane *lane)
         .tokens = lane->tokens,
     };
 }
-
-static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
 static int64_t pairs_of(int64_t rows, int64_t before)
 {

@@ -7,9 +7,11 @@
 //   more members than the pool or the seats hold at their full length: one wave after the other
 //
 // Outputs count with their bound (max_tokens), never with a guess. Constants t are fitted to the run's own
-// steps, from report to report, so that gaps, messages and stalls are in them. On top come, for each
+// steps, from report to report, so that gaps, messages and stalls are in them. Where the run has not been,
+// the fit is not believed: a smaller batch, or less KV, than any seen takes as long as the least seen, a larger one
+// longer in proportion, more KV as much longer as the prior says. On top come, for each
 // kind of step, how much slower than the fit steps were (the worse of a long and a short memory) and four
-// standard deviations of such a sum, from single steps and from blocks of 16 (slow spells).
+// standard deviations of such a sum, from single steps and from blocks of 32 (slow spells).
 // Source: ours; the shape of the formulas is the cost model's (cost/cost_model.h).
 // Cost: O(members), with `exact` a sort of them. No memory but what is given at create. Threads: one.
 #ifndef PR_SCHEDULER_WALLTIME_WALLTIME_H
@@ -35,10 +37,20 @@ typedef struct pr_walltime_pace {
     double blocks, block_square;    // as weight and square
 } pr_walltime_pace;
 
+// Which batches decode steps had, in octaves, and how much KV at most.
+enum { PR_WALLTIME_OCTAVES = 16 };
+typedef struct pr_walltime_batches {
+    int32_t steps, least, most;  // sequences
+    int64_t least_context;
+} pr_walltime_batches;
+
 // What is known of steps of groups of one role. Work is that of the busiest lane, term by term.
 typedef struct pr_walltime_rates {
     pr_step_fit fit;
+    pr_cost_model prior;
     pr_walltime_pace pace[PR_WALLTIME_KINDS];
+    pr_walltime_batches batches[PR_WALLTIME_OCTAVES];
+    int64_t most_context;
     bool trusts_prior;  // while nothing is measured; else a prior counts three times
 } pr_walltime_rates;
 
