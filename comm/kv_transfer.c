@@ -15,6 +15,8 @@
 
 #include "comm/kv_message.h"
 #include "comm/mpi_wait.h"
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel.h"
@@ -74,6 +76,8 @@ struct pr_kv_transfer {
     kv_arrival *arrived;  // not yet told, in order
     int64_t sent_bytes, sent_messages;
     bool complete;  // create has worked
+    bool *lost;     // [groups]
+    int32_t losses;
     MPI_Comm comm;
 };
 
@@ -126,6 +130,11 @@ pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_trans
     created->params = *params;
     created->rank = pr_world_rank(params->world);
     created->comm = MPI_COMM_NULL;
+    created->lost = calloc((size_t)params->layout->groups + 1, sizeof *created->lost);
+    if (!created->lost) {
+        free(created);
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the KV transfer");
+    }
     created->group = pr_layout_group_of(params->layout, created->rank);
     for (int32_t i = 0; i < SLABS; i++)
         created->slab[i].request = MPI_REQUEST_NULL;
@@ -169,12 +178,33 @@ static pr_status test_slab(kv_slab *slab, bool *done)
     return PR_OK;
 }
 
+// MPI may still read or write the slab's memory, for a rank that is lost: that memory stays to it until the
+// process ends, and the slab gets other.
+static pr_status abandon_slab(pr_kv_transfer *transfer, kv_slab *slab)
+{
+    char *memory = malloc(transfer->slab_bytes);
+    if (!memory)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for a slab of %zu bytes", transfer->slab_bytes);
+    *slab = (kv_slab){.memory = memory, .request = MPI_REQUEST_NULL};
+    return PR_OK;
+}
+
+static bool is_lost(const pr_kv_transfer *transfer, int32_t rank)
+{
+    return transfer->losses > 0 &&
+           transfer->lost[pr_layout_group_of(transfer->params.layout, rank)];
+}
+
 static pr_status progress_slabs(pr_kv_transfer *transfer, int32_t begin, int32_t end)
 {
     for (int32_t i = begin; i < end; i++) {
         bool done = false;
         if (!transfer->slab[i].busy)
             continue;
+        if (is_lost(transfer, transfer->slab[i].peer)) {
+            PR_TRY(abandon_slab(transfer, &transfer->slab[i]));
+            continue;
+        }
         PR_TRY(test_slab(&transfer->slab[i], &done));
         transfer->slab[i].busy = !done;
     }
@@ -230,6 +260,7 @@ static bool empty_the_wire(pr_kv_transfer *transfer)
     bool joined = false;
     int all = 0;
     int64_t deadline_ns = pr_clock_now_ns() + (int64_t)DESTROY_MS * 1000000;
+    pr_watch_collective("end of KV transfer");
     for (int32_t spins = 0; !all || !is_idle(transfer, RECEIVE_BEGIN, SLABS);) {
         if (pr_clock_now_ns() > deadline_ns || progress_slabs(transfer, 0, SLABS) != PR_OK ||
             throw_one_away(transfer) != PR_OK)
@@ -243,6 +274,7 @@ static bool empty_the_wire(pr_kv_transfer *transfer)
             return false;
         pr_mpi_pause(&spins);
     }
+    pr_watch_go();
     return true;
 }
 
@@ -256,6 +288,7 @@ void pr_kv_transfer_destroy(pr_kv_transfer *transfer)
         free(transfer->slab[i].memory);
     if (idle && transfer->comm != MPI_COMM_NULL)
         MPI_Comm_free(&transfer->comm);
+    free(transfer->lost);
     free_moves(transfer->sending);
     free_moves(transfer->gathering);
     free_moves(transfer->expected);
@@ -339,7 +372,8 @@ add_move(pr_kv_transfer *transfer, const pr_handover *handover, bool sends, kv_m
 
 pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *handover)
 {
-    if (handover->from_group != transfer->group || handover->from_lane != transfer->lane)
+    if (handover->from_group != transfer->group || handover->from_lane != transfer->lane ||
+        transfer->lost[handover->to_group])
         return PR_OK;
     return add_move(
         transfer, handover, true, handover->gather ? &transfer->gathering : &transfer->sending);
@@ -347,9 +381,35 @@ pr_status pr_kv_transfer_send(pr_kv_transfer *transfer, const pr_handover *hando
 
 pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover)
 {
-    if (handover->to_group != transfer->group || handover->to_lane != transfer->lane)
+    if (handover->to_group != transfer->group || handover->to_lane != transfer->lane ||
+        transfer->lost[handover->from_group])
         return PR_OK;
     return add_move(transfer, handover, false, &transfer->expected);
+}
+
+// Takes out the moves that other ends of are lost. Their slabs that receive are left to MPI.
+static pr_status drop_lost(pr_kv_transfer *transfer, bool sends, kv_move **list)
+{
+    for (kv_move **place = list; transfer->losses > 0 && *place;) {
+        kv_move *move = *place;
+        if (!transfer->lost[sends ? move->handover.to_group : move->handover.from_group]) {
+            place = &move->next;
+            continue;
+        }
+        for (int32_t i = 0; i < move->pairs; i++) {
+            if (move->pair[i].slab)
+                PR_TRY(abandon_slab(transfer, move->pair[i].slab));
+        }
+        *place = move->next;
+        free(move);
+    }
+    return PR_OK;
+}
+
+void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group)
+{
+    transfer->losses += !transfer->lost[group];
+    transfer->lost[group] = true;
 }
 
 static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv_pair *pair)
@@ -514,6 +574,8 @@ static pr_status progress_gathers(pr_kv_transfer *transfer)
 static pr_status progress_all(pr_kv_transfer *transfer)
 {
     PR_TRY(progress_slabs(transfer, 0, RECEIVE_BEGIN));
+    PR_TRY(drop_lost(transfer, true, &transfer->gathering));
+    PR_TRY(drop_lost(transfer, false, &transfer->expected));
     PR_TRY(progress_gathers(transfer));
     for (kv_move **place = &transfer->expected; *place;) {
         kv_move *move = *place;
@@ -537,18 +599,27 @@ static pr_status progress_all(pr_kv_transfer *transfer)
 static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
 {
     int32_t limit_ms = transfer->params.timeout_ms / 2;
-    int64_t deadline_ns = 0;
+    int64_t begin_ns = 0;
+    bool told = false;
     for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, SEND_SLABS));) {
         int64_t now_ns = pr_clock_now_ns();
-        if (deadline_ns == 0)
-            deadline_ns = now_ns + (int64_t)limit_ms * 1000000;
-        if (now_ns > deadline_ns)
+        if (begin_ns == 0)
+            begin_ns = now_ns;
+        if (now_ns - begin_ns > (int64_t)limit_ms * 1000000)
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer",
                 transfer->slab[0].peer, limit_ms);
+        if (!told && now_ns - begin_ns > PR_WATCH_LOOK_MS * INT64_C(1000000)) {
+            pr_watch_wait("KV transfer", transfer->slab[0].peer);
+            told = true;
+        }
+        if (pr_recovery_is_in_vain(now_ns))
+            return pr_mpi_give_up("KV transfer");
         PR_TRY(progress_all(transfer));
         pr_mpi_pause(&spins);
     }
+    if (told)
+        pr_watch_go();
     return PR_OK;
 }
 
@@ -557,6 +628,8 @@ push_pair(pr_kv_transfer *transfer, const kv_move *move, const kv_pair *pair, in
 {
     kv_slab *slab;
     PR_TRY(wait_for_slab(transfer, &slab));
+    if (is_lost(transfer, pair->peer))
+        return PR_OK;
     return send_slab(transfer, move, pair, layer, slab);
 }
 
@@ -580,6 +653,7 @@ pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
 pr_status pr_kv_transfer_progress(
     pr_kv_transfer *transfer, pr_arrival_report *arrival, int32_t capacity, int32_t *arrivals)
 {
+    PR_TRY(drop_lost(transfer, true, &transfer->sending));
     PR_TRY(progress_all(transfer));
     while (transfer->arrived && *arrivals < capacity) {
         kv_arrival *first = transfer->arrived;

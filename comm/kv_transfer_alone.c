@@ -53,6 +53,12 @@ pr_status pr_kv_transfer_progress(
     return PR_OK;
 }
 
+void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group)
+{
+    (void)transfer;
+    (void)group;
+}
+
 int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
 {
     (void)transfer;

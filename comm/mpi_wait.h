@@ -26,6 +26,9 @@ pr_status pr_mpi_wait_all(
     const char *operation,
     int32_t timeout_ms) PR_MUST_CHECK;
 
+// The end of a wait that is in vain (recovery.h).
+pr_status pr_mpi_give_up(const char *operation) PR_MUST_CHECK;
+
 // What a polling loop does between two polls; *spins starts at 0.
 void pr_mpi_pause(int32_t *spins);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "comm/mpi_wait.h"
+#include "comm/watch.h"
 #include "runtime/base/log.h"
 
 struct pr_world {
@@ -110,14 +111,33 @@ void pr_world_close(pr_world *world)
     free(world);
 }
 
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    int32_t rank = 0;
+    while (launched[rank] != world->rank)
+        rank++;
+    if (world->ranks == 1)
+        return PR_OK;
+    MPI_Comm ordered;
+    PR_TRY(pr_mpi_check(
+        MPI_Comm_split(world->comm, 0, rank, &ordered), "MPI_Comm_split of the world", -1));
+    MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
+    MPI_Comm_free(&world->comm);
+    world->comm = ordered;
+    world->rank = rank;
+    return PR_OK;
+}
+
 MPI_Comm pr_world_comm(const pr_world *world) { return world->comm; }
 
 pr_status pr_world_max(pr_world *world, int64_t *value)
 {
     if (world->ranks == 1)
         return PR_OK;
-    return pr_mpi_check(
-        MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm), "world max", -1);
+    pr_watch_collective("world max");
+    int code = MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world max", -1);
 }
 
 pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
@@ -125,8 +145,10 @@ pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
     char *byte = data;
     while (world->ranks > 1 && size_bytes > 0) {
         int part = size_bytes < INT_MAX ? (int)size_bytes : INT_MAX;
-        PR_TRY(
-            pr_mpi_check(MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm), "world broadcast", -1));
+        pr_watch_collective("world broadcast");
+        int code = MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm);
+        pr_watch_go();
+        PR_TRY(pr_mpi_check(code, "world broadcast", -1));
         byte += part;
         size_bytes -= part;
     }
@@ -143,8 +165,10 @@ pr_status pr_world_gather_all(pr_world *world, const void *mine, void *all, int6
         return PR_OK;
     }
     int size = (int)size_bytes;
-    return pr_mpi_check(
-        MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm), "world gather", -1);
+    pr_watch_collective("world gather");
+    int code = MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world gather", -1);
 }
 
 void pr_world_abort(pr_world *world, int code)
@@ -185,6 +209,13 @@ pr_status pr_world_open(pr_world **world)
 }
 
 void pr_world_close(pr_world *world) { free(world); }
+
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    (void)world;
+    (void)launched;
+    return PR_OK;
+}
 
 pr_status pr_world_max(pr_world *world, int64_t *value)
 {

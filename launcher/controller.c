@@ -7,6 +7,8 @@
 
 #include "launcher/layout_choice.h"
 #include "launcher/observe/step_tally.h"
+#include "launcher/recover/losses.h"
+#include "launcher/recover/recover_order.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -27,10 +29,14 @@ struct pr_controller {
     pr_controller_params params;
     pr_scheduler *scheduler;
     atomic_bool interrupted;
+    char *_Atomic verdict;     // of the watchdog: why the run cannot go on
     unsigned char *wire;       // the encoded plan; grows to the largest
     pr_worker_counts *counts;  // [ranks]
-    bool *counted;             // [ranks]
+    bool *counted;             // [ranks] their counts are here, or they are lost
+    bool *stopped;             // [ranks] they were told to stop
     int32_t outstanding;       // ranks that owe counts
+    bool stopping;             // everything is answered
+    pr_losses *losses;         // NULL: the first loss ends the run
     uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
     int32_t cancels, cancel_capacity;
     group_watch *watch;    // [groups]
@@ -50,11 +56,15 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
     size_t ranks = (size_t)params->layout->ranks;
     made->counts = calloc(ranks, sizeof *made->counts);
     made->counted = calloc(ranks, sizeof *made->counted);
+    made->stopped = calloc(ranks, sizeof *made->stopped);
     made->watch = calloc((size_t)params->layout->groups, sizeof *made->watch);
     made->sample.group = calloc((size_t)params->layout->groups, sizeof *made->sample.group);
-    pr_status status = made->counts && made->counted && made->watch && made->sample.group
-                           ? pr_scheduler_create(&params->scheduler, &made->scheduler)
-                           : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    pr_status status =
+        made->counts && made->counted && made->stopped && made->watch && made->sample.group
+            ? pr_scheduler_create(&params->scheduler, &made->scheduler)
+            : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    if (status == PR_OK && params->recovers)
+        status = pr_losses_create(params->layout, &made->losses);
     if (status == PR_OK)
         status = pr_step_tally_create(params->layout->groups, &made->steps);
     if (status != PR_OK) {
@@ -75,10 +85,13 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->wire);
     free(controller->counts);
     free(controller->counted);
+    free(controller->stopped);
     free(controller->watch);
     free(controller->sample.group);
     pr_step_tally_destroy(controller->steps);
+    pr_losses_destroy(controller->losses);
     free(controller->cancelled);
+    free(atomic_load(&controller->verdict));
     free(controller);
 }
 
@@ -153,6 +166,17 @@ void pr_controller_interrupt(pr_controller *controller)
     pr_control_wake(controller->params.control);
 }
 
+bool pr_controller_give_up(pr_controller *controller, const char *why)
+{
+    char *copy = strdup(why), *none = NULL;
+    if (!copy)
+        return false;
+    if (!atomic_compare_exchange_strong(&controller->verdict, &none, copy))
+        free(copy);
+    pr_control_wake(controller->params.control);
+    return true;
+}
+
 bool pr_controller_interrupted(const pr_controller *controller)
 {
     return atomic_load(&controller->interrupted);
@@ -180,19 +204,12 @@ uint64_t pr_controller_hash(const pr_controller *controller)
 
 // ---- Events ----
 
-enum { RANK_NAME_BYTES = 64, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
+enum { RANK_NAME_BYTES = PR_LAYOUT_RANK_BYTES, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
 
 // "rank 3 (decode group 1)"
 static const char *name_rank(const pr_controller *controller, int32_t rank, char *name)
 {
-    const pr_layout *layout = controller->params.layout;
-    int32_t index = pr_layout_group_of(layout, rank);
-    if (index < 0)
-        snprintf(name, RANK_NAME_BYTES, "rank %d (no group)", rank);
-    else
-        snprintf(
-            name, RANK_NAME_BYTES, "rank %d (%s group %d)", rank,
-            pr_role_name(layout->group[index].role), index);
+    pr_layout_rank_text(controller->params.layout, rank, name);
     return name;
 }
 
@@ -255,6 +272,59 @@ static pr_status take_report(pr_controller *controller, const pr_message *messag
     return status;
 }
 
+// A rank that cannot be sent to is lost: the message about that is on its way.
+static pr_status order_all(pr_controller *controller, pr_recover_kind kind, int32_t group)
+{
+    pr_recover_order order = {.kind = kind, .group = group};
+    for (int32_t rank = 0; rank < controller->params.layout->ranks; rank++) {
+        if (pr_losses_has_rank(controller->losses, rank))
+            continue;
+        pr_error_capture_begin();
+        pr_status sent = pr_control_send(
+            controller->params.control, rank, PR_MESSAGE_ORDER, &order, sizeof order);
+        pr_error_capture_end();
+        if (sent != PR_OK && sent != PR_ERR_PEER)
+            return sent;
+    }
+    return PR_OK;
+}
+
+// Its group's sequences wait again, and the group is never planned for again.
+static pr_status lose_group(pr_controller *controller, int32_t group, const pr_message *message)
+{
+    pr_scheduler_counts before, after;
+    char name[RANK_NAME_BYTES];
+    name_rank(controller, message->from, name);
+    pr_scheduler_count(controller->scheduler, &before);
+    pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+    pr_scheduler_group_lost(controller->scheduler, group);
+    pr_scheduler_count(controller->scheduler, &after);
+    pr_losses_tell(controller->losses, name, message->data, &before, &after);
+    controller->watch[group].done = controller->watch[group].sent;
+    PR_TRY(order_all(controller, PR_RECOVER_LOSE, group));
+    if (controller->stopping || pr_scheduler_can_serve(controller->scheduler))
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_PEER,
+        "%s is lost, and no group is left that can do its part: the run ends, results so far are "
+        "kept",
+        name);
+}
+
+static pr_status lose_rank(pr_controller *controller, const pr_message *message)
+{
+    int32_t rank = message->from;
+    int32_t group = pr_layout_group_of(controller->params.layout, rank);
+    if (controller->counted[rank])  // one that has sent its counts may leave
+        return PR_OK;
+    if (!controller->losses || rank == 0 || group < 0)
+        return fail_lost_rank(controller, rank);
+    controller->counted[rank] = true;
+    if (controller->stopped[rank])
+        controller->outstanding--;
+    return pr_losses_add(controller->losses, rank) ? lose_group(controller, group, message) : PR_OK;
+}
+
 static pr_status take_message(pr_controller *controller, const pr_message *message)
 {
     switch (message->kind) {
@@ -269,12 +339,19 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         return PR_OK;
     case PR_MESSAGE_FAULT:
         return fail_faulty_ranks(controller, *message);
-    case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
-        return controller->counted[message->from] ? PR_OK
-                                                  : fail_lost_rank(controller, message->from);
+    case PR_MESSAGE_LOST:
+        return lose_rank(controller, message);
     default:
         return PR_OK;
     }
+}
+
+static pr_status take_verdict(const pr_controller *controller)
+{
+    const char *verdict = atomic_load(&controller->verdict);
+    if (!verdict)
+        return PR_OK;
+    return pr_fail(PR_ERR_TIMEOUT, "%s: the run ends, results so far are kept", verdict);
 }
 
 // A rank that is stuck looks like one that computes, so its group is given twice the time in which
@@ -334,7 +411,7 @@ static pr_status send_to(
     pr_status status = pr_control_send(controller->params.control, rank, kind, data, size_bytes);
     pr_error_capture_end();
     if (status == PR_ERR_PEER)
-        return fail_lost_rank(controller, rank);
+        return controller->losses && rank > 0 ? PR_OK : fail_lost_rank(controller, rank);
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());
     return status;
@@ -454,14 +531,18 @@ static pr_status answer_everything(pr_controller *controller)
         if (more)
             PR_TRY(face->feed(face->context, controller, &more));
         PR_TRY(carry_out_decisions(controller));
+        if (face->settle)
+            PR_TRY(face->settle(face->context));
         pr_scheduler_count(controller->scheduler, &counts);
         face->progress(face->context, &counts);
+        pr_losses_tell_resumed(controller->losses, &counts);
         if (controller->params.timeline)
             sample_timeline(controller);
         int32_t unfinished = pr_scheduler_unfinished(controller->scheduler);
         if (unfinished == 0 && !more)
             return PR_OK;
         PR_TRY(take_messages(controller, wait_ms(controller)));
+        PR_TRY(take_verdict(controller));
         PR_TRY(check_groups(controller));
     }
     return PR_OK;
@@ -483,8 +564,10 @@ static pr_status stop_groups(pr_controller *controller, bool decode, int64_t dea
     char name[RANK_NAME_BYTES];
     for (int32_t rank = 0; rank < layout->ranks; rank++) {
         int32_t index = pr_layout_group_of(layout, rank);
-        if (index < 0 || (layout->group[index].role == PR_ROLE_DECODE) != decode)
+        if (index < 0 || (layout->group[index].role == PR_ROLE_DECODE) != decode ||
+            controller->counted[rank])
             continue;
+        controller->stopped[rank] = true;
         PR_TRY(send_to(controller, rank, PR_MESSAGE_STOP, NULL, 0));
         controller->outstanding++;
     }
@@ -494,6 +577,7 @@ static pr_status stop_groups(pr_controller *controller, bool decode, int64_t dea
                 PR_ERR_TIMEOUT, "%s did not stop within %d s",
                 name_rank(controller, first_uncounted(controller), name), STOP_WAIT_MS / 1000);
         PR_TRY(take_messages(controller, POLL_MS));
+        PR_TRY(take_verdict(controller));
     }
     return PR_OK;
 }
@@ -510,6 +594,7 @@ pr_status pr_controller_run(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
     pr_status status = answer_everything(controller);
+    controller->stopping = true;
     if (status == PR_OK)
         status = stop_workers(controller);
     if (status != PR_OK)

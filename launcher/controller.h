@@ -33,6 +33,8 @@ typedef struct pr_face {
     pr_status (*left)(void *context, pr_controller *controller, uint64_t id);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
+    // After each round of decisions: a chance to keep what they brought. NULL: nothing is kept.
+    pr_status (*settle)(void *context);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -49,6 +51,7 @@ typedef struct pr_controller_params {
     pr_face face;
     FILE *record;           // events for replay, or NULL
     pr_timeline *timeline;  // or NULL
+    bool recovers;          // the loss of a rank costs its group only (recover/losses.h)
     bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
@@ -72,6 +75,8 @@ void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapsh
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);
+// From any thread: ends the run with this error, which the controller tells. False without memory.
+bool pr_controller_give_up(pr_controller *controller, const char *why);
 bool pr_controller_interrupted(const pr_controller *controller);
 
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "comm/recovery.h"
 #include "comm/world.h"
 #include "launcher/commands.h"
 #include "launcher/options.h"
@@ -36,14 +38,15 @@ static const command commands[] = {
      "mpirun -n 4 polyreme serve models/demo --port 8000",
      pr_serve_command,
      {&pr_options_model, &pr_options_serve, &pr_options_access, &pr_options_messages,
-      &pr_options_layout, &pr_options_engine, &pr_options_scheduling, &pr_options_general}},
+      &pr_options_layout, &pr_options_engine, &pr_options_scheduling, &pr_options_job,
+      &pr_options_general}},
     {"batch",
      "answer a JSONL file of requests, on all ranks of the job",
      "MODEL -i FILE -o FILE [options]",
      "mpirun -n 4 polyreme batch models/demo -i models/demo/requests.jsonl -o results.jsonl",
      pr_batch_command,
      {&pr_options_model, &pr_options_batch, &pr_options_messages, &pr_options_layout,
-      &pr_options_engine, &pr_options_scheduling, &pr_options_general}},
+      &pr_options_engine, &pr_options_scheduling, &pr_options_job, &pr_options_general}},
     {"generate",
      "continue one prompt, text to standard output as it comes",
      "MODEL -p TEXT [options]",
@@ -99,6 +102,18 @@ static const command commands[] = {
      "[options]",
      "polyreme doctor",
      pr_doctor_command,
+     {&pr_options_report, &pr_options_general}},
+    {"emit",
+     "print a job script for Slurm, ready to be submitted",
+     "sbatch KIND --model MODEL [options]",
+     "polyreme emit sbatch batch --model models/demo -i models/demo/requests.jsonl > job.sh",
+     pr_emit_command,
+     {&pr_options_emit, &pr_options_general}},
+    {"job",
+     "say which job of Slurm or Kubernetes this is, and when it ends",
+     "[options]",
+     "polyreme job",
+     pr_job_command,
      {&pr_options_report, &pr_options_general}},
     {"version", "print the version", "", "polyreme version", run_version, {&pr_options_general}},
 };
@@ -229,5 +244,9 @@ int main(int argc, char **argv)
             print_command_help(chosen, help == 2, stdout);
         return PR_EXIT_OK;
     }
-    return run_command(chosen, argc - 2, arguments);
+    int code = run_command(chosen, argc - 2, arguments);
+    if (!pr_recovery_is_possible())
+        return code;
+    fflush(NULL);
+    _exit(code);  // MPI is not finalized (comm/recovery.h)
 }

@@ -4,13 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "launcher/prompt_scorer.h"
+#include "launcher/recover/recover_order.h"
 #include "launcher/slot.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
 
 enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
+// Who fails because of a lost rank may know it before the controller has said so.
+enum { ORDER_WAIT_MS = 1000 };
 
 struct pr_worker {
     pr_worker_params params;
@@ -25,6 +30,7 @@ struct pr_worker {
     bool stop;             // PR_MESSAGE_STOP is there
     bool left;             // the group has agreed to leave its plans for the stop
     bool orphaned;         // the controller is gone
+    bool broken;           // the group has lost a rank
     // The step being composed: rows of this lane.
     int32_t *token, *position;  // [max_num_batched_tokens]
     int32_t *output_row;        // [max_num_seqs]
@@ -157,6 +163,19 @@ static pr_status lose_controller(pr_worker *worker)
     return pr_fail(PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
 }
 
+static pr_status take_order(pr_worker *worker, const pr_message *message)
+{
+    pr_recover_order order;
+    if (message->size_bytes != sizeof order)
+        return pr_fail(PR_ERR_INTERNAL, "an order of %zu bytes", message->size_bytes);
+    memcpy(&order, message->data, sizeof order);
+    if (order.group == worker->params.group_index)
+        worker->broken = true;
+    else
+        pr_kv_transfer_lose(worker->params.transfer, order.group);
+    return PR_OK;
+}
+
 static pr_status take_message(pr_worker *worker, const pr_message *message)
 {
     pr_plan *plan;
@@ -176,6 +195,8 @@ static pr_status take_message(pr_worker *worker, const pr_message *message)
     case PR_MESSAGE_STOP:
         worker->stop = true;
         return PR_OK;
+    case PR_MESSAGE_ORDER:
+        return take_order(worker, message);
     case PR_MESSAGE_LOST:
         return lose_controller(worker);
     default:
@@ -582,6 +603,8 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
     bool more = true;
     for (int32_t step = 0; more; step++) {
         int64_t begin_ns = pr_clock_now_ns();
+        pr_watch_step(plan->number, step);
+        pr_watch_begin("begin of the step", -1);
         PR_TRY(run_step(worker, step == 0 ? plan : NULL));
         PR_TRY(progress_transfers(worker));
         PR_TRY(take_waiting_messages(worker));
@@ -596,8 +619,9 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
 // Sleeps until the next plan or the stop; looks after transfers while there are any.
 static pr_status wait_for_plan(pr_worker *worker)
 {
-    while (!worker->stop && (worker->queued == 0 || worker->left)) {
+    while (!worker->stop && !worker->broken && (worker->queued == 0 || worker->left)) {
         PR_TRY(progress_transfers(worker));
+        pr_watch_idle();
         bool moving = pr_kv_transfer_pending(worker->params.transfer) > 0;
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, moving ? 1 : -1, &message));
@@ -618,12 +642,13 @@ static pr_status send_counts(pr_worker *worker)
     return send_to_controller(worker, PR_MESSAGE_COUNTS, &worker->counts, sizeof worker->counts);
 }
 
-static pr_status run_until_stopped(pr_worker *worker)
+// Until the stop, or until the group is broken.
+static pr_status run_plans(pr_worker *worker)
 {
     for (;;) {
         PR_TRY(wait_for_plan(worker));
-        if (worker->queued == 0 || worker->left)
-            return send_counts(worker);
+        if (worker->broken || worker->queued == 0 || worker->left)
+            return PR_OK;
         pr_plan *plan = worker->queue[0];
         worker->queued--;
         memmove(&worker->queue[0], &worker->queue[1], (size_t)worker->queued * sizeof(pr_plan *));
@@ -634,9 +659,56 @@ static pr_status run_until_stopped(pr_worker *worker)
     }
 }
 
+static bool is_in_vain(void *context)
+{
+    pr_worker *worker = context;
+    return take_waiting_messages(worker) != PR_OK || worker->broken;
+}
+
+// After an error: whether it comes from the loss of a rank of the group.
+static bool await_order(pr_worker *worker)
+{
+    int64_t end_ns = pr_clock_now_ns() + (int64_t)ORDER_WAIT_MS * 1000000;
+    while (worker->params.recovers && !worker->broken && !worker->orphaned &&
+           pr_clock_now_ns() < end_ns) {
+        pr_message message;
+        if (pr_control_receive(worker->params.control, 10, &message) != PR_OK ||
+            take_message(worker, &message) != PR_OK)
+            return false;
+    }
+    return worker->broken;
+}
+
+static pr_status stand_by(pr_worker *worker)
+{
+    pr_group_abandon(worker->params.group);
+    while (worker->queued > 0)
+        pr_plan_free(worker->queue[--worker->queued]);
+    for (int32_t i = 0; i < worker->slots->slots; i++)
+        pr_slot_release(&worker->slots->slot[i]);
+    while (!worker->stop && !worker->orphaned) {
+        pr_message message;
+        PR_TRY(pr_control_receive(worker->params.control, -1, &message));
+        PR_TRY(take_message(worker, &message));
+    }
+    return PR_OK;
+}
+
+static pr_status run_until_stopped(pr_worker *worker)
+{
+    pr_status status = run_plans(worker);
+    if (worker->broken || (status != PR_OK && await_order(worker)))
+        status = stand_by(worker);
+    if (worker->orphaned)
+        return lose_controller(worker);
+    return status == PR_OK ? send_counts(worker) : status;
+}
+
 pr_status pr_worker_run(pr_worker *worker)
 {
+    pr_recovery_ask(worker->params.recovers ? is_in_vain : NULL, worker);
     pr_status status = run_until_stopped(worker);
+    pr_recovery_ask(NULL, NULL);
     if (status != PR_OK && !worker->orphaned) {
         const char *text = pr_error_text();
         pr_status told =

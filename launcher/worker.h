@@ -7,6 +7,8 @@
 //          makes all switch at the same step boundary, a stop makes all leave there; nobody with work
 //          makes all go idle.
 //
+// stand by: a rank of the group is lost: it has no sequences and waits for the stop
+//
 // Threads: the program's main thread (it makes all MPI calls). The step itself takes no memory.
 #ifndef PR_LAUNCHER_WORKER_H
 #define PR_LAUNCHER_WORKER_H
@@ -31,6 +33,7 @@ typedef struct pr_worker_params {
     const pr_token_bytes *token_bytes;
     int32_t max_num_batched_tokens, max_num_seqs, max_model_len;
     int32_t timeout_ms;
+    bool recovers;  // a group that loses a rank stands by, and the run goes on (comm/recovery.h)
 } pr_worker_params;
 
 // What one rank did, sent to rank 0 at the end (PR_MESSAGE_COUNTS).

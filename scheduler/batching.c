@@ -178,7 +178,8 @@ static void finish_plan(pr_scheduler *scheduler, pr_group_state *group)
 
 static void open_group(pr_scheduler *scheduler, pr_group_state *group)
 {
-    group->open = group->planned - group->done < PR_PLANS_AHEAD;
+    group->open =
+        !group->lost && !scheduler->paused && group->planned - group->done < PR_PLANS_AHEAD;
     if (!group->open)
         return;
     // Before the starts: what this round starts it does not preempt.

@@ -83,6 +83,8 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     bool ends = token->finish == PR_FINISH_STOP || token->finish == PR_FINISH_LENGTH;
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
+    scheduler->counts.resumed += sequence->moved;
+    sequence->moved = false;
     pr_seating_generated(scheduler, sequence);
     pr_scheduler_decide_token(scheduler, token);
     if (!handing)
@@ -144,6 +146,8 @@ void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
         return;
     }
     pr_group_state *group = &scheduler->group[report->group];
+    if (report->plan <= group->void_plans)
+        return;
     uint64_t done = report->plan_finished ? report->plan : report->plan - 1;
     if (done > group->done)
         group->done = done;

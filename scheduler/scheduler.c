@@ -13,6 +13,7 @@
 #include "scheduler/balance/role_change.h"
 #include "scheduler/batching.h"
 #include "scheduler/gather.h"
+#include "scheduler/group_loss.h"
 #include "scheduler/intake.h"
 #include "scheduler/record/record.h"
 #include "scheduler/seating.h"
@@ -221,6 +222,13 @@ static pr_status check_request(const pr_scheduler *scheduler, const pr_request *
             PR_ERR_ARGUMENT,
             "a request needs at least one prompt token and max_tokens >= 1 (it has %lld and %lld)",
             (long long)prompt, (long long)max_tokens);
+    if (request->outputs > 0 &&
+        (request->outputs >= max_tokens || prompt + request->outputs >= params->max_model_len))
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "an earlier run has generated %d tokens, but with this max_model_len and max_tokens no "
+            "more than %lld are wanted: resume with the options of that run",
+            (int)request->outputs, (long long)max_tokens);
     if (prompt + 1 > params->max_model_len)
         return pr_fail(
             PR_ERR_ARGUMENT,
@@ -293,6 +301,37 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id)
         pr_gather_abandon(scheduler, sequence);
     else
         pr_scheduler_forget(scheduler, sequence);
+}
+
+void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_LOST, group);
+    pr_group_loss_begin(scheduler, group);
+}
+
+void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_BACK, group);
+    pr_group_loss_end(scheduler, group);
+}
+
+void pr_scheduler_pause(pr_scheduler *scheduler, bool paused)
+{
+    begin_event(scheduler);
+    pr_record_group(scheduler, PR_RECORD_PAUSE, paused);
+    scheduler->paused = paused;
+}
+
+bool pr_scheduler_is_quiet(const pr_scheduler *scheduler)
+{
+    return pr_group_loss_is_quiet(scheduler);
+}
+
+bool pr_scheduler_can_serve(const pr_scheduler *scheduler)
+{
+    return pr_group_loss_can_serve(scheduler);
 }
 
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)

@@ -85,9 +85,9 @@ void pr_scheduler_destroy(pr_scheduler *scheduler);
 void pr_scheduler_record(pr_scheduler *scheduler, FILE *events);
 
 // Events. After one or more of them call next until it returns NONE, before the next event.
-// submit: max_tokens is cut so that prompt + max_tokens <= max_model_len. PR_ERR_ARGUMENT if not even
-// one token fits, if the pool could never hold the request, or if the id is taken;
-// the request stays the caller's then.
+// submit: max_tokens is cut so that prompt + max_tokens <= max_model_len; a request with outputs goes on
+// after them. PR_ERR_ARGUMENT if not even one token more fits, if the pool could never hold the request,
+// or if the id is taken; the request stays the caller's then.
 pr_status pr_scheduler_submit(pr_scheduler *scheduler, pr_request *request) PR_MUST_CHECK;
 void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
@@ -95,6 +95,16 @@ void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further t
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 // When the run's time ends, on the clock of advance; 0: never. It may be moved at any time (walltime/drain.h).
 void pr_scheduler_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end);
+
+// The ranks of the group are lost, with all that they hold: who sat there waits again, with the tokens it
+// has (group_loss.h). The group has empty lanes again; only while the scheduler is quiet.
+void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group);
+void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group);
+// No plan is made until the pause ends. Quiet: none is out, and no KV is on its way.
+void pr_scheduler_pause(pr_scheduler *scheduler, bool paused);
+bool pr_scheduler_is_quiet(const pr_scheduler *scheduler);
+// Whether the groups that are not lost can bring a request to its end.
+bool pr_scheduler_can_serve(const pr_scheduler *scheduler);
 
 void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
 
@@ -112,6 +122,8 @@ typedef struct pr_scheduler_counts {
     int64_t role_changes;
     int64_t left, rejected_walltime;  // for want of time; rejected_walltime is part of rejected
     int64_t cut;                      // of both: had begun, and the end came before theirs
+    int64_t groups_lost, groups_back;
+    int64_t moved, resumed;  // requests whose group was lost; of these, tokens that came elsewhere
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
 

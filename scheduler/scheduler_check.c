@@ -73,9 +73,13 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
 {
     for (int32_t l = 0; l < group->lanes; l++) {
         const pr_lane *lane = &group->lane[l];
-        bool serves = lane->role != PR_ROLE_DECODE && !group->leaving;
+        bool serves = lane->role != PR_ROLE_DECODE && !group->leaving && !group->lost;
         assert(lane->role == group->role);
-        assert(!group->leaving || !lane->map);
+        assert((!group->leaving && !group->lost) || !lane->map);
+        if (group->lost)
+            assert(
+                lane->sequences == 0 && lane->pins == 0 &&
+                pr_kv_cache_cached_blocks(lane->cache) == 0);
         assert((lane->map == pr_dispatch_cache_map(scheduler->dispatch)) == serves);
         if (lane->number < 0)
             continue;

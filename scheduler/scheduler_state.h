@@ -35,13 +35,15 @@ typedef struct pr_step_meter {
 typedef struct pr_group_state {
     pr_role role;
     int32_t lanes;
-    pr_lane *lane;     // [lanes]
-    uint64_t planned;  // number of the last plan
-    uint64_t done;     // number of the last plan that is known to have ended
-    bool open;         // takes part in this round
-    bool leaving;      // its role: nobody new is seated there until it is empty
-    bool ready;        // the draft is a finished plan, to be returned by next
-    bool look;         // somebody went since parked sequences were last held against it
+    pr_lane *lane;        // [lanes]
+    uint64_t planned;     // number of the last plan
+    uint64_t done;        // number of the last plan that is known to have ended
+    bool open;            // takes part in this round
+    bool leaving;         // its role: nobody new is seated there until it is empty
+    bool lost;            // group_loss.h
+    uint64_t void_plans;  // up to this number: of ranks that are lost, whatever is reported of them
+    bool ready;           // the draft is a finished plan, to be returned by next
+    bool look;            // somebody went since parked sequences were last held against it
     pr_step_meter meter;
     pr_plan_draft draft;
 } pr_group_state;
@@ -118,6 +120,7 @@ struct pr_scheduler {
     uint64_t tag_used[PR_HANDOVER_TAGS / 64];
     int32_t gathers;           // in flight
     bool changed;              // an event came since the last round
+    bool paused;               // no group gets a plan
     int64_t begin_ns, now_ns;  // of the first advance and the last
     uint64_t hash;
     pr_scheduler_counts counts;

@@ -86,11 +86,25 @@ void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane)
 
 void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role)
 {
-    bool computes = role != PR_ROLE_DECODE;
     lane->role = role;
+    pr_seating_return(scheduler, lane);
+}
+
+void pr_seating_retire(pr_scheduler *scheduler, pr_lane *lane)
+{
+    pr_lane_unlist(lane);
+    if (lane->number >= 0)
+        pr_dispatch_retire(scheduler->dispatch, lane->number, true, pr_scheduler_now_s(scheduler));
+}
+
+void pr_seating_return(pr_scheduler *scheduler, pr_lane *lane)
+{
+    bool computes = lane->role != PR_ROLE_DECODE;
     choose_map(scheduler, lane);
     pr_lane_list(lane);
-    pr_dispatch_retire(scheduler->dispatch, lane->number, !computes, pr_scheduler_now_s(scheduler));
+    if (lane->number >= 0)
+        pr_dispatch_retire(
+            scheduler->dispatch, lane->number, !computes, pr_scheduler_now_s(scheduler));
 }
 
 // ---- Waiting ----

@@ -52,6 +52,7 @@ typedef struct pr_sequence {
     bool refused;    // found no decode lane for its last chunk
     bool accepted;   // it had a seat: it is not kept back for want of time
     bool returning;  // accepted, and waits
+    bool moved;      // its group was lost, and no token came since
     pr_seat seat[PR_SEATS];
 
     struct pr_lane *source;  // GATHER: the lane whose blocks it fetches,

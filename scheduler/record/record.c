@@ -72,6 +72,10 @@ void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
         (int)request->sampling.max_tokens, (int)request->prompt_tokens);
     for (int32_t i = 0; i < request->prompt_tokens; i++)
         fprintf(out, " %d", (int)request->prompt[i]);
+    if (request->outputs > 0)
+        fprintf(out, " %d", (int)request->outputs);
+    for (int32_t i = 0; i < request->outputs; i++)
+        fprintf(out, " %d", (int)request->output[i]);
     fputc('\n', out);
 }
 
@@ -112,6 +116,18 @@ void pr_record_cancel(pr_scheduler *scheduler, uint64_t id)
     FILE *out = next_line(scheduler);
     if (out)
         fprintf(out, "cancel %" PRIu64 "\n", id);
+}
+
+void pr_record_group(pr_scheduler *scheduler, pr_record_kind kind, int32_t value)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(
+            out, "%s %d\n",
+            kind == PR_RECORD_LOST   ? "lost"
+            : kind == PR_RECORD_BACK ? "back"
+                                     : "pause",
+            (int)value);
 }
 
 void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)

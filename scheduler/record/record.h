@@ -7,13 +7,14 @@
 //          [<period> <TPOT target> <rotate>]       where groups may change their roles
 //   advance <ns>                                     the time of the events that follow
 //   submit <id> <priority> <salt> <tenant> <ttft_target_ms> <tpot_target_ms> <sibling> <choice>
-//          <max_tokens> <n> <n prompt tokens>
+//          <max_tokens> <n> <n prompt tokens> [<n> <n outputs of an earlier run>]
 //   report <plan> <step> <group> <lane> <finished>
 //          <step_ns> <prefill_rows> <decode_sequences> <prefill_pairs> <decode_context>
 //          <tokens> {<id> <generation> <index> <token> <finish>}
 //          <chunks> {<id> <generation> <computed>} <arrivals> {<id> <generation> <intact>}
 //   cancel <id>
 //   end <ns> <at end: 0 leave, 1 reject>            of the run's time; 0: none
+//   lost <group> | back <group> | pause <0 or 1>
 //   plan <number> <group> <max_steps> <chunks> <admissions> {<id> <lane> <cached> <arrives>}
 //          <handovers> {<id> <from group> <to group> <blocks>}
 //                                                    a decision, for the reader: a replay makes it anew
@@ -25,6 +26,7 @@
 #ifndef PR_SCHEDULER_RECORD_H
 #define PR_SCHEDULER_RECORD_H
 
+#include "scheduler/record/record_reader.h"
 #include "scheduler/scheduler_state.h"
 
 // All: no effect while the scheduler does not record.
@@ -32,6 +34,7 @@ void pr_record_begin(pr_scheduler *scheduler);
 void pr_record_submit(pr_scheduler *scheduler, const pr_request *request);
 void pr_record_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_record_cancel(pr_scheduler *scheduler, uint64_t id);
+void pr_record_group(pr_scheduler *scheduler, pr_record_kind kind, int32_t value);
 void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns);
 void pr_record_end_time(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end);
 void pr_record_next(pr_scheduler *scheduler);

@@ -167,8 +167,9 @@ static void fill_group(
     pr_forecast *forecast = &scheduler->forecast;
     forecast->lane.exact = exact;
     pr_walltime_group_empty(&forecast->group, exact);
+    bool takes = !group->leaving && !group->lost;
     for (int32_t l = 0; l < group->lanes; l++) {
-        fill_lane(scheduler, &group->lane[l], of, group->leaving ? NULL : coming);
+        fill_lane(scheduler, &group->lane[l], of, takes ? coming : NULL);
         pr_walltime_group_add(&forecast->group, &forecast->lane, &forecast->rates[group->role]);
     }
 }
@@ -201,7 +202,7 @@ static bool find_arrivals(pr_scheduler *scheduler, const candidate *of, arrivals
     int32_t lanes = 0;
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
-        if (group->role == PR_ROLE_DECODE && !group->leaving)
+        if (group->role == PR_ROLE_DECODE && !group->leaving && !group->lost)
             lanes += group->lanes;
         for (int32_t l = 0; group->role == PR_ROLE_PREFILL && l < group->lanes; l++) {
             const pr_lane *lane = &group->lane[l];

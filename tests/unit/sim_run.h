@@ -24,14 +24,16 @@ typedef struct sim_config {
     int64_t end_ns;              // the end is set now and then, at most so far ahead; 0: never
     const char *policy;          // NULL: lps
     pr_balance_params balance;
-    bool prompt_delivery;  // messages are always faster than steps
+    int32_t loss_permille;  // of the turns, in which a group is lost; it comes back
+    bool losses_stay;       // unless so: then others can do without it
+    bool prompt_delivery;   // messages are always faster than steps
     FILE *record;
     kv_mirror *mirror;  // listens; NULL: nobody does
 } sim_config;
 
 typedef struct sim_result {
     uint64_t hash;
-    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, left;
+    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, left, losses;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -48,6 +50,7 @@ typedef struct sim_run {
     sim_world *world;
     sim_client *client;  // [requests + 1], by id
     int32_t submitted;
+    bool paused;
     int64_t now_ns;
     sim_result result;
 } sim_run;
@@ -165,6 +168,8 @@ static inline void sim_drain(sim_run *run)
             for (int32_t g = 0; g < run->layout.groups; g++)
                 run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
             sim_group *group = &run->world->group[decision.plan->group];
+            SIM_ASSERT(!group->lost);
+            group->issued = decision.plan->number;
             int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
             SIM_ASSERT(unfinished < SIM_PLANS);
             group->wire[group->wires++] = sim_plan_copy(decision.plan);
@@ -177,12 +182,55 @@ static inline void sim_drain(sim_run *run)
 
 // Actions. A number each: 0 submit, 1 cancel, then per group wire and step, per rank its report,
 // then handovers.
-enum { SIM_SUBMIT, SIM_CANCEL, SIM_END, SIM_WIRE, SIM_STEP, SIM_REPORT, SIM_KV };
+enum {
+    SIM_SUBMIT,
+    SIM_CANCEL,
+    SIM_END,
+    SIM_WIRE,
+    SIM_STEP,
+    SIM_REPORT,
+    SIM_KV,
+    SIM_LOSE,
+    SIM_PAUSE,
+    SIM_BACK
+};
 
 typedef struct sim_action {
     int32_t kind, number;
     sim_handover *handover;
 } sim_action;
+
+// Whether the other groups could bring every request to its end.
+static inline bool sim_can_lose(const sim_run *run, int32_t lost)
+{
+    int32_t groups[PR_ROLES] = {0};
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        if (g != lost && !run->world->group[g].lost)
+            groups[pr_scheduler_role(run->scheduler, g)]++;
+    }
+    return groups[PR_ROLE_MIXED] + groups[PR_ROLE_PREFILL] > 0 &&
+           (groups[PR_ROLE_PREFILL] == 0 || groups[PR_ROLE_DECODE] > 0);
+}
+
+static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
+{
+    sim_world *world = run->world;
+    int32_t n = 0, lost = -1;
+    for (int32_t g = 0; g < run->layout.groups; g++)
+        lost = world->group[g].lost ? g : lost;
+    if (sim_random(world, 1000) < (uint32_t)run->config->loss_permille) {
+        int32_t g = (int32_t)sim_random(world, (uint32_t)run->layout.groups);
+        if (!world->group[g].lost && (!run->config->losses_stay || sim_can_lose(run, g)))
+            action[n++] = (sim_action){.kind = SIM_LOSE, .number = g};
+    }
+    if (lost < 0 || run->config->losses_stay)
+        return n;
+    if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    else if (pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    return n;
+}
 
 static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
 {
@@ -206,6 +254,8 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         if (at->sent && at->expected)
             action[n++] = (sim_action){.kind = SIM_KV, .handover = at};
     }
+    if (run->config->loss_permille)
+        n += sim_list_losses(run, action + n);
     if (run->config->prompt_delivery && n > 0)
         return n;
     for (int32_t g = 0; g < run->layout.groups; g++) {
@@ -270,6 +320,21 @@ static inline void sim_act(sim_run *run, const sim_action *action)
     case SIM_REPORT:
         sim_deliver_report(run, action->number);
         break;
+    case SIM_LOSE:
+        sim_lose_group(world, action->number);
+        pr_scheduler_group_lost(run->scheduler, action->number);
+        run->result.losses++;
+        break;
+    case SIM_PAUSE:
+        pr_scheduler_pause(run->scheduler, true);
+        run->paused = true;
+        break;
+    case SIM_BACK:
+        pr_scheduler_group_back(run->scheduler, action->number);
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = group->lost = false;
+        group->last_plan = group->issued;
+        break;
     default:
         sim_deliver_kv(
             world, action->handover,
@@ -300,6 +365,7 @@ static inline void sim_check_loads(const sim_run *run, bool ended)
         SIM_ASSERT(load.used_blocks > 0 || load.sequences == 0);
         SIM_ASSERT(load.cached_blocks >= 0 && load.cached_blocks <= load.blocks);
         SIM_ASSERT(run->config->prefix_caching || load.cached_blocks == 0);
+        SIM_ASSERT(!run->world->group[g].lost || load.cached_blocks + load.sequences == 0);
         SIM_ASSERT(!ended || (load.sequences == 0 && load.used_blocks == 0));
     }
     SIM_ASSERT(!run->config->mirror || cached == run->config->mirror->blocks);

@@ -183,7 +183,7 @@ static void input_lines_keep_their_numbers_and_skip_empty_ones(void **state)
     pr_input_line line;
     pr_input_state state_now;
     write_text("{}\n\n  \r\n[1]\r\nlast");
-    assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
+    assert_int_equal(pr_batch_input_open(path, 0, NULL, &input), PR_OK);
     static const int numbers[] = {1, 4, 5};
     static const int sizes[] = {2, 3, 4};
     for (int i = 0; i < 3; i++) {
@@ -214,7 +214,7 @@ static void a_line_beyond_the_limit_is_told_and_the_next_one_read(void **state)
         assert_int_equal(fwrite(chunk, 1, CHUNK, file), CHUNK);
     fputs("\n[3]", file);
     assert_int_equal(fclose(file), 0);
-    assert_int_equal(pr_batch_input_open(path, 0, &input), PR_OK);
+    assert_int_equal(pr_batch_input_open(path, 0, NULL, &input), PR_OK);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
         assert_int_equal(state_now, PR_INPUT_LINE);
@@ -239,7 +239,7 @@ static void a_pipe_without_data_does_not_hold_up_its_reader(void **state)
     char name[64];
     assert_int_equal(pipe(pipe_ends), 0);
     snprintf(name, sizeof name, "/proc/self/fd/%d", pipe_ends[0]);
-    assert_int_equal(pr_batch_input_open(name, 0, &input), PR_OK);
+    assert_int_equal(pr_batch_input_open(name, 0, NULL, &input), PR_OK);
     assert_int_equal(write(pipe_ends[1], "{\"a\":", 5), 5);
     assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
     assert_int_equal(state_now, PR_INPUT_LATER);
@@ -268,7 +268,7 @@ static void a_shuffle_is_a_permutation_that_its_seed_repeats(void **state)
     write_text("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nn\no\np\nq\nr\ns\nt\n");
     for (int round = 0; round < 2; round++) {
         pr_batch_input *input;
-        assert_int_equal(pr_batch_input_open(path, 5, &input), PR_OK);
+        assert_int_equal(pr_batch_input_open(path, 5, NULL, &input), PR_OK);
         for (int i = 0; i < 20; i++) {
             assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
             assert_int_equal(line.text[0], 'a' + line.position);
