@@ -468,6 +468,8 @@ static void show_decision(pr_timeline *timeline, const pr_decision *decision)
         pr_timeline_token(timeline, now_ns, decision->token);
     else if (decision->kind == PR_DECISION_REJECTED)
         pr_timeline_ended(timeline, now_ns, decision->id, "rejected");
+    else if (decision->kind == PR_DECISION_LEFT)
+        pr_timeline_ended(timeline, now_ns, decision->id, "left");
 }
 
 static pr_status carry_out_round(pr_controller *controller)
@@ -491,6 +493,10 @@ static pr_status carry_out_round(pr_controller *controller)
             break;
         case PR_DECISION_REJECTED:
             PR_TRY(face->rejected(face->context, controller, &decision));
+            break;
+        case PR_DECISION_LEFT:
+            if (face->left)
+                PR_TRY(face->left(face->context, controller, decision.id));
             break;
         }
     }

@@ -28,6 +28,9 @@ typedef struct pr_face {
     pr_status (*prompt_logprobs)(void *context, const pr_report *report);
     // No further token of the sequence will come.
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
+    // The run's time ends before the sequence would, or did: what is known of it is for the next run. From
+    // the first on it is of no use to bring more requests. NULL: the face lets the run refuse instead.
+    pr_status (*left)(void *context, pr_controller *controller, uint64_t id);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
     // After each round of decisions: a chance to keep what they brought. NULL: nothing is kept.
