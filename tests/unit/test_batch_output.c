@@ -203,8 +203,18 @@ static void a_kill_at_the_beginning_of_a_second_batch_is_not_taken_for_the_first
     pr_batch_output *output = open_output(false);
     answer_line(output, 0);
     end_complete(output, 1);
-    drop(open_output(false));
+    // A link to nowhere: the journal cannot begin, so this is where a kill would have come.
+    assert_int_equal(symlink("nowhere", run_path("out.journal")), 0);
     bool complete;
+    options.resume = false;
+    assert_int_equal(pr_batch_output_open(&options, &output, &complete), PR_OK);
+    pr_error_capture_begin();
+    assert_int_equal(pr_batch_output_begin(output, &engine), PR_ERR_IO);
+    pr_error_capture_end();
+    pr_batch_output_close(output);
+    assert_int_equal(read_state().phase, PR_BATCH_RUNNING);
+    assert_int_equal(unlink(run_path("out.journal")), 0);
+    drop(open_output(true));
     options.resume = true;
     assert_int_equal(pr_batch_output_open(&options, &output, &complete), PR_OK);
     assert_false(complete);
