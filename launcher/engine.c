@@ -18,13 +18,14 @@
 #include "launcher/leave/stop_signals.h"
 #include "launcher/node_ranks.h"
 #include "launcher/placement/world_order.h"
+#include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
 
-enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
-// For the controller to keep what is done; for the end of all ranks, or this one ends by itself.
-enum { GIVE_UP_S = 10, ABORT_S = 5 };
+enum { ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
+// For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
+enum { ABORT_S = 5, TOLD_S = 1 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
@@ -187,27 +188,31 @@ static pr_status take_place(pr_engine *engine)
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }
 
-static pr_status join_group(pr_engine *engine)
+static pr_status create_transfer(pr_engine *engine)
 {
-    const pr_model *model = engine->model;
     const pr_options *options = engine->options;
-    pr_control_params control = {
-        .world = engine->world,
-        .backend = options->control,
-        .ping_ms = PING_MS,
-    };
     pr_kv_transfer_params transfer = {
         .world = engine->world,
         .layout = &engine->layout,
         .store = engine->store,
-        .kv_heads = model->kv_heads,
+        .kv_heads = engine->model->kv_heads,
         .max_blocks = engine->max_model_len / options->block_size + 2,
         .timeout_ms = options->comm_timeout,
         .corrupt_for_test = getenv("POLYREME_TEST_CORRUPT_KV") != NULL,
     };
+    return pr_kv_transfer_create(&transfer, &engine->transfer);
+}
+
+static pr_status join_group(pr_engine *engine)
+{
+    pr_control_params control = {
+        .world = engine->world,
+        .backend = engine->options->control,
+        .ping_ms = PR_ENGINE_PING_MS,
+    };
     PR_TRY(pr_group_create(engine->world, &engine->layout, &engine->group));
     PR_TRY(pr_control_create(&control, &engine->control, &engine->controller_control));
-    return pr_kv_transfer_create(&transfer, &engine->transfer);
+    return create_transfer(engine);
 }
 
 // ---- The bytes of the tokens: rank 0 has the tokenizer, every rank's grammars need them ----
@@ -245,14 +250,15 @@ static pr_status share_token_bytes(pr_engine *engine)
     return PR_OK;
 }
 
-static pr_status create_worker(pr_engine *engine)
+pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
 {
     const pr_options *options = engine->options;
     const pr_model *model = engine->model;
     if (!engine->group)
         return PR_OK;
     pr_comm_params comm = {
-        .exchange = pr_options_exchange(options),
+        // Memory of ranks that MPI has started at different times may not be shared.
+        .exchange = plan_number > 0 ? PR_EXCHANGE_AUTO : pr_options_exchange(options),
         .experts = model->experts,
         .chosen = model->experts_chosen,
         .hidden = model->hidden,
@@ -278,7 +284,8 @@ static pr_status create_worker(pr_engine *engine)
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
         .timeout_ms = options->comm_timeout,
-        .recovers = pr_recovery_is_possible(),
+        .plan_number = plan_number,
+        .recovers = pr_rank_recovery_is_on(engine),
     };
     return pr_worker_create(&worker, &engine->worker);
 }
@@ -414,7 +421,7 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
 // ---- What the watchdog finds ----
 
 static pr_controller *_Atomic running_controller;
-static atomic_bool has_told;
+static atomic_bool has_told, has_begun;
 
 // The worker and the watchdog may find out both: why this rank ends is told once.
 static void tell_end(const char *text)
@@ -425,12 +432,22 @@ static void tell_end(const char *text)
 
 static void on_fault(void *context, pr_status status, const char *text)
 {
+    static bool gave_up;
     pr_engine *engine = context;
     pr_controller *controller = atomic_load(&running_controller);
-    if (status == PR_ERR_PEER && controller)
-        return;  // it has been told by the control plane
-    if (controller && pr_controller_give_up(controller, text))
-        sleep(GIVE_UP_S);  // the controller tells it and ends the process, unless it hangs, too
+    bool goes_on = controller || (atomic_load(&has_begun) && pr_recovery_is_possible());
+    if (engine->rank == 0 && status == PR_ERR_PEER && goes_on)
+        return;               // it has been told by the control plane
+    if (!text || !text[0]) {  // rank 0 has told why
+        atomic_store(&has_told, true);
+        pr_stop_signals_leave_within(TOLD_S, pr_exit_code(status));
+        return;
+    }
+    if (controller && !gave_up) {
+        gave_up = pr_controller_give_up(controller, text);
+        if (gave_up)
+            return;
+    }
     tell_end(text);
     pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
     pr_world_abort(engine->world, pr_exit_code(status));
@@ -506,13 +523,14 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
+    PR_TRY(pr_rank_recovery_prepare(engine));
     STAGE(engine, open_record(engine));
     STAGE(engine, open_timeline(engine));
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
     PR_TRY(share_token_bytes(engine));
-    STAGE(engine, create_worker(engine));
+    STAGE(engine, pr_engine_create_worker(engine, 0));
     pr_start_mark(&engine->start, PR_START_GROUPS);
     PR_TRY(pr_start_tell_weights(
         &engine->start, engine->world,
@@ -550,6 +568,28 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     return say_exchange(engine);
 }
 
+// A process that replaces a lost rank agrees with nobody: it takes what the others have agreed on.
+static pr_status open_replacement(pr_engine *engine)
+{
+    PR_TRY(pr_rank_recovery_take_facts(engine));
+    PR_TRY(open_model(engine));
+    PR_TRY(take_place(engine));
+    PR_TRY(create_transfer(engine));
+    PR_TRY(pr_tokenizer_open(engine->options->model, &engine->tokenizer));
+    PR_TRY(pr_token_bytes_from_tokenizer(
+        engine->tokenizer, engine->model->vocabulary, &engine->token_bytes));
+    PR_TRY(pr_token_bytes_index(engine->token_bytes));
+    return pr_rank_recovery_say_ready(engine);
+}
+
+static pr_status open_rank(pr_engine *engine, const pr_engine_prepare *prepare)
+{
+    if (pr_recovery_is_replacement())
+        return open_replacement(engine);
+    PR_TRY(open_watch(engine));
+    return open_stages(engine, prepare);
+}
+
 pr_status
 pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine)
 {
@@ -569,9 +609,7 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     made->ranks = pr_world_ranks(made->world);
     if (made->ranks > 1)
         pr_log_set_rank(made->rank);
-    status = open_watch(made);
-    if (status == PR_OK)
-        status = open_stages(made, prepare);
+    status = open_rank(made, prepare);
     if (status != PR_OK || made->nothing_to_do) {
         pr_engine_close(made, NULL, PR_OK);
         *engine = NULL;
@@ -612,13 +650,11 @@ static void *run_controller(void *argument)
 // the worker itself only if nothing of that happens.
 static pr_status run_worker(pr_engine *engine)
 {
-    if (!engine->worker)
-        return PR_OK;
     // Only now: threads that were started before keep the whole mask.
-    if (engine->threads.bound)
+    if (engine->threads.bound && engine->group_index >= 0)
         pr_topology_bind_caller(engine->threads.cpu[0]);
     pr_error_capture_begin();
-    pr_status status = pr_worker_run(engine->worker);
+    pr_status status = pr_rank_recovery_run(engine);
     pr_error_capture_end();
     if (status == PR_OK)
         return PR_OK;
@@ -639,7 +675,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .face = *face,
         .record = engine->record,
         .timeline = engine->timeline,
-        .recovers = pr_recovery_is_possible(),
+        .recovers = pr_rank_recovery_is_on(engine),
+        .respawns = strcmp(engine->options->respawn, "off") != 0,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -659,6 +696,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
 
 pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
+    atomic_store(&has_begun, true);
     return engine->rank == 0 ? run_rank_zero(engine, face, controller) : run_worker(engine);
 }
 
@@ -671,17 +709,23 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     if (engine->record)
         fflush(engine->record);
     pr_timeline_close(engine->timeline, pr_clock_now_ns());
-    if (status != PR_OK)
+    if (status != PR_OK) {
         pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+        pr_run_watch_condemn(engine->watch);
+    }
     if (status != PR_OK && engine->ranks > 1)
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
         _exit(pr_exit_code(status));
+    bool stuck = controller && pr_controller_is_stuck(controller);
     pr_controller_destroy(controller);
     // Who is lost would be waited for: the rest goes with the process (main.c).
-    if (engine->ranks > 1 && pr_recovery_is_possible()) {
+    if (pr_rank_recovery_is_on(engine)) {
+        if (stuck)
+            pr_world_abort(engine->world, PR_EXIT_OK);
         pr_control_destroy(engine->controller_control);
         pr_control_destroy(engine->control);
+        pr_run_watch_destroy(engine->watch);
         return;
     }
     pr_worker_destroy(engine->worker);

@@ -463,10 +463,12 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
         PR_TRY(pr_batch_input_next(run->input, &line, &state));
         if (state == PR_INPUT_LATER)
             break;
-        if (state == PR_INPUT_END)
-            run->input_ended = true;
-        else
+        if (state == PR_INPUT_LINE) {
             PR_TRY(take_line(run, controller, &line));
+        } else {
+            run->input_ended = true;
+            PR_TRY(pr_batch_output_end_input(run->output, run->lines));
+        }
     }
     *more = !run->input_ended;
     return PR_OK;

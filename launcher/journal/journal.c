@@ -78,9 +78,14 @@ read_file(const pr_journal_params *params, const char *path, int32_t file, pr_jo
         if (status == PR_OK && more)
             status = pr_journal_index_add(index, file, &record);
     }
-    if (status == PR_OK && pr_journal_reader_torn_bytes(reader) > 0)
+    bool damaged = false;
+    if (status == PR_OK)
+        status = pr_journal_reader_look_on(reader, &damaged);
+    if (damaged)
         pr_log(
-            PR_LOG_DEBUG, "the journal %s ends in %lld bytes of a record that was being written",
+            PR_LOG_WARN,
+            "the journal %s is damaged %lld bytes before its end: what comes there is computed "
+            "again",
             path, (long long)pr_journal_reader_torn_bytes(reader));
     pr_journal_reader_close(reader);
     return status;

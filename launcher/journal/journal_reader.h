@@ -26,6 +26,9 @@ pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *r
 
 // After the end: bytes behind the last whole record.
 int64_t pr_journal_reader_torn_bytes(const pr_journal_reader *reader);
+// After the end: whether a later record begins there. Then the file was not cut while it was written, it is
+// damaged. PR_ERR_IO.
+pr_status pr_journal_reader_look_on(pr_journal_reader *reader, bool *damaged) PR_MUST_CHECK;
 
 // Copies [offset, offset + size_bytes) of the file.
 pr_status pr_journal_reader_copy(

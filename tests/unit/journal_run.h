@@ -20,7 +20,7 @@ enum { RUN_LINES = 5, RUN_ANSWERS = 2, RUN_TOKENS = 4, RUN_IDENTITY = 7 };
 static char run_folder[64], run_output[80];
 
 // In memory where there is such a file system: some tests open thousands of journals.
-static int run_make_folder(void **state)
+static inline int run_make_folder(void **state)
 {
     (void)state;
     snprintf(run_folder, sizeof run_folder, "/dev/shm/polyreme-test-XXXXXX");
@@ -33,7 +33,7 @@ static int run_make_folder(void **state)
     return 0;
 }
 
-static int run_remove_folder(void **state)
+static inline int run_remove_folder(void **state)
 {
     char command[128];
     (void)state;
@@ -41,7 +41,7 @@ static int run_remove_folder(void **state)
     return system(command);
 }
 
-static char *run_path(const char *format, ...)
+static inline char *run_path(const char *format, ...)
 {
     static char path[4][256];
     static int next;
@@ -54,7 +54,7 @@ static char *run_path(const char *format, ...)
     return made;
 }
 
-static char *run_read(const char *path, size_t *size_bytes)
+static inline char *run_read(const char *path, size_t *size_bytes)
 {
     FILE *file = fopen(path, "rb");
     char *data = NULL;
@@ -71,7 +71,7 @@ static char *run_read(const char *path, size_t *size_bytes)
     return data;
 }
 
-static void run_write(const char *path, const void *data, size_t size_bytes)
+static inline void run_write(const char *path, const void *data, size_t size_bytes)
 {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -79,7 +79,7 @@ static void run_write(const char *path, const void *data, size_t size_bytes)
     fclose(file);
 }
 
-static pr_status run_open_as(uint64_t identity, bool resume, pr_journal **journal)
+static inline pr_status run_open_as(uint64_t identity, bool resume, pr_journal **journal)
 {
     return pr_journal_open(
         &(pr_journal_params){
@@ -92,18 +92,18 @@ static pr_status run_open_as(uint64_t identity, bool resume, pr_journal **journa
         journal);
 }
 
-static pr_status run_open(bool resume, pr_journal **journal)
+static inline pr_status run_open(bool resume, pr_journal **journal)
 {
     return run_open_as(RUN_IDENTITY, resume, journal);
 }
 
-static pr_journal_claim run_claim(int64_t position)
+static inline pr_journal_claim run_claim(int64_t position)
 {
     return (pr_journal_claim){
         .position = position, .number = position + 1, .line_hash = 1000 + (uint64_t)position};
 }
 
-static pr_token_report run_token(int64_t position, int32_t answer, int32_t index)
+static inline pr_token_report run_token(int64_t position, int32_t answer, int32_t index)
 {
     static const pr_logprob top[] = {{5, -1.5f}, {6, -2.5f}, {7, -3.5f}};
     return (pr_token_report){
@@ -116,7 +116,7 @@ static pr_token_report run_token(int64_t position, int32_t answer, int32_t index
     };
 }
 
-static void run_line(int64_t position, char line[128])
+static inline void run_line(int64_t position, char line[128])
 {
     int used = snprintf(line, 128, "{\"line\":%lld,\"tokens\":[", (long long)position);
     for (int32_t a = 0; a < RUN_ANSWERS; a++) {
@@ -127,7 +127,7 @@ static void run_line(int64_t position, char line[128])
     snprintf(line + used, 128 - (size_t)used, "]}\n");
 }
 
-static void run_expected(char *text)
+static inline void run_expected(char *text)
 {
     for (int64_t p = 0; p < RUN_LINES; p++) {
         char line[128];
@@ -136,7 +136,7 @@ static void run_expected(char *text)
     }
 }
 
-static int32_t run_known_tokens(const pr_journal *journal, int64_t position, int32_t answer)
+static inline int32_t run_known_tokens(const pr_journal *journal, int64_t position, int32_t answer)
 {
     const pr_journal_entry *entry = pr_journal_index_find(pr_journal_known(journal), position);
     for (int32_t i = 0; entry && i < entry->answers; i++) {
@@ -160,7 +160,7 @@ static int32_t run_known_tokens(const pr_journal *journal, int64_t position, int
 
 // Goes on with a line as a batch does: its known tokens, further ones, its result. Stops before a result
 // if *tokens_left runs out. A flush after each token.
-static pr_status run_go_on_with(pr_journal *journal, int64_t position, int32_t *tokens_left)
+static inline pr_status run_go_on_with(pr_journal *journal, int64_t position, int32_t *tokens_left)
 {
     char line[128];
     const pr_journal_claim claim = run_claim(position);
@@ -193,7 +193,7 @@ static pr_status run_go_on_with(pr_journal *journal, int64_t position, int32_t *
 }
 
 // So many tokens more, in an order of lines that is not that of the input.
-static pr_status run_go_on(pr_journal *journal, int32_t tokens)
+static inline pr_status run_go_on(pr_journal *journal, int32_t tokens)
 {
     for (int64_t i = 0; i < RUN_LINES && tokens > 0; i++)
         PR_TRY(run_go_on_with(journal, (i * 2 + 1) % RUN_LINES, &tokens));
@@ -201,7 +201,7 @@ static pr_status run_go_on(pr_journal *journal, int32_t tokens)
 }
 
 // A journal of a run that was killed after so many tokens.
-static void run_interrupted(int32_t tokens)
+static inline void run_interrupted(int32_t tokens)
 {
     pr_journal *journal;
     assert_int_equal(run_open(true, &journal), PR_OK);
@@ -209,7 +209,7 @@ static void run_interrupted(int32_t tokens)
     assert_int_equal(pr_journal_close(journal, false), PR_OK);
 }
 
-static void run_expect_output(void)
+static inline void run_expect_output(void)
 {
     char expected[128 * RUN_LINES];
     size_t size_bytes;
@@ -221,7 +221,7 @@ static void run_expect_output(void)
 }
 
 // Resumes, whatever is there, to the end.
-static void run_finish(void)
+static inline void run_finish(void)
 {
     pr_journal *journal;
     assert_int_equal(run_open(true, &journal), PR_OK);
