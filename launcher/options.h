@@ -166,6 +166,9 @@ typedef struct pr_options {
     double interval;  // s
     bool once;
 
+    // doctor
+    bool start_mpi;
+
     // plan, doctor, simulate, bench, top
     bool json;
 
@@ -187,6 +190,7 @@ extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
+extern const pr_option_group pr_options_doctor;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -194,7 +198,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 21 };
+enum { PR_OPTION_GROUPS = 22 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the
