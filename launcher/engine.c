@@ -633,6 +633,8 @@ static pr_status run_worker(pr_engine *engine)
 
 static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
+    if (face->has_end)
+        PR_TRY(pr_end_watch_open(engine->options, &engine->end));
     pr_controller_params params = {
         .layout = &engine->layout,
         .scheduler = engine->scheduler,
@@ -642,6 +644,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .record = engine->record,
         .timeline = engine->timeline,
         .recovers = pr_recovery_is_possible(),
+        .end = engine->end,
+        .reserve_s = engine->options->walltime_reserve,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -656,6 +660,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
     pthread_join(id, NULL);
     atomic_store(&running_controller, NULL);
     pr_stop_signals_call_controller(NULL);
+    pr_end_watch_close(engine->end);
+    engine->end = NULL;
     return status != PR_OK ? status : thread.status;
 }
 
