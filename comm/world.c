@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/world.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "comm/mpi_wait.h"
+#include "comm/recovery.h"
 #include "comm/watch.h"
 #include "runtime/base/log.h"
 
 struct pr_world {
     int32_t rank, ranks;
+    int32_t *launched;  // [ranks], or NULL
 #ifdef PR_HAVE_MPI
     bool has_mpi;    // false: started without a launcher, MPI is never called
     bool finalizes;  // we called MPI_Init
@@ -39,6 +42,8 @@ bool pr_world_is_launched(void)
 
 bool pr_world_is_first(void)
 {
+    if (pr_recovery_is_replacement())
+        return false;
     static const char *const names[] = {
         "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -50,6 +55,17 @@ bool pr_world_is_first(void)
 }
 
 #ifdef PR_HAVE_MPI
+
+void pr_world_adopt(pr_world *world, MPI_Comm comm)
+{
+    int rank = 0, ranks = 1;
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+    world->comm = comm;
+    world->rank = rank;
+    world->ranks = ranks;
+}
 
 static pr_status init_mpi(pr_world *world)
 {
@@ -65,14 +81,13 @@ static pr_status init_mpi(pr_world *world)
     if (provided < MPI_THREAD_FUNNELED)
         return pr_fail(PR_ERR_UNSUPPORTED, "this MPI library has no MPI_THREAD_FUNNELED");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &world->comm), "MPI_Comm_dup", -1));
-    MPI_Comm_set_errhandler(world->comm, MPI_ERRORS_RETURN);
-    int rank = 0, ranks = 1;
-    MPI_Comm_rank(world->comm, &rank);
-    MPI_Comm_size(world->comm, &ranks);
-    world->rank = rank;
-    world->ranks = ranks;
-    if (ranks == 1 && tasks_of_srun() > 1)
+    MPI_Comm comm;
+    if (pr_recovery_is_replacement())
+        PR_TRY(pr_recovery_join(&comm));
+    else
+        PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup", -1));
+    pr_world_adopt(world, comm);
+    if (world->ranks == 1 && tasks_of_srun() > 1)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "srun started %d tasks but MPI sees each of them alone: use srun --mpi=pmix",
@@ -108,23 +123,32 @@ void pr_world_close(pr_world *world)
         if (world->finalizes)
             MPI_Finalize();
     }
+    free(world->launched);
     free(world);
 }
 
 pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
 {
     int32_t rank = 0;
-    while (launched[rank] != world->rank)
-        rank++;
+    MPI_Comm ordered;
     if (world->ranks == 1)
         return PR_OK;
-    MPI_Comm ordered;
-    PR_TRY(pr_mpi_check(
-        MPI_Comm_split(world->comm, 0, rank, &ordered), "MPI_Comm_split of the world", -1));
+    assert(!world->launched);
+    while (launched[rank] != world->rank)
+        rank++;
+    pr_watch_collective("world order");
+    int code = MPI_Comm_split(world->comm, 0, rank, &ordered);
+    pr_watch_go();
+    PR_TRY(pr_mpi_check(code, "world order", -1));
     MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
     MPI_Comm_free(&world->comm);
     world->comm = ordered;
     world->rank = rank;
+    size_t bytes = (size_t)world->ranks * sizeof *launched;
+    world->launched = malloc(bytes);
+    if (!world->launched)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the order of %d ranks", world->ranks);
+    memcpy(world->launched, launched, bytes);
     return PR_OK;
 }
 
@@ -248,6 +272,8 @@ void pr_world_abort(pr_world *world, int code)
 const char *pr_world_library(void) { return "none"; }
 
 #endif
+
+const int32_t *pr_world_launched(const pr_world *world) { return world->launched; }
 
 int32_t pr_world_rank(const pr_world *world) { return world->rank; }
 

@@ -57,7 +57,8 @@ typedef struct pr_controller_params {
     double reserve_s;         // before it the run's time ends
     FILE *record;             // events for replay, or NULL
     pr_timeline *timeline;    // or NULL
-    bool recovers;            // the loss of a rank costs its group only (recover/losses.h)
+    bool recovers;            // the loss of a rank costs its group only (recover/group_rebuild.h)
+    bool respawns;            // and the rank is replaced
     bool check;               // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
@@ -92,6 +93,8 @@ bool pr_controller_interrupted(const pr_controller *controller);
 const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
 const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role);
+// After run: some ranks may wait for one that is lost and never end by themselves.
+bool pr_controller_is_stuck(const pr_controller *controller);
 uint64_t pr_controller_hash(const pr_controller *controller);
 
 #endif

@@ -103,6 +103,9 @@ static const pr_option engine[] = {
     {.name = "watchdog", .value_name = "SECONDS", .kind = PR_OPTION_FLOAT, .offset = FIELD(watchdog),
      .standard = "10", .least = 0, .most = 86400,
      .help = "silence of a rank after which it counts as stuck, is named and ends the run; 0 = never (debuggers)"},
+    {.name = "respawn", .value_name = "WHEN", .kind = PR_OPTION_STRING, .offset = FIELD(respawn),
+     .standard = "auto", .choices = "auto|off",
+     .help = "start a process for a lost rank, under mpirun --enable-recovery; off does without its group"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
      .standard = "auto", .choices = "auto|shared|messages",
      .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
@@ -459,7 +462,7 @@ static const pr_option emit[] = {
      .help = "so long before its end a chain's job lets its successor start"},
     {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
      .offset = FIELD(run_options), .common = true,
-     .help = "more options of serve or batch, as the shell reads them: '--max-num-seqs 128'"},
+     .help = "more options of serve or batch, as the shell reads them: --run-options='--max-num-seqs 128'"},
 };
 
 static const pr_option report[] = {

@@ -49,6 +49,7 @@ typedef struct pr_options {
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
     double watchdog;       // s; 0 = off
+    const char *respawn;
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL

@@ -84,7 +84,7 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
     scheduler->counts.resumed += sequence->moved;
-    sequence->moved = false;
+    sequence->moved = sequence->job.moved = false;
     pr_seating_generated(scheduler, sequence);
     pr_scheduler_decide_token(scheduler, token);
     if (!handing)

@@ -322,6 +322,8 @@ void pr_scheduler_pause(pr_scheduler *scheduler, bool paused)
     begin_event(scheduler);
     pr_record_group(scheduler, PR_RECORD_PAUSE, paused);
     scheduler->paused = paused;
+    if (!paused)
+        pr_group_loss_settle(scheduler);
 }
 
 bool pr_scheduler_is_quiet(const pr_scheduler *scheduler)
@@ -532,7 +534,7 @@ pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group)
 void pr_scheduler_group_load(const pr_scheduler *scheduler, int32_t group, pr_group_load *load)
 {
     const pr_group_state *state = &scheduler->group[group];
-    *load = (pr_group_load){.role = state->role};
+    *load = (pr_group_load){.role = state->role, .lost = state->lost, .plans = state->planned};
     for (int32_t l = 0; l < state->lanes; l++) {
         const pr_lane *lane = &state->lane[l];
         load->sequences += lane->sequences;

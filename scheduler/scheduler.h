@@ -97,7 +97,7 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
 void pr_scheduler_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end);
 
 // The ranks of the group are lost, with all that they hold: who sat there waits again, with the tokens it
-// has (group_loss.h). The group has empty lanes again; only while the scheduler is quiet.
+// has (group_loss.h). The group has empty lanes again; only after a pause that was quiet.
 void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group);
 void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group);
 // No plan is made until the pause ends. Quiet: none is out, and no KV is on its way.
@@ -143,6 +143,8 @@ pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 // What a group has to do and to hold now, over its lanes.
 typedef struct pr_group_load {
     pr_role role;
+    bool lost;
+    uint64_t plans;     // made so far
     int32_t sequences;  // seated; one that is handed over sits in two groups
     int32_t blocks, used_blocks, cached_blocks;  // of KV; used: referenced; cached: published
 } pr_group_load;

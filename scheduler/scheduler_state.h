@@ -41,6 +41,7 @@ typedef struct pr_group_state {
     bool open;            // takes part in this round
     bool leaving;         // its role: nobody new is seated there until it is empty
     bool lost;            // group_loss.h
+    bool settled;         // it is lost, and the scheduler has been quiet since
     uint64_t void_plans;  // up to this number: of ranks that are lost, whatever is reported of them
     bool ready;           // the draft is a finished plan, to be returned by next
     bool look;            // somebody went since parked sequences were last held against it

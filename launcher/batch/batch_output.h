@@ -32,6 +32,8 @@ pr_status pr_batch_output_find(
     pr_batch_output *output,
     const pr_input_line *line,
     const pr_journal_entry **known) PR_MUST_CHECK;
+// The input has ended after so many lines. PR_ERR_ARGUMENT: earlier runs know more.
+pr_status pr_batch_output_end_input(const pr_batch_output *output, int64_t lines) PR_MUST_CHECK;
 // The line is taken; key NULL: it has no custom_id that counts.
 pr_status pr_batch_output_claim(
     pr_batch_output *output, const pr_input_line *line, const pr_id_key *key) PR_MUST_CHECK;

@@ -377,7 +377,7 @@ static pr_status take_new_line(
     pr_status status = read_line(run, line, &parsed, &request, &refusal, &readable);
     if (status != PR_OK && status != PR_ERR_REQUEST)
         goto clear;
-    pr_status claimed = claim_line(run, line, parsed.custom_id);
+    pr_status claimed = claim_line(run, line, readable ? parsed.custom_id : NULL);
     if (claimed != PR_OK) {
         pr_completion_request_destroy(request);
         status = claimed;
@@ -464,10 +464,12 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
         PR_TRY(pr_batch_input_next(run->input, &line, &state));
         if (state == PR_INPUT_LATER)
             break;
-        if (state == PR_INPUT_END)
-            run->input_ended = true;
-        else
+        if (state == PR_INPUT_LINE) {
             PR_TRY(take_line(run, controller, &line));
+        } else {
+            run->input_ended = true;
+            PR_TRY(pr_batch_output_end_input(run->output, run->lines));
+        }
     }
     *more = !run->input_ended && !run->out_of_time;
     return PR_OK;

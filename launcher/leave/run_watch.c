@@ -34,6 +34,8 @@ struct pr_run_watch {
     pr_control *endpoint;
     pr_watch_book *book;  // rank 0
     const pr_layout *_Atomic layout;
+    int32_t *_Atomic
+        number;  // [ranks] by the connections' numbers, what they are since the world was ordered
     atomic_bool ends;
     bool runs;
     pthread_t thread;
@@ -45,6 +47,13 @@ struct pr_run_watch {
     bool released;  // the run has ended in order on the other side
     bool accused;
 };
+
+// Connections are older than the order of the world.
+static int32_t number_of(pr_run_watch *watch, int32_t from)
+{
+    const int32_t *number = atomic_load(&watch->number);
+    return number ? number[from] : from;
+}
 
 static void accuse(pr_run_watch *watch, pr_status status, const char *text)
 {
@@ -97,9 +106,9 @@ static void take_report(pr_run_watch *watch, const pr_message *message)
     if (watch->rank != 0)
         watch->zero_heard_ns = now_ns;
     else if (report.leaves)
-        pr_watch_book_leave(watch->book, message->from);
+        pr_watch_book_leave(watch->book, number_of(watch, message->from));
     else
-        pr_watch_book_hear(watch->book, message->from, now_ns, &report.state);
+        pr_watch_book_hear(watch->book, number_of(watch, message->from), now_ns, &report.state);
 }
 
 static void take_message(pr_run_watch *watch, const pr_message *message)
@@ -113,7 +122,7 @@ static void take_message(pr_run_watch *watch, const pr_message *message)
         break;
     case PR_MESSAGE_LOST:
         if (watch->rank == 0)
-            pr_watch_book_lose(watch->book, message->from, pr_clock_now_ns());
+            pr_watch_book_lose(watch->book, number_of(watch, message->from), pr_clock_now_ns());
         else
             watch->zero_lost_ns = pr_clock_now_ns();
         break;
@@ -264,7 +273,22 @@ void pr_run_watch_destroy(pr_run_watch *watch)
     pr_control_destroy(watch->controller);
     pr_control_destroy(watch->worker);
     pr_watch_book_destroy(watch->book);
+    free(atomic_load(&watch->number));
     free(watch);
+}
+
+pr_status pr_run_watch_follow_order(pr_run_watch *watch)
+{
+    const int32_t *launched = watch ? pr_world_launched(watch->params.world) : NULL;
+    if (!launched)
+        return PR_OK;
+    int32_t *number = calloc((size_t)watch->ranks, sizeof *number);
+    if (!number)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the watchdog's numbers");
+    for (int32_t i = 0; i < watch->ranks; i++)
+        number[launched[i]] = i;
+    atomic_store(&watch->number, number);
+    return PR_OK;
 }
 
 void pr_run_watch_set_layout(pr_run_watch *watch, const pr_layout *layout)

@@ -32,6 +32,9 @@ pr_status
 pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch) PR_MUST_CHECK;
 void pr_run_watch_destroy(pr_run_watch *watch);
 
+// After the world was ordered, at most once: from now on it speaks of the new numbers.
+pr_status pr_run_watch_follow_order(pr_run_watch *watch) PR_MUST_CHECK;
+
 // For the names in what it says; borrowed until destroy.
 void pr_run_watch_set_layout(pr_run_watch *watch, const pr_layout *layout);
 

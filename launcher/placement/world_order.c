@@ -10,7 +10,13 @@
 #include "launcher/placement/rank_order.h"
 #include "runtime/base/log.h"
 
-enum { GROUPS_SHOWN = 16, NODES_SHOWN = 4, NODES_TEXT = 320 };
+enum {
+    GROUPS_SHOWN = 16,
+    NODES_SHOWN = 4,
+    NODES_TEXT = 320,
+    NUMBERS_SHOWN = 16,
+    NUMBERS_TEXT = 160
+};
 
 typedef struct settling {
     const pr_layout *layout;
@@ -65,15 +71,34 @@ static void list_hosts(const settling *s, const pr_group_layout *group, char tex
     }
 }
 
+// What a group's ranks are in the launcher's messages.
+static void list_numbers(const settling *s, const pr_group_layout *group, char text[NUMBERS_TEXT])
+{
+    const int32_t *launched = s->order.launched + group->first_rank;
+    size_t used = 0;
+    text[0] = '\0';
+    for (int32_t i = 0; s->order.changed && i < group->ranks && used < NUMBERS_TEXT; i++) {
+        if (i == NUMBERS_SHOWN) {
+            snprintf(text + used, NUMBERS_TEXT - used, " ...");
+            return;
+        }
+        used += (size_t)snprintf(
+            text + used, NUMBERS_TEXT - used, "%s%d", used ? " " : ", launched as ",
+            (int)launched[i]);
+    }
+}
+
 static void tell_groups(const settling *s)
 {
     for (int32_t i = 0; i < s->layout->groups && i < GROUPS_SHOWN; i++) {
         const pr_group_layout *group = &s->layout->group[i];
-        char ranks[32], hosts[NODES_TEXT];
+        char ranks[32], hosts[NODES_TEXT], numbers[NUMBERS_TEXT];
         pr_layout_ranks_text(group, ranks);
         list_hosts(s, group, hosts);
+        list_numbers(s, group, numbers);
         pr_log(
-            PR_LOG_INFO, "  group %d %s, %s: %s", (int)i, pr_role_name(group->role), ranks, hosts);
+            PR_LOG_INFO, "  group %d %s, %s: %s%s", (int)i, pr_role_name(group->role), ranks, hosts,
+            numbers);
     }
     if (s->layout->groups > GROUPS_SHOWN)
         pr_log(PR_LOG_INFO, "  and %d groups more", (int)(s->layout->groups - GROUPS_SHOWN));
@@ -110,6 +135,7 @@ static pr_status settle(settling *s, pr_world *world, int32_t numa, bool keep)
     if (speaks)
         tell(s, keep);
     if (keep) {
+        s->order.changed = false;
         for (int32_t i = 0; i < s->layout->ranks; i++)
             s->order.launched[i] = i;
     } else if (s->order.changed) {

@@ -62,8 +62,9 @@ if "$polyreme" batch --state "$part" 2>/dev/null; then
     exit 0
 fi
 
-answered() { sed -n 's/.*"answered": *\([0-9]*\).*/\1/p' "$part.state" 2>/dev/null | tail -n 1 || true; }
-before=$(answered)
+# Requests that have their line by now, as a sum.
+settled() { "$polyreme" batch --state "$part" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
+before=$(($(settled) + 0))
 
 # In the background, so that bash runs the traps while it waits.
 cpus=$((SLURM_CPUS_ON_NODE / ranks_per_node))
@@ -82,19 +83,21 @@ done
 
 state=0
 "$polyreme" batch --state "$part" || state=$?
+if [[ $state == 0 ]]; then rm -f "$part.idle_runs"; fi
 if [[ $state == 0 ]]; then gather; fi
 if [[ $state != 7 ]]; then exit "$((code > state ? code : state))"; fi
 if [[ -n $cancelled || $code == 2 || $code == 4 ]]; then
     echo "not requeued: cancelled, or an option or file is wrong. sbatch continues"
     exit "$code"
 fi
-# Runs that answer nothing would go on for ever: three in a row are enough.
-after=$(answered) idle=0
-if [[ ${after:-0} -le ${before:-0} ]]; then idle=$(($(cat "$part.idle_runs" 2>/dev/null || echo 0) + 1)); fi
+# Runs that get nowhere would go on for ever: three in a row are enough. More, where one answer takes several jobs.
+most_idle_runs=3
+idle=0
+if (($(settled) + 0 <= before)); then idle=$(($(cat "$part.idle_runs" 2>/dev/null || echo 0) + 1)); fi
 echo "$idle" >"$part.idle_runs"
-if ((idle >= 3)); then
+if ((idle >= most_idle_runs)); then
     rm -f "$part.idle_runs"
-    echo "three runs in a row have answered nothing: not requeued. Is --time long enough, does the log tell of faults?"
+    echo "$idle runs in a row have finished no request: not requeued. Is --time long enough, does the log tell of faults?"
     exit "$((code ? code : state))"
 fi
 echo "to be continued: requeued"

@@ -46,9 +46,9 @@ if "$polyreme" batch --state "$output" 2>/dev/null; then
     exit 0
 fi
 
-# How many requests have their answer by now; 0 before the first run.
-answered() { sed -n 's/.*"answered": *\([0-9]*\).*/\1/p' "$output.state" 2>/dev/null | tail -n 1 || true; }
-before=$(answered)
+# Requests that have their line by now, as a sum.
+settled() { "$polyreme" batch --state "$output" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
+before=$(($(settled) + 0))
 
 # srun runs in the background: bash runs a trap only while it waits, not while a program is in the foreground.
 # --cpus-per-task is said here because srun no longer takes it from sbatch; cores of a rank lie together.
@@ -68,6 +68,7 @@ done
 
 state=0
 "$polyreme" batch --state "$output" || state=$?
+if [[ $state == 0 ]]; then rm -f "$output.idle_runs"; fi
 if [[ $state != 7 ]]; then  # 0: done. Anything else: nothing that a next run could continue
     exit "$((code > state ? code : state))"
 fi
@@ -79,13 +80,14 @@ if [[ $code == 2 || $code == 4 ]]; then  # a wrong option; a model or file that 
     echo "the run says what is wrong above: once it is right, sbatch continues"
     exit "$code"
 fi
-# Runs that answer nothing would go on for ever: three in a row are enough. A first run may do no more than load.
-after=$(answered) idle=0
-if [[ ${after:-0} -le ${before:-0} ]]; then idle=$(($(cat "$output.idle_runs" 2>/dev/null || echo 0) + 1)); fi
+# Runs that get nowhere would go on for ever: three in a row are enough. More, where one answer takes several jobs.
+most_idle_runs=3
+idle=0
+if (($(settled) + 0 <= before)); then idle=$(($(cat "$output.idle_runs" 2>/dev/null || echo 0) + 1)); fi
 echo "$idle" >"$output.idle_runs"
-if ((idle >= 3)); then
+if ((idle >= most_idle_runs)); then
     rm -f "$output.idle_runs"
-    echo "three runs in a row have answered nothing: not requeued. Is --time long enough, does the log tell of faults?"
+    echo "$idle runs in a row have finished no request: not requeued. Is --time long enough, does the log tell of faults?"
     exit "$((code ? code : state))"
 fi
 echo "to be continued: requeued"

@@ -65,8 +65,8 @@ check "one process answers" $?
 batch node1:2,node2:2 4 node --mixed 2x2:tp=2 --log-level debug
 says "ranks started round robin are reordered" \
     'rank order: 4 ranks on 2 nodes under 2 switches, reordered: tp lanes across nodes: 0 instead of 2; groups on 2 nodes in all instead of 4'
-says "the first group is on one node" 'group 0 mixed, ranks 0 to 1: node1$'
-says "the second on the other" 'group 1 mixed, ranks 2 to 3: node2$'
+says "the first group is on one node" 'group 0 mixed, ranks 0 to 1: node1, launched as 0 2$'
+says "the second on the other" 'group 1 mixed, ranks 2 to 3: node2, launched as 1 3$'
 says "each rank can say which one it was" "rank 1 on node1 was the launcher's rank 2"
 says "so both exchange through shared memory" 'exchange: shared memory$'
 same "reordered"
@@ -88,7 +88,31 @@ same "with a controller"
 batch node1:1,node3:1,node2:1,node4:1 4 slot --prefill 2x1 --decode 2x1
 says "each prefill group has a decode group under its own switch" \
     '4 ranks on 4 nodes under 2 switches, reordered: handover distance 4 instead of 8$'
-says "the first pair under the left one" 'group 2 decode, rank 2: node3$'
-says "the second under the right one" 'group 1 prefill, rank 1: node2$'
+says "the first pair under the left one" 'group 2 decode, rank 2: node3, launched as 1$'
+says "the second under the right one" 'group 1 prefill, rank 1: node2, launched as 2$'
 same "under two switches"
+
+# A rank that stops is named by its new number, also by the watchdog, whose connections are older than that.
+for i in $(seq 3000); do
+    echo "{\"custom_id\":\"r$i\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"abc r$i\",\"max_tokens\":40,\"ignore_eos\":true}}"
+done > "$work/long.jsonl"
+rm -f "$work/out"
+mpirun --mca plm_rsh_agent "$work/rsh" --host node1:2,node2:2 -n 4 --map-by node --bind-to none \
+    "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/out" --journal off --order completion \
+    --mixed 2x2:tp=2 --watchdog 4 --comm-timeout 30000 < /dev/null > "$work/log" 2>&1 &
+job=$!
+trap 'kill -9 "$job" 2> /dev/null; rm -rf "$work"' EXIT
+for _ in $(seq 300); do
+    [ -s "$work/out" ] && break
+    sleep 0.1
+done
+for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/exe" 2> /dev/null)" = "$(readlink -f "$polyreme")" ] || continue
+    words=$(tr '\0' '\n' < "$process/cmdline" 2> /dev/null)
+    grep -qxF "$work/long.jsonl" <<< "$words" &&
+        tr '\0' '\n' < "$process/environ" | grep -qx OMPI_COMM_WORLD_RANK=2 && kill -STOP "${process#/proc/}"
+done
+wait "$job"
+check "a rank that stops ends the job" "$(($? == 0))"
+says "and is named by its new number" 'ERROR .*rank 1 \(mixed group 0'
 exit "$((failures > 0))"

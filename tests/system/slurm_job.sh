@@ -35,7 +35,7 @@ verdict "so it is after it was moved" "$([ $((moved - first)) -eq 900 ]; echo $?
 job=$(sbatch --parsable -n1 -t 10 ask.sh)
 await_file "said.$job.0.0"
 scontrol requeue "$job"
-start_again "$job" 30 > state.log
+start_again "$job" 1 30 > state.log
 again=$(said "said.$job.0.1" restarts)
 verdict "a requeued job knows how often it was started" "$([ "$again" = 1 ]; echo $?)" "$again"
 scancel "$job"

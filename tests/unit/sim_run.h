@@ -17,6 +17,7 @@ typedef struct sim_config {
     int32_t requests;
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
+    int32_t resumed_percent;  // of the requests, which come with outputs of an earlier run
     bool prefix_caching;
     int32_t tenants, most_jobs;  // 0: one; no bound
     int32_t target_ms;           // of some requests, at most; 0: no targets
@@ -34,6 +35,7 @@ typedef struct sim_config {
 typedef struct sim_result {
     uint64_t hash;
     int64_t events, steps, stalls, rows, cancelled, stopped, rejected, left, losses;
+    int64_t outputs_before;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -100,16 +102,36 @@ static inline pr_request *sim_make_request(sim_run *run, uint64_t id)
     return request;
 }
 
+// Tokens that this sequence would have, as many as leave it unfinished.
+static inline void sim_recall(sim_run *run, pr_request *request)
+{
+    int32_t room = run->params.max_model_len - request->prompt_tokens;
+    int32_t most = request->sampling.max_tokens < room ? request->sampling.max_tokens : room;
+    if (sim_random(run->world, 100) >= (uint32_t)run->config->resumed_percent || most < 2)
+        return;
+    int32_t wanted = (int32_t)sim_random(run->world, (uint32_t)most);
+    request->output = malloc((size_t)wanted * sizeof(int32_t) + 1);
+    for (int32_t i = 0; i < wanted; i++) {
+        int32_t token = sim_token(request->id, request->sampling.choice, i);
+        if (sim_finish(token, i, most) != PR_FINISH_NONE)
+            break;
+        request->output[request->outputs++] = token;
+    }
+}
+
 static inline void sim_submit_one(sim_run *run, pr_request *request)
 {
     sim_client *client = &run->client[request->id];
+    if (run->config->resumed_percent > 0)
+        sim_recall(run, request);
     if (pr_scheduler_submit(run->scheduler, request) != PR_OK) {
         client->done = true;
         run->result.rejected++;
-        free(request->prompt);
-        free(request);
+        pr_request_destroy(request);
         return;
     }
+    client->next_index = request->outputs;
+    run->result.outputs_before += request->outputs;
     SIM_ASSERT(request->prompt_tokens + request->sampling.max_tokens <= run->params.max_model_len);
     client->max_tokens = request->sampling.max_tokens;
     client->choice = request->sampling.choice;
@@ -192,6 +214,7 @@ enum {
     SIM_KV,
     SIM_LOSE,
     SIM_PAUSE,
+    SIM_RESUME,
     SIM_BACK
 };
 
@@ -225,10 +248,12 @@ static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
     }
     if (lost < 0 || run->config->losses_stay)
         return n;
-    if (!run->paused)
-        action[n++] = (sim_action){.kind = SIM_PAUSE};
-    else if (pr_scheduler_is_quiet(run->scheduler))
+    if (world->group[lost].settled)
         action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    else if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    if (run->paused && pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_RESUME};
     return n;
 }
 
@@ -240,7 +265,7 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         action[n++] = (sim_action){.kind = SIM_SUBMIT};
     if (run->submitted > 0 && sim_random(world, 1000) < (uint32_t)run->config->cancel_percent)
         action[n++] = (sim_action){.kind = SIM_CANCEL};
-    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 200) == 0)
+    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 20) == 0)
         action[n++] = (sim_action){.kind = SIM_END};
     for (int32_t g = 0; g < run->layout.groups; g++) {
         if (world->group[g].wires > 0)
@@ -329,10 +354,15 @@ static inline void sim_act(sim_run *run, const sim_action *action)
         pr_scheduler_pause(run->scheduler, true);
         run->paused = true;
         break;
+    case SIM_RESUME:
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = false;
+        for (int32_t g = 0; g < run->layout.groups; g++)
+            world->group[g].settled = world->group[g].lost;
+        break;
     case SIM_BACK:
         pr_scheduler_group_back(run->scheduler, action->number);
-        pr_scheduler_pause(run->scheduler, false);
-        run->paused = group->lost = false;
+        group->lost = group->settled = false;
         group->last_plan = group->issued;
         break;
     default:
