@@ -255,13 +255,18 @@ static bool still_names_us(const pr_advertiser *advertiser)
     return strstr(text, quoted) != NULL;
 }
 
-// What we write once we are ready; a successor's file is left alone, or its clients would come back here.
+// A successor's file is left alone, or its clients would come back here.
+static bool is_succeeded(const pr_advertiser *advertiser)
+{
+    return advertiser->file[0] && !pr_endpoint_file_names(advertiser->file, &advertiser->endpoint);
+}
+
 static pr_status rewrite_file(pr_advertiser *advertiser, pr_endpoint_state state)
 {
-    bool ours =
-        advertiser->file[0] && pr_endpoint_file_names(advertiser->file, &advertiser->endpoint);
     advertiser->endpoint.state = state;
-    return ours ? pr_endpoint_file_write(advertiser->file, &advertiser->endpoint) : PR_OK;
+    if (!advertiser->file[0] || is_succeeded(advertiser))
+        return PR_OK;
+    return pr_endpoint_file_write(advertiser->file, &advertiser->endpoint);
 }
 
 static void take_back(pr_advertiser *advertiser)
@@ -288,7 +293,8 @@ void pr_advertiser_set_end(pr_advertiser *advertiser, int64_t end_unix_s, bool r
     pthread_mutex_lock(&advertiser->lock);
     endpoint->end_unix_s = end_unix_s;
     bool there = advertiser->ready && !advertiser->draining;
-    bool back = there && !runs_out && endpoint->state == PR_ENDPOINT_DRAINING;
+    bool back =
+        there && !runs_out && endpoint->state == PR_ENDPOINT_DRAINING && !is_succeeded(advertiser);
     if (there && runs_out) {
         take_back(advertiser);
     } else if (there) {
