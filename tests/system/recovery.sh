@@ -40,7 +40,7 @@ lose_one() { # RANKS DELAY-MS FLAGS...
     local ranks=$1 delay=$2 begin=$SECONDS hung= same lost
     shift 2
     rm -f "$work/out.jsonl"
-    mpirun --enable-recovery -n "$ranks" "$polyreme" batch "$model" -i "$work/in.jsonl" -o "$work/out.jsonl" \
+    mpirun --enable-recovery -n "$ranks" "$polyreme" batch "$model" -i "$work/in.jsonl" -o "$work/out.jsonl" --journal off \
         --order completion --max-num-seqs 8 "$@" > "$work/err" 2>&1 &
     job=$!
     for _ in $(seq 300); do [ -s "$work/out.jsonl" ] && break; sleep 0.02; done
