@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "comm/control_link.h"
+#include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -177,6 +178,7 @@ static void accept_letter(pr_control *control, int32_t from, pr_letter *letter)
     case PR_MESSAGE_STOP:
     case PR_MESSAGE_FAULT:
     case PR_MESSAGE_COUNTS:
+    case PR_MESSAGE_WATCH:
     case PR_MESSAGE_ORDER:
     case PR_MESSAGE_DONE:
         put_in_inbox(control, letter);
@@ -437,19 +439,26 @@ static pr_status send_local(pr_control *control, const pr_message *message, bool
 static pr_status wait_for_room(pr_control *control, int32_t to, size_t limit_bytes)
 {
     pr_control_link *link = control->link;
-    int64_t deadline_ns = 0;
+    int64_t begin_ns = 0;
+    bool told = false;
     while (!control->peer[to].lost && link->queued_bytes(link, to) > limit_bytes) {
         int64_t now_ns = pr_clock_now_ns();
-        if (deadline_ns == 0)
-            deadline_ns = now_ns + (int64_t)SEND_LIMIT_MS * 1000000;
-        if (now_ns > deadline_ns)
+        if (begin_ns == 0)
+            begin_ns = now_ns;
+        if (now_ns - begin_ns > SEND_LIMIT_MS * INT64_C(1000000))
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d took no control message for %d ms", to, SEND_LIMIT_MS);
+        if (!told && now_ns - begin_ns > PR_WATCH_LOOK_MS * INT64_C(1000000)) {
+            pr_watch_wait("a control message", to);
+            told = true;
+        }
         pump(control);
         struct pollfd watched = {.fd = link->fd, .events = POLLIN};
         if (link->queued_bytes(link, to) > limit_bytes && link->arm(link))
             poll(&watched, 1, 10);
     }
+    if (told)
+        pr_watch_go();
     if (control->peer[to].lost)
         return pr_fail(PR_ERR_PEER, "rank %d is gone", to);
     return PR_OK;
@@ -559,7 +568,9 @@ pr_control_create(const pr_control_params *params, pr_control **worker, pr_contr
         controlling->pair = working->pair = pair;
         controlling->side = 1;
     }
+    pr_watch_collective("control plane creation");
     PR_TRY_GOTO(open_link(params, has_controller ? controlling : working), destroy_created);
+    pr_watch_go();
     *worker = working;
     *controller = controlling;
     return PR_OK;

@@ -23,6 +23,7 @@ typedef enum pr_message_kind {
     PR_MESSAGE_STOP,    // 0 -> worker: leave after this
     PR_MESSAGE_FAULT,   // worker -> 0: one line of text, the worker cannot go on
     PR_MESSAGE_COUNTS,  // worker -> 0 at the end: the run's counters
+    PR_MESSAGE_WATCH,   // both ways: a beat of the watchdog's own star
     PR_MESSAGE_ORDER,   // 0 -> worker: a group has lost a rank (launcher/recover/order.h)
     PR_MESSAGE_DONE,    // worker -> 0: the order is carried out
     PR_MESSAGE_LOST,    // made by the endpoint itself: `from` is gone or silent; data: why, as text

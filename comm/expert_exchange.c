@@ -71,11 +71,6 @@ static int32_t first_expert(const pr_expert_exchange *exchange, int32_t rank)
     return (int32_t)pr_share_begin(exchange->params.experts, rank, exchange->group->ranks);
 }
 
-static void *take(size_t count, size_t size_bytes)
-{
-    return malloc(count && size_bytes ? count * size_bytes : 1);
-}
-
 static pr_status take_memory(pr_expert_exchange *exchange)
 {
     const pr_comm_params *params = &exchange->params;
@@ -85,25 +80,25 @@ static pr_status take_memory(pr_expert_exchange *exchange)
     size_t share = tokens / (size_t)exchange->group->tp + 1;
     size_t arrivals = exchange->local_experts ? lanes * tokens * chosen : 0;
     exchange->list_bytes = sizeof(entry_list) + share * chosen * sizeof(entry);
-    exchange->home = take((size_t)params->experts, sizeof(int32_t));
-    exchange->out_lists = take(ranks, exchange->list_bytes);
-    exchange->origin_rows = take(tokens * chosen, row_bytes);
-    exchange->out_first = take(ranks, sizeof(int32_t));
-    exchange->next_row = take(ranks, sizeof(int32_t));
-    exchange->last_token = take(ranks, sizeof(int32_t));
-    exchange->chosen = take(tokens * chosen, sizeof(int32_t));
-    exchange->returns = take(ranks, sizeof(int32_t));
-    exchange->return_place = take(ranks + 1, sizeof(int32_t));
-    exchange->in_lists = take(ranks, exchange->list_bytes);
-    exchange->home_rows = take(arrivals, row_bytes);
-    exchange->rows = take(arrivals, row_bytes);
-    exchange->sorted = take(arrivals, sizeof(int32_t));
-    exchange->in_first = take(ranks, sizeof(int32_t));
-    exchange->lane_first = take(lanes + 1, sizeof(int32_t));
-    exchange->count = take((size_t)exchange->local_experts, sizeof(int32_t));
-    exchange->next = take((size_t)exchange->local_experts, sizeof(int32_t));
-    exchange->request = take(4 * ranks, sizeof(MPI_Request));
-    exchange->peer = take(4 * ranks, sizeof(int32_t));
+    exchange->home = pr_group_take((size_t)params->experts, sizeof(int32_t));
+    exchange->out_lists = pr_group_take(ranks, exchange->list_bytes);
+    exchange->origin_rows = pr_group_take(tokens * chosen, row_bytes);
+    exchange->out_first = pr_group_take(ranks, sizeof(int32_t));
+    exchange->next_row = pr_group_take(ranks, sizeof(int32_t));
+    exchange->last_token = pr_group_take(ranks, sizeof(int32_t));
+    exchange->chosen = pr_group_take(tokens * chosen, sizeof(int32_t));
+    exchange->returns = pr_group_take(ranks, sizeof(int32_t));
+    exchange->return_place = pr_group_take(ranks + 1, sizeof(int32_t));
+    exchange->in_lists = pr_group_take(ranks, exchange->list_bytes);
+    exchange->home_rows = pr_group_take(arrivals, row_bytes);
+    exchange->rows = pr_group_take(arrivals, row_bytes);
+    exchange->sorted = pr_group_take(arrivals, sizeof(int32_t));
+    exchange->in_first = pr_group_take(ranks, sizeof(int32_t));
+    exchange->lane_first = pr_group_take(lanes + 1, sizeof(int32_t));
+    exchange->count = pr_group_take((size_t)exchange->local_experts, sizeof(int32_t));
+    exchange->next = pr_group_take((size_t)exchange->local_experts, sizeof(int32_t));
+    exchange->request = pr_group_take(4 * ranks, sizeof(MPI_Request));
+    exchange->peer = pr_group_take(4 * ranks, sizeof(int32_t));
     const void *const taken[] = {
         exchange->home,         exchange->out_lists,  exchange->origin_rows, exchange->out_first,
         exchange->returns,      exchange->in_lists,   exchange->home_rows,   exchange->rows,
@@ -139,10 +134,7 @@ pr_status pr_expert_exchange_create(
         first_expert(created, group->rank + 1) - first_expert(created, group->rank);
     pr_status status;
     PR_TRY_GOTO(take_memory(created), destroy_created);
-    for (int32_t rank = 0; rank < group->ranks; rank++) {
-        for (int32_t e = first_expert(created, rank); e < first_expert(created, rank + 1); e++)
-            created->home[e] = rank;
-    }
+    pr_group_find_homes(group, params->experts, created->home);
     PR_TRY_GOTO(
         pr_mpi_check(
             MPI_Type_contiguous(params->hidden, MPI_FLOAT, &created->row_type),

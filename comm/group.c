@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "comm/group_ranks.h"
+#include "comm/watch.h"
 #include "runtime/base/log.h"
 
 static pr_status check_shape(pr_world *world, const pr_layout *layout, int32_t index)
@@ -134,6 +135,7 @@ pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **g
     created->comm = created->lane_comm = MPI_COMM_NULL;
     if (layout->ranks > 1) {
         MPI_Comm whole = pr_world_comm(world);
+        pr_watch_collective("group creation");
         PR_TRY_GOTO(count_node_ranks(whole, &created->node_ranks), free_created);
         PR_TRY_GOTO(
             split(whole, index >= 0 ? index : MPI_UNDEFINED, rank, &created->comm), free_created);
@@ -141,6 +143,7 @@ pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **g
             PR_TRY_GOTO(
                 split(created->comm, created->lane, created->tp_rank, &created->lane_comm),
                 free_created);
+        pr_watch_go();
     }
 #endif
     if (index < 0) {
@@ -223,6 +226,7 @@ pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms)
     if (group->ranks == 1)
         return PR_OK;
 #ifdef PR_HAVE_MPI
+    pr_watch_begin("group agreement", -1);
     pr_status status = agree(group, value, timeout_ms);
     group->broken = status != PR_OK;
     return status;

@@ -3,6 +3,8 @@
 #ifndef PR_COMM_GROUP_RANKS_H
 #define PR_COMM_GROUP_RANKS_H
 
+#include <stdlib.h>
+
 #include "comm/group.h"
 #include "comm/mpi_wait.h"
 
@@ -30,5 +32,23 @@ struct pr_group {
     int64_t from_child[PR_MAX_CHILDREN], agreed;
 #endif
 };
+
+// ---- What both exchanges between experts need ------------------------------------------------
+
+// NULL is always a failure: nothing gets memory too.
+static inline void *pr_group_take(size_t count, size_t size_bytes)
+{
+    return malloc(count && size_bytes ? count * size_bytes : 1);
+}
+
+// home[e] is the group rank that holds expert e.
+static inline void pr_group_find_homes(const pr_group *group, int32_t experts, int32_t *home)
+{
+    for (int32_t rank = 0; rank < group->ranks; rank++) {
+        int64_t end = pr_share_begin(experts, rank + 1, group->ranks);
+        for (int64_t e = pr_share_begin(experts, rank, group->ranks); e < end; e++)
+            home[e] = rank;
+    }
+}
 
 #endif

@@ -16,6 +16,7 @@
 #include "comm/kv_message.h"
 #include "comm/kv_transfer_state.h"
 #include "comm/recovery.h"
+#include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel.h"
@@ -174,6 +175,7 @@ static bool empty_the_wire(pr_kv_transfer *transfer)
     bool joined = false;
     int all = 0;
     int64_t deadline_ns = pr_clock_now_ns() + (int64_t)PR_KV_DESTROY_MS * 1000000;
+    pr_watch_collective("end of KV transfer");
     for (int32_t spins = 0; !all || !is_idle(transfer, PR_KV_RECEIVE_BEGIN, PR_KV_SLABS);) {
         if (pr_clock_now_ns() > deadline_ns || progress_slabs(transfer, 0, PR_KV_SLABS) != PR_OK ||
             throw_one_away(transfer) != PR_OK)
@@ -187,6 +189,7 @@ static bool empty_the_wire(pr_kv_transfer *transfer)
             return false;
         pr_mpi_pause(&spins);
     }
+    pr_watch_go();
     return true;
 }
 
@@ -485,20 +488,27 @@ static pr_status progress_all(pr_kv_transfer *transfer)
 static pr_status wait_for_slab(pr_kv_transfer *transfer, pr_kv_slab **slab)
 {
     int32_t limit_ms = transfer->params.timeout_ms / 2;
-    int64_t deadline_ns = 0;
+    int64_t begin_ns = 0;
+    bool told = false;
     for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, PR_KV_SEND_SLABS));) {
         int64_t now_ns = pr_clock_now_ns();
-        if (deadline_ns == 0)
-            deadline_ns = now_ns + (int64_t)limit_ms * 1000000;
-        if (now_ns > deadline_ns)
+        if (begin_ns == 0)
+            begin_ns = now_ns;
+        if (now_ns - begin_ns > (int64_t)limit_ms * 1000000)
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in KV transfer",
                 transfer->slab[0].peer, limit_ms);
+        if (!told && now_ns - begin_ns > PR_WATCH_LOOK_MS * INT64_C(1000000)) {
+            pr_watch_wait("KV transfer", transfer->slab[0].peer);
+            told = true;
+        }
         if (pr_recovery_is_in_vain(now_ns))
             return pr_mpi_give_up("KV transfer");
         PR_TRY(progress_all(transfer));
         pr_mpi_pause(&spins);
     }
+    if (told)
+        pr_watch_go();
     return PR_OK;
 }
 

@@ -104,21 +104,17 @@ static pr_status wait_for_group(const pr_shared_exchange *exchange, const char *
 
 // ---- Creation --------------------------------------------------------------------------------
 
-static void *take(size_t count, size_t size_bytes)
-{
-    return malloc(count && size_bytes ? count * size_bytes : 1);
-}
-
 static pr_status take_memory(pr_shared_exchange *exchange)
 {
     const pr_comm_params *params = &exchange->params;
     size_t ranks = (size_t)exchange->group->ranks, experts = (size_t)exchange->local_experts;
-    exchange->home = take((size_t)params->experts, sizeof(int32_t));
-    exchange->count = take(experts, sizeof(int32_t));
-    exchange->next = take(experts > ranks ? experts : ranks, sizeof(int32_t));
-    exchange->rows =
-        take(experts ? (size_t)exchange->arrivals : 0, (size_t)params->hidden * sizeof(float));
-    exchange->chosen = take((size_t)params->max_tokens * (size_t)params->chosen, sizeof(int32_t));
+    exchange->home = pr_group_take((size_t)params->experts, sizeof(int32_t));
+    exchange->count = pr_group_take(experts, sizeof(int32_t));
+    exchange->next = pr_group_take(experts > ranks ? experts : ranks, sizeof(int32_t));
+    exchange->rows = pr_group_take(
+        experts ? (size_t)exchange->arrivals : 0, (size_t)params->hidden * sizeof(float));
+    exchange->chosen =
+        pr_group_take((size_t)params->max_tokens * (size_t)params->chosen, sizeof(int32_t));
     if (!exchange->home || !exchange->count || !exchange->next || !exchange->rows ||
         !exchange->chosen)
         return pr_fail(
@@ -178,11 +174,7 @@ pr_status pr_shared_exchange_create(
     lay_out(made);
     pr_status status;
     PR_TRY_GOTO(take_memory_together(made), destroy_made);
-    for (int32_t rank = 0; rank < group->ranks; rank++) {
-        int64_t end = pr_share_begin(params->experts, rank + 1, group->ranks);
-        for (int64_t e = pr_share_begin(params->experts, rank, group->ranks); e < end; e++)
-            made->home[e] = rank;
-    }
+    pr_group_find_homes(group, params->experts, made->home);
     PR_TRY_GOTO(
         pr_shared_window_create(
             group,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/world.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +9,12 @@
 
 #include "comm/mpi_wait.h"
 #include "comm/recovery.h"
+#include "comm/watch.h"
 #include "runtime/base/log.h"
 
 struct pr_world {
     int32_t rank, ranks;
+    int32_t *launched;  // [ranks], or NULL
 #ifdef PR_HAVE_MPI
     bool has_mpi;    // false: started without a launcher, MPI is never called
     bool finalizes;  // we called MPI_Init
@@ -124,7 +127,33 @@ void pr_world_close(pr_world *world)
         if (world->finalizes)
             MPI_Finalize();
     }
+    free(world->launched);
     free(world);
+}
+
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    int32_t rank = 0;
+    MPI_Comm ordered;
+    if (world->ranks == 1)
+        return PR_OK;
+    assert(!world->launched);
+    while (launched[rank] != world->rank)
+        rank++;
+    pr_watch_collective("world order");
+    int code = MPI_Comm_split(world->comm, 0, rank, &ordered);
+    pr_watch_go();
+    PR_TRY(pr_mpi_check(code, "world order", -1));
+    MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
+    MPI_Comm_free(&world->comm);
+    world->comm = ordered;
+    world->rank = rank;
+    size_t bytes = (size_t)world->ranks * sizeof *launched;
+    world->launched = malloc(bytes);
+    if (!world->launched)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the order of %d ranks", world->ranks);
+    memcpy(world->launched, launched, bytes);
+    return PR_OK;
 }
 
 MPI_Comm pr_world_comm(const pr_world *world) { return world->comm; }
@@ -133,8 +162,10 @@ pr_status pr_world_max(pr_world *world, int64_t *value)
 {
     if (world->ranks == 1)
         return PR_OK;
-    return pr_mpi_check(
-        MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm), "world max", -1);
+    pr_watch_collective("world max");
+    int code = MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world max", -1);
 }
 
 pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
@@ -142,8 +173,10 @@ pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
     char *byte = data;
     while (world->ranks > 1 && size_bytes > 0) {
         int part = size_bytes < INT_MAX ? (int)size_bytes : INT_MAX;
-        PR_TRY(
-            pr_mpi_check(MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm), "world broadcast", -1));
+        pr_watch_collective("world broadcast");
+        int code = MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm);
+        pr_watch_go();
+        PR_TRY(pr_mpi_check(code, "world broadcast", -1));
         byte += part;
         size_bytes -= part;
     }
@@ -160,8 +193,10 @@ pr_status pr_world_gather_all(pr_world *world, const void *mine, void *all, int6
         return PR_OK;
     }
     int size = (int)size_bytes;
-    return pr_mpi_check(
-        MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm), "world gather", -1);
+    pr_watch_collective("world gather");
+    int code = MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world gather", -1);
 }
 
 void pr_world_abort(pr_world *world, int code)
@@ -203,6 +238,13 @@ pr_status pr_world_open(pr_world **world)
 
 void pr_world_close(pr_world *world) { free(world); }
 
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    (void)world;
+    (void)launched;
+    return PR_OK;
+}
+
 pr_status pr_world_max(pr_world *world, int64_t *value)
 {
     (void)world;
@@ -234,6 +276,8 @@ void pr_world_abort(pr_world *world, int code)
 const char *pr_world_library(void) { return "none"; }
 
 #endif
+
+const int32_t *pr_world_launched(const pr_world *world) { return world->launched; }
 
 int32_t pr_world_rank(const pr_world *world) { return world->rank; }
 

@@ -29,6 +29,7 @@ struct pr_controller {
     pr_controller_params params;
     pr_scheduler *scheduler;
     atomic_bool interrupted;
+    char *_Atomic verdict;     // of the watchdog: why the run cannot go on
     unsigned char *wire;       // the encoded plan; grows to the largest
     pr_worker_counts *counts;  // [ranks]
     bool *counted;             // [ranks] their counts are here, or they are lost
@@ -119,6 +120,7 @@ void pr_controller_destroy(pr_controller *controller)
     pr_group_rebuild_destroy(controller->rebuild);
     pr_losses_destroy(controller->losses);
     free(controller->cancelled);
+    free(atomic_load(&controller->verdict));
     free(controller);
 }
 
@@ -193,6 +195,17 @@ void pr_controller_interrupt(pr_controller *controller)
     pr_control_wake(controller->params.control);
 }
 
+bool pr_controller_give_up(pr_controller *controller, const char *why)
+{
+    char *copy = strdup(why), *none = NULL;
+    if (!copy)
+        return false;
+    if (!atomic_compare_exchange_strong(&controller->verdict, &none, copy))
+        free(copy);
+    pr_control_wake(controller->params.control);
+    return true;
+}
+
 bool pr_controller_interrupted(const pr_controller *controller)
 {
     return atomic_load(&controller->interrupted);
@@ -225,19 +238,12 @@ uint64_t pr_controller_hash(const pr_controller *controller)
 
 // ---- Events ----
 
-enum { RANK_NAME_BYTES = 64, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
+enum { RANK_NAME_BYTES = PR_LAYOUT_RANK_BYTES, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
 
 // "rank 3 (decode group 1)"
 static const char *name_rank(const pr_controller *controller, int32_t rank, char *name)
 {
-    const pr_layout *layout = controller->params.layout;
-    int32_t index = pr_layout_group_of(layout, rank);
-    if (index < 0)
-        snprintf(name, RANK_NAME_BYTES, "rank %d (no group)", rank);
-    else
-        snprintf(
-            name, RANK_NAME_BYTES, "rank %d (%s group %d)", rank,
-            pr_role_name(layout->group[index].role), index);
+    pr_layout_rank_text(controller->params.layout, rank, name);
     return name;
 }
 
@@ -367,6 +373,14 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
     }
 }
 
+static pr_status take_verdict(const pr_controller *controller)
+{
+    const char *verdict = atomic_load(&controller->verdict);
+    if (!verdict)
+        return PR_OK;
+    return pr_fail(PR_ERR_TIMEOUT, "%s: the run ends, results so far are kept", verdict);
+}
+
 // A rank that is stuck looks like one that computes, so its group is given twice the time in which
 // the group's own waits end, which can name the operation. Time in which this process was stopped is
 // not counted against the others.
@@ -454,6 +468,8 @@ static void show_decision(pr_timeline *timeline, const pr_decision *decision)
         pr_timeline_token(timeline, now_ns, decision->token);
     else if (decision->kind == PR_DECISION_REJECTED)
         pr_timeline_ended(timeline, now_ns, decision->id, "rejected");
+    else if (decision->kind == PR_DECISION_LEFT)
+        pr_timeline_ended(timeline, now_ns, decision->id, "left");
 }
 
 static pr_status carry_out_round(pr_controller *controller)
@@ -477,6 +493,10 @@ static pr_status carry_out_round(pr_controller *controller)
             break;
         case PR_DECISION_REJECTED:
             PR_TRY(face->rejected(face->context, controller, &decision));
+            break;
+        case PR_DECISION_LEFT:
+            if (face->left)
+                PR_TRY(face->left(face->context, controller, decision.id));
             break;
         }
     }
@@ -538,6 +558,8 @@ static pr_status answer_everything(pr_controller *controller)
         if (more)
             PR_TRY(face->feed(face->context, controller, &more));
         PR_TRY(carry_out_decisions(controller));
+        if (face->settle)
+            PR_TRY(face->settle(face->context));
         pr_scheduler_count(controller->scheduler, &counts);
         face->progress(face->context, &counts);
         pr_losses_tell_resumed(controller->losses, &counts);
@@ -547,6 +569,7 @@ static pr_status answer_everything(pr_controller *controller)
         if (unfinished == 0 && !more)
             return PR_OK;
         PR_TRY(take_messages(controller, wait_ms(controller)));
+        PR_TRY(take_verdict(controller));
         PR_TRY(check_groups(controller));
         if (controller->rebuild)
             PR_TRY(pr_group_rebuild_look(controller->rebuild));
@@ -597,6 +620,7 @@ static pr_status stop_groups(pr_controller *controller, bool decode, int64_t dea
                 PR_ERR_TIMEOUT, "%s did not stop within %d s",
                 name_rank(controller, first_uncounted(controller), name), STOP_WAIT_MS / 1000);
         PR_TRY(take_messages(controller, POLL_MS));
+        PR_TRY(take_verdict(controller));
     }
     return PR_OK;
 }

@@ -28,8 +28,13 @@ typedef struct pr_face {
     pr_status (*prompt_logprobs)(void *context, const pr_report *report);
     // No further token of the sequence will come.
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
+    // The run's time ends before the sequence would, or did: what is known of it is for the next run. From
+    // the first on it is of no use to bring more requests. NULL: the face lets the run refuse instead.
+    pr_status (*left)(void *context, pr_controller *controller, uint64_t id);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
+    // After each round of decisions: a chance to keep what they brought. NULL: nothing is kept.
+    pr_status (*settle)(void *context);
     // Now and then (every round): a chance to show progress.
     void (*progress)(void *context, const pr_scheduler_counts *counts);
     // The last call, only after an error: the process ends, keep what is done.
@@ -71,6 +76,8 @@ void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapsh
 
 // Async-signal-safe: stop admitting, stop the workers at the next step boundary, keep what is done.
 void pr_controller_interrupt(pr_controller *controller);
+// From any thread: ends the run with this error, which the controller tells. False without memory.
+bool pr_controller_give_up(pr_controller *controller, const char *why);
 bool pr_controller_interrupted(const pr_controller *controller);
 
 // After run: counts of world rank r (zero for one without a group), the scheduler's, the hash.

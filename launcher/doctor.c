@@ -119,17 +119,16 @@ static void look_at_threads(pr_findings *findings, const pr_topology *topology)
     };
     pr_thread_choice choice;
     pr_rank_proposal here;
-    char text[PR_THREAD_TEXT_BYTES];
+    char text[PR_THREAD_TEXT_BYTES], mpirun[PR_MPIRUN_TEXT_BYTES];
     pr_thread_choose(&topology->map, &topology->usable, 1, 0, &wish, &choice);
     pr_thread_propose(&topology->map, &topology->usable, &here);
     pr_thread_describe(&choice, text);
     pr_finding *finding = add(findings, PR_FINDING_OK, "threads", "a rank alone here: %s", text);
     if (here.ranks == 1)
         return;
+    pr_thread_mpirun(&here, mpirun);
     snprintf(
-        finding->advice, sizeof finding->advice,
-        "start one rank for each NUMA node: mpirun -n %d --map-by ppr:1:numa:PE=%d --bind-to core",
-        (int)here.ranks, (int)here.threads);
+        finding->advice, sizeof finding->advice, "start one rank for each NUMA node: %s", mpirun);
 }
 
 static void look_at_memory(pr_findings *findings, const pr_topology *topology)

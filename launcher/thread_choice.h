@@ -14,7 +14,7 @@
 #include "kernels/cpu/cpu_team.h"
 #include "launcher/topology.h"
 
-enum { PR_THREAD_TEXT_BYTES = 256 };
+enum { PR_THREAD_TEXT_BYTES = 256, PR_MPIRUN_TEXT_BYTES = 96 };
 
 typedef struct pr_thread_wish {
     int32_t threads;   // of each rank; 0 = its share of the cores
@@ -42,8 +42,15 @@ void pr_thread_choose(
     const pr_thread_wish *wish,
     pr_thread_choice *choice);
 
+// The NUMA domain that all its threads are in, or may run in if they are not bound; -1: several.
+int32_t
+pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread_choice *choice);
+
 // "2 threads on 2 cores, bound to CPUs 0-1", and why.
 void pr_thread_describe(const pr_thread_choice *choice, char text[PR_THREAD_TEXT_BYTES]);
+
+// The CPUs of a choice that is bound: "0-3,8".
+void pr_thread_cpus_text(const pr_thread_choice *choice, char *text, size_t size);
 
 // One rank for each NUMA node, so that no weights are read from another's memory.
 typedef struct pr_rank_proposal {
@@ -53,6 +60,9 @@ typedef struct pr_rank_proposal {
 
 void pr_thread_propose(
     const pr_core_map *map, const pr_cpu_set *usable, pr_rank_proposal *proposal);
+
+// The command that starts them, up to the program.
+void pr_thread_mpirun(const pr_rank_proposal *proposal, char text[PR_MPIRUN_TEXT_BYTES]);
 
 // What ranks that all may use so many cores get of them each.
 int32_t pr_thread_share(int32_t cores, int32_t ranks);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "comm/recovery.h"
+#include "comm/watch.h"
 #include "launcher/prompt_scorer.h"
 #include "launcher/slot.h"
 #include "runtime/base/clock.h"
@@ -578,6 +579,8 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
     bool more = true;
     for (int32_t step = 0; more; step++) {
         int64_t begin_ns = pr_clock_now_ns();
+        pr_watch_step(plan->number, step);
+        pr_watch_begin("begin of the step", -1);
         PR_TRY(run_step(worker, step == 0 ? plan : NULL));
         PR_TRY(progress_transfers(worker));
         PR_TRY(take_waiting_messages(worker));
@@ -595,6 +598,7 @@ static pr_status wait_for_plan(pr_worker *worker)
     while (!worker->stop && !worker->broken && worker->order.kind == PR_RECOVER_NONE &&
            (worker->queued == 0 || worker->left)) {
         PR_TRY(progress_transfers(worker));
+        pr_watch_idle();
         bool moving = pr_kv_transfer_pending(worker->params.transfer) > 0;
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, moving ? 1 : -1, &message));

@@ -82,6 +82,17 @@ typedef struct pr_packed_shape {
     pr_quantization quantization;
 } pr_packed_shape;
 
+static inline pr_packed_shape pr_packed_shape_of(const pr_matrix_source *source)
+{
+    return (pr_packed_shape){
+        .rows = source->row_end - source->row_begin,
+        .cols = source->col_end - source->col_begin,
+        .slices = source->slices,
+        .dtype = source->dtype,
+        .quantization = source->quantization,
+    };
+}
+
 // Rows [row_begin, row_end) and slices [slice_begin, slice_end) of a matrix that was stored packed.
 typedef struct pr_packed_source {
     pr_packed_shape shape;         // of the whole

@@ -18,9 +18,13 @@ pr_status pr_sequence_create(pr_request *request, int64_t arrival, pr_sequence *
         return pr_fail(PR_ERR_RESOURCE, "no memory for a request of %zu tokens", tokens);
     }
     memcpy(token, request->prompt, (size_t)request->prompt_tokens * sizeof *token);
+    if (request->outputs > 0)
+        memcpy(
+            token + request->prompt_tokens, request->output,
+            (size_t)request->outputs * sizeof *token);
     made->request = request;
     made->token = token;
-    made->tokens = request->prompt_tokens;
+    made->tokens = request->prompt_tokens + request->outputs;
     made->arrival = arrival;
     made->generation = 1;
     *sequence = made;

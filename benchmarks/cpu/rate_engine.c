@@ -20,13 +20,17 @@ static pr_status open_parts(pr_rate_engine *engine)
 {
     const pr_rate_options *options = &engine->options;
     pr_cpu_device_params device = {.isa = options->isa, .threads = options->threads};
-    pr_place alone = {.tp = 1, .ranks = 1};
     PR_TRY(pr_model_open(options->model, &engine->model));
     PR_TRY(pr_cpu_device_open(&device, &engine->device));
     PR_TRY(pr_weights_open(options->model, &engine->weights));
-    return pr_shard_load(
-        engine->model, engine->weights, &alone, options->quantization, engine->device,
-        &engine->shard);
+    pr_shard_params shard = {
+        .model = engine->model,
+        .weights = engine->weights,
+        .place = {.tp = 1, .ranks = 1},
+        .quantization = options->quantization,
+        .device = engine->device,
+    };
+    return pr_shard_load(&shard, &engine->shard);
 }
 
 pr_status pr_rate_engine_open(const pr_rate_options *options, pr_rate_engine *engine)

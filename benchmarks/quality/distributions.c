@@ -47,7 +47,13 @@ static pr_status open_engine(comparison *c, pr_quantization kind)
 {
     engine *e = &c->engine[kind];
     const pr_model *model = c->model;
-    pr_place place = {.tp = 1, .ranks = 1};
+    pr_shard_params shard = {
+        .model = model,
+        .weights = c->weights,
+        .place = {.tp = 1, .ranks = 1},
+        .quantization = kind,
+        .device = c->device,
+    };
     pr_kv_store_params store = {
         .layers = model->layers,
         .blocks = BLOCKS,
@@ -58,7 +64,7 @@ static pr_status open_engine(comparison *c, pr_quantization kind)
     };
     pr_forward_limits limits = {
         .max_tokens = WINDOW, .max_outputs = WINDOW, .max_positions = WINDOW};
-    PR_TRY(pr_shard_load(model, c->weights, &place, kind, c->device, &e->shard));
+    PR_TRY(pr_shard_load(&shard, &e->shard));
     PR_TRY(pr_kv_store_create(c->device, &store, &e->store));
     PR_TRY(pr_parallel_alone_create(
         model->experts, model->experts_chosen, model->hidden, WINDOW, &e->parallel));

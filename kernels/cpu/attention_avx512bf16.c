@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Attention on AVX-512 with BF16: one instruction per pair. float32 KV is attention_avx512.c's.
-#include "kernels/cpu/flush_mode_x86.h"
 #include "kernels/cpu/lanes_avx512.h"
 
 enum { SCORE_VECTORS = 4 };
@@ -20,17 +19,6 @@ PR_INLINE vector dot(pr_dtype dtype, vector sum, vector a, vector b)
 
 #include "kernels/cpu/attention_span.h"
 
-// Not inlined, so that no arithmetic moves out of where denormals are zero.
-static __attribute__((noinline)) void attend_bf16(
-    const pr_attention_args *args,
-    const pr_segment *segment,
-    int32_t kv_head,
-    int32_t row_begin,
-    int32_t row_end)
-{
-    attend_rows(args, segment, kv_head, row_begin, row_end, PR_BF16);
-}
-
 void pr_attend_avx512bf16(
     const pr_attention_args *args,
     const pr_segment *segment,
@@ -38,11 +26,8 @@ void pr_attend_avx512bf16(
     int32_t row_begin,
     int32_t row_end)
 {
-    if (args->kv_dtype == PR_F32) {
+    if (args->kv_dtype == PR_F32)
         pr_attend_avx512(args, segment, kv_head, row_begin, row_end);
-        return;
-    }
-    unsigned before = pr_flush_begin();
-    attend_bf16(args, segment, kv_head, row_begin, row_end);
-    pr_flush_end(before);
+    else
+        attend_bf16(args, segment, kv_head, row_begin, row_end);
 }

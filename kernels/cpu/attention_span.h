@@ -27,6 +27,7 @@
 #include "kernels/cpu/attention_block.h"
 #include "kernels/cpu/attention_gather.h"
 #include "kernels/cpu/attention_score.h"
+#include "kernels/cpu/flush_mode_x86.h"
 
 PR_INLINE void attend_block(block *b, pr_dtype dtype)
 {
@@ -69,6 +70,29 @@ PR_INLINE void attend_rows(
         b.queries = end - b.first < room ? end - b.first : room;
         attend_block(&b, dtype);
     }
+}
+
+// Not inlined, so that no arithmetic moves out of where denormals are zero.
+static __attribute__((noinline)) void attend_flushed(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end)
+{
+    attend_rows(args, segment, kv_head, row_begin, row_end, PR_BF16);
+}
+
+PR_INLINE void attend_bf16(
+    const pr_attention_args *args,
+    const pr_segment *segment,
+    int32_t kv_head,
+    int32_t row_begin,
+    int32_t row_end)
+{
+    unsigned before = pr_flush_begin();
+    attend_flushed(args, segment, kv_head, row_begin, row_end);
+    pr_flush_end(before);
 }
 
 #endif

@@ -51,18 +51,11 @@ static int32_t choose_task_rows(const pr_attention_args *args, int32_t threads)
 static void attend_some(void *context, int64_t task, int32_t thread)
 {
     const attention *a = context;
-    int32_t low = 0, high = a->segments;
+    int32_t place = pr_cpu_task_owner(a->first_task, a->segments, task);
     (void)thread;
-    while (high - low > 1) {
-        int32_t middle = (low + high) / 2;
-        if (a->first_task[middle] <= task)
-            low = middle;
-        else
-            high = middle;
-    }
-    const pr_segment *segment = &a->args->segment[a->order[low]];
+    const pr_segment *segment = &a->args->segment[a->order[place]];
     int64_t parts = parts_of(segment, a->task_rows);
-    task -= a->first_task[low];
+    task -= a->first_task[place];
     int32_t begin = (int32_t)(parts - 1 - task % parts) * a->task_rows, end = begin + a->task_rows;
     a->kernels->attend(
         a->args, segment, (int32_t)(task / parts), begin,

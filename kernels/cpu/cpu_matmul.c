@@ -36,33 +36,29 @@ static bool share_preparation(const pr_matrix *a, const pr_matrix *b)
 
 typedef struct preparation {
     const pr_matmul_kernel *kernel;
-    const pr_matrix *matrix;
-    const float *x;
-    int32_t rows;
+    const pr_matmul_args *args;
     char *prepared;
 } preparation;
 
-static void prepare_some(void *context, int64_t task, int32_t thread)
+static void prepare_block(void *context, int64_t block, int32_t thread)
 {
     const preparation *p = context;
-    int32_t begin = (int32_t)pr_row_block_begin(p->rows, task);
-    int32_t end = (int32_t)pr_row_block_begin(p->rows, task + 1);
+    int64_t rows = p->args->rows, blocks = pr_row_blocks(rows);
     (void)thread;
-    p->kernel->prepare(p->matrix, p->x, p->rows, begin, end, p->prepared);
+    p->kernel->prepare(
+        p->args, (int32_t)pr_row_part_begin(rows, blocks, block),
+        (int32_t)pr_row_part_begin(rows, blocks, block + 1), p->prepared);
 }
 
-static void
-prepare(pr_device *device, const pr_matrix *matrix, const float *x, int32_t rows, char *prepared)
+static void prepare(pr_device *device, const pr_matmul_args *args)
 {
     pr_cpu_state *state = pr_cpu_state_of(device);
-    preparation p = {kernel_of(device, matrix), matrix, x, rows, prepared};
-    assert(
-        (size_t)(prepared - (char *)state->prepared) + (size_t)rows * p.kernel->row_bytes(matrix) <=
-        state->prepared_bytes);
-    if ((int64_t)rows * matrix->cols < WORTH_SHARING)
-        p.kernel->prepare(matrix, x, rows, 0, rows, prepared);
+    preparation p = {kernel_of(device, args->matrix), args, state->prepared};
+    assert((size_t)args->rows * p.kernel->row_bytes(args->matrix) <= state->prepared_bytes);
+    if (args->rows * args->matrix->cols < WORTH_SHARING)
+        p.kernel->prepare(args, 0, args->rows, p.prepared);
     else
-        pr_cpu_team_run(state->team, prepare_some, &p, pr_row_blocks(rows));
+        pr_cpu_team_run(state->team, prepare_block, &p, pr_row_blocks(args->rows));
 }
 
 // ---- Products --------------------------------------------------------------------------------
@@ -85,7 +81,7 @@ static void compute_panels(const product *p, int64_t begin, int64_t end)
 // Chunks of the panels of all products, numbered product by product.
 typedef struct chunk_list {
     const product *product;
-    const int64_t *first_chunk;  // [products + 1]
+    const int64_t *first_chunk;  // [products]
     int64_t chunk;               // panels
     int32_t products;
 } chunk_list;
@@ -94,17 +90,10 @@ static void compute_chunk(void *context, int64_t task, int32_t thread)
 {
     const chunk_list *list = context;
     (void)thread;
-    int32_t low = 0, high = list->products;  // the last product whose first chunk is not after task
-    while (high - low > 1) {
-        int32_t middle = (low + high) / 2;
-        if (list->first_chunk[middle] <= task)
-            low = middle;
-        else
-            high = middle;
-    }
-    const product *p = &list->product[low];
+    int32_t number = pr_cpu_task_owner(list->first_chunk, list->products, task);
+    const product *p = &list->product[number];
     int64_t panels = pr_matrix_panels(p->args.matrix);
-    int64_t begin = (task - list->first_chunk[low]) * list->chunk, end = begin + list->chunk;
+    int64_t begin = (task - list->first_chunk[number]) * list->chunk, end = begin + list->chunk;
     compute_panels(p, begin, end < panels ? end : panels);
 }
 
@@ -147,7 +136,7 @@ static void matmul(pr_device *device, const pr_matmul_args *args, int32_t count)
         return;
     for (int32_t done = 0, group; done < count; done += group) {
         const pr_matrix *first = args[done].matrix;
-        prepare(device, first, args[done].x, args[done].rows, state->prepared);
+        prepare(device, &args[done]);
         for (group = 0; done + group < count; group++) {
             const pr_matmul_args *each = &args[done + group];
             if (!share_preparation(first, each->matrix))
@@ -174,12 +163,11 @@ static product gated_product(const pr_device *device, const pr_gated_args *args)
 static void gated(pr_device *device, const pr_gated_args *args)
 {
     assert(share_preparation(args->gate, args->up));
-    pr_cpu_state *state = pr_cpu_state_of(device);
     int64_t first_chunk;
     if (args->rows == 0)
         return;
-    prepare(device, args->gate, args->x, args->rows, state->prepared);
     product p = gated_product(device, args);
+    prepare(device, &p.args);
     compute(device, &p, 1, &first_chunk);
 }
 
@@ -194,8 +182,7 @@ static void prepare_expert(void *context, int64_t task, int32_t thread)
 {
     const product *p = &((const product_list *)context)->product[task];
     (void)thread;
-    p->kernel->prepare(
-        p->args.matrix, p->args.x, p->args.rows, 0, p->args.rows, (char *)(uintptr_t)p->prepared);
+    p->kernel->prepare(&p->args, 0, p->args.rows, (char *)(uintptr_t)p->prepared);
 }
 
 // Prepares the rows of every product, one after the other in the scratch, and computes them all as one

@@ -109,7 +109,7 @@ static pr_status check_source(const pr_matrix_source *source)
 typedef struct pack_work {
     const pr_matrix_source *source;
     const pr_matrix *matrix;
-    pr_pack_rows pack;
+    pr_pack_rows *pack;
     int64_t task_panels;
     char *staging;  // [threads][staging_bytes], if the source has a reader
     size_t staging_bytes;
@@ -212,13 +212,7 @@ pr_status
 pr_cpu_matrix_create(pr_device *device, const pr_matrix_source *source, pr_matrix **matrix)
 {
     PR_TRY(check_source(source));
-    const pr_packed_shape shape = {
-        .rows = source->row_end - source->row_begin,
-        .cols = source->col_end - source->col_begin,
-        .slices = source->slices,
-        .dtype = source->dtype,
-        .quantization = source->quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(source);
     pr_matrix *made = malloc(sizeof(*made));
     if (made == NULL)
         return pr_fail(PR_ERR_RESOURCE, "no memory left for a matrix");

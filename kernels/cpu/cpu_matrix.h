@@ -28,7 +28,7 @@ typedef enum pr_packing {
 } pr_packing;
 
 // Interleaves `rows` (<= 16) stored rows of one slice; the panel is zero before.
-typedef void (*pr_pack_rows)(
+typedef void pr_pack_rows(
     const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
 
 struct pr_matrix {

@@ -146,9 +146,9 @@ void pr_cpu_reference_kernels(pr_cpu_kernels *kernels)
     *kernels = (pr_cpu_kernels){
         .matmul =
             {
-                [PR_PACKED_F32] = &pr_matmul_f32_reference,
-                [PR_PACKED_BF16] = &pr_matmul_bf16_reference,
-                [PR_PACKED_F16] = &pr_matmul_f16_reference,
+                [PR_PACKED_F32] = &pr_matmul_float_reference,
+                [PR_PACKED_BF16] = &pr_matmul_float_reference,
+                [PR_PACKED_F16] = &pr_matmul_float_reference,
                 [PR_PACKED_INT8] = &pr_matmul_quantized_reference,
                 [PR_PACKED_INT4] = &pr_matmul_quantized_reference,
             },

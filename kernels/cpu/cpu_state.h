@@ -25,6 +25,20 @@ static inline pr_cpu_state *pr_cpu_state_of(const pr_device *device) { return de
 // At least so many bytes of staging for each thread. PR_ERR_RESOURCE.
 pr_status pr_cpu_staging_reserve(pr_device *device, size_t size_bytes) PR_MUST_CHECK;
 
+// Which of `owners` a task belongs to, whose tasks follow each other: the last whose first is not after it.
+static inline int32_t pr_cpu_task_owner(const int64_t *first_task, int32_t owners, int64_t task)
+{
+    int32_t low = 0, high = owners;
+    while (high - low > 1) {
+        int32_t middle = (low + high) / 2;
+        if (first_task[middle] <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 void pr_cpu_matmul_fill(pr_device *device);  // matmul, gated, experts, reserve
 void pr_cpu_matmul_release(pr_device *device);
 void pr_cpu_rows_fill(pr_device *device);       // embed, rmsnorm, rope_store, topk, combine, add

@@ -118,11 +118,11 @@ static void combine(const pr_combine_args *args)
 
 void pr_cpu_avx2_kernels(pr_cpu_kernels *kernels)
 {
-    kernels->matmul[PR_PACKED_F32] = &pr_matmul_f32_avx2;
-    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_bf16_avx2;
-    kernels->matmul[PR_PACKED_F16] = &pr_matmul_f16_avx2;
-    kernels->matmul[PR_PACKED_INT8] = &pr_matmul_int8_avx2;
-    kernels->matmul[PR_PACKED_INT4] = &pr_matmul_int4_avx2;
+    kernels->matmul[PR_PACKED_F32] = &pr_matmul_float_avx2;
+    kernels->matmul[PR_PACKED_BF16] = &pr_matmul_float_avx2;
+    kernels->matmul[PR_PACKED_F16] = &pr_matmul_float_avx2;
+    kernels->matmul[PR_PACKED_INT8] = &pr_matmul_quantized_avx2;
+    kernels->matmul[PR_PACKED_INT4] = &pr_matmul_quantized_avx2;
     kernels->pack[PR_PACKED_F32] = pr_pack_f32_avx2;
     kernels->pack[PR_PACKED_BF16] = pr_pack_bf16_avx2;
     kernels->pack[PR_PACKED_F16] = pr_pack_f16_avx2;

@@ -7,9 +7,17 @@
 #include "kernels/cpu/matmul_x86.h"
 #include "kernels/cpu/vector_avx2.h"
 
-enum { MOST_ROWS = 6, MOST_VECTORS = 8 };
+#define PASS_ROWS 6
+enum { PANEL_VECTORS = 2, FETCH_ROWS = 4, MOST_VECTORS = PANEL_VECTORS * PR_MOST_PANELS };
 
-typedef __m256 sums[MOST_ROWS][MOST_VECTORS];
+typedef __m256 vector;
+typedef vector sums[PASS_ROWS][MOST_VECTORS];
+
+static const int8_t pass_panels[PASS_ROWS + 1] = {0, 4, 2, 2, 1, 1, 1};
+
+PR_INLINE vector zero(void) { return _mm256_setzero_ps(); }
+
+PR_INLINE void store(float *to, vector x) { _mm256_storeu_ps(to, x); }
 
 // ---- A pass ------------------------------------------------------------------------------------
 
@@ -55,99 +63,7 @@ add_step(pr_dtype dtype, const float *x, int rows, int vectors, const char *cons
     add_column(x, rows, vectors, w, sum);
 }
 
-// rows, panels and dtype are constants at every call: the loops over them unroll.
-PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int panels, float *to)
-{
-    const char *panel[PR_MOST_PANELS], *ahead = pass->ahead;
-    const float *x = pass->x;
-    int vectors = 2 * panels;
-    sums sum;
-#pragma GCC unroll 4
-    for (int p = 0; p < panels; p++)
-        panel[p] = pass->weights + (size_t)p * pass->panel_bytes;
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            sum[r][v] = _mm256_setzero_ps();
-    }
-    int64_t step = 0;
-    for (; step + PR_PASS_STEPS <= pass->steps; step += PR_PASS_STEPS) {
-        for (int32_t i = 0; i < pass->ahead_lines; i++, ahead += PR_LINE)
-            _mm_prefetch(ahead, _MM_HINT_T1);
-#pragma GCC unroll 4
-        for (int i = 0; i < PR_PASS_STEPS; i++) {
-            if (rows > 3)
-                _mm_prefetch((const char *)x + PR_X_AHEAD, _MM_HINT_T0);
-            add_step(dtype, x, rows, vectors, panel, sum);
-            x += lanes_of(dtype) * rows;
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                panel[p] += bytes_of(dtype);
-        }
-    }
-    for (; step < pass->steps; step++) {
-        add_step(dtype, x, rows, vectors, panel, sum);
-        x += lanes_of(dtype) * rows;
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++)
-            panel[p] += bytes_of(dtype);
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            _mm256_storeu_ps(to + (r * vectors + v) * PR_WIDTH, sum[r][v]);
-    }
-}
-
-// One or two panels.
-PR_INLINE void pass_pair(pr_dtype dtype, const pr_pass *pass, int rows, float *sum)
-{
-    if (pass->panels == 1)
-        pass_block(dtype, pass, rows, 1, sum);
-    else
-        pass_block(dtype, pass, rows, 2, sum);
-}
-
-PR_INLINE void pass_any(pr_dtype dtype, const pr_pass *pass, float *sum)
-{
-    switch (pass->rows) {
-    case 1:
-        if (pass->panels == 4)
-            pass_block(dtype, pass, 1, 4, sum);
-        else if (pass->panels == 3)
-            pass_block(dtype, pass, 1, 3, sum);
-        else
-            pass_pair(dtype, pass, 1, sum);
-        break;
-    case 2:
-        pass_pair(dtype, pass, 2, sum);
-        break;
-    case 3:
-        pass_pair(dtype, pass, 3, sum);
-        break;
-    case 4:
-        pass_block(dtype, pass, 4, 1, sum);
-        break;
-    case 5:
-        pass_block(dtype, pass, 5, 1, sum);
-        break;
-    default:
-        pass_block(dtype, pass, 6, 1, sum);
-        break;
-    }
-}
-
-static void pass_f32(const pr_pass *pass, float *sum) { pass_any(PR_F32, pass, sum); }
-
-static void pass_f16(const pr_pass *pass, float *sum) { pass_any(PR_F16, pass, sum); }
-
-// Not inlined, so that no arithmetic moves out of where denormals are zero.
-static __attribute__((noinline)) void pass_bf16_flushed(const pr_pass *pass, float *sum)
-{
-    pass_any(PR_BF16, pass, sum);
-}
+#include "kernels/cpu/matmul_pass.h"
 
 static void pass_bf16(const pr_pass *pass, float *sum)
 {
@@ -192,19 +108,12 @@ static void round_bf16(const float *x, int64_t count, float *lane)
 
 // ---- Kernels -----------------------------------------------------------------------------------
 
-#define PANELS                                                                                     \
-    {                                                                                              \
-        1, 4, 2, 2, 1, 1, 1                                                                        \
-    }
-
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 6, MOST_ROWS, PANELS},
-    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 3, MOST_ROWS, PANELS},
-    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 3, MOST_ROWS, PANELS},
+    [PR_PACKED_F32] = {pass_f32, copy_lanes, pr_interleave, pass_panels, 1, 1, 64, 6, PASS_ROWS},
+    [PR_PACKED_BF16] = {pass_bf16, round_bf16, pr_interleave, pass_panels, 1, 2, 64, 3, PASS_ROWS},
+    [PR_PACKED_F16] = {pass_f16, copy_lanes, pr_interleave, pass_panels, 1, 1, 32, 3, PASS_ROWS},
 };
 
 #include "kernels/cpu/matmul_kernels.h"
 
-const pr_matmul_kernel pr_matmul_f32_avx2 = {float_row_bytes, prepare_f32, multiply_f32};
-const pr_matmul_kernel pr_matmul_bf16_avx2 = {float_row_bytes, prepare_bf16, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx2 = {float_row_bytes, prepare_f16, multiply_f16};
+const pr_matmul_kernel pr_matmul_float_avx2 = {row_bytes, prepare, multiply};

@@ -2,14 +2,28 @@
 // Matmul on AVX-512. A lane of x is a float; bfloat16 weights are pairs of columns, widened in registers
 // by a mask or a shift, and the second column of a pair is added first.
 #include "kernels/cpu/flush_mode_x86.h"
+#include "kernels/cpu/matmul_walk.h"
 #include "kernels/cpu/matmul_x86.h"
 #include "kernels/cpu/vector_avx512.h"
+
+#define PASS_ROWS 12
+enum { PANEL_VECTORS = 1, FETCH_ROWS = 5 };
+
+typedef __m512 vector;
+typedef vector sums[PASS_ROWS][PR_MOST_PANELS];
+
+// As many panels as give 24 sums, or 4 streams of weights.
+static const int8_t pass_panels[PASS_ROWS + 1] = {0, 4, 4, 4, 4, 4, 4, 3, 3, 2, 2, 2, 2};
+
+PR_INLINE vector zero(void) { return _mm512_setzero_ps(); }
+
+PR_INLINE void store(float *to, vector x) { _mm512_storeu_ps(to, x); }
 
 PR_INLINE int lanes_of(pr_dtype dtype) { return dtype == PR_BF16 ? 2 : 1; }
 
 PR_INLINE int bytes_of(pr_dtype dtype) { return dtype == PR_F16 ? 32 : 64; }
 
-PR_INLINE void add_column(const float *x, int rows, int panels, const __m512 *w, __m512 (*sum)[4])
+PR_INLINE void add_column(const float *x, int rows, int panels, const vector *w, sums sum)
 {
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
@@ -20,15 +34,10 @@ PR_INLINE void add_column(const float *x, int rows, int panels, const __m512 *w,
     }
 }
 
-PR_INLINE void add_step(
-    pr_dtype dtype,
-    const float *x,
-    int rows,
-    int panels,
-    const char *const *panel,
-    __m512 (*sum)[4])
+PR_INLINE void
+add_step(pr_dtype dtype, const float *x, int rows, int panels, const char *const *panel, sums sum)
 {
-    __m512 w[4];
+    vector w[PR_MOST_PANELS];
     if (dtype != PR_BF16) {
 #pragma GCC unroll 4
         for (int p = 0; p < panels; p++)
@@ -36,7 +45,7 @@ PR_INLINE void add_step(
         add_column(x, rows, panels, w, sum);
         return;
     }
-    __m512i pair[4];
+    __m512i pair[PR_MOST_PANELS];
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++) {
         pair[p] = _mm512_loadu_si512(panel[p]);
@@ -49,7 +58,7 @@ PR_INLINE void add_step(
     add_column(x, rows, panels, w, sum);
 }
 
-#include "kernels/cpu/matmul_pass_avx512.h"
+#include "kernels/cpu/matmul_pass.h"
 
 // ---- Rounding rows -----------------------------------------------------------------------------
 
@@ -83,16 +92,6 @@ static void round_bf16(const float *x, int64_t count, float *lane)
 
 // ---- Kernels -----------------------------------------------------------------------------------
 
-static void pass_f32(const pr_pass *pass, float *sum) { pass_any(PR_F32, pass, sum); }
-
-static void pass_f16(const pr_pass *pass, float *sum) { pass_any(PR_F16, pass, sum); }
-
-// Not inlined, so that no arithmetic moves out of where denormals are zero.
-static __attribute__((noinline)) void pass_bf16_flushed(const pr_pass *pass, float *sum)
-{
-    pass_any(PR_BF16, pass, sum);
-}
-
 static void pass_bf16(const pr_pass *pass, float *sum)
 {
     unsigned before = pr_flush_begin();
@@ -102,13 +101,11 @@ static void pass_bf16(const pr_pass *pass, float *sum)
 
 // float16 at up to 8 rows: with 12 rows x 2 panels the conversions do not hide.
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, pr_interleave, 1, 1, 64, 8, 12, PR_PANELS_AVX512},
-    [PR_BF16] = {pass_bf16, round_bf16, pr_interleave, 1, 2, 64, 4, 12, PR_PANELS_AVX512},
-    [PR_F16] = {pass_f16, copy_lanes, pr_interleave, 1, 1, 32, 4, 8, PR_PANELS_AVX512},
+    [PR_PACKED_F32] = {pass_f32, copy_lanes, pr_interleave, pass_panels, 1, 1, 64, 8, PASS_ROWS},
+    [PR_PACKED_BF16] = {pass_bf16, round_bf16, pr_interleave, pass_panels, 1, 2, 64, 4, PASS_ROWS},
+    [PR_PACKED_F16] = {pass_f16, copy_lanes, pr_interleave, pass_panels, 1, 1, 32, 4, 8},
 };
 
 #include "kernels/cpu/matmul_kernels.h"
 
-const pr_matmul_kernel pr_matmul_f32_avx512 = {float_row_bytes, prepare_f32, multiply_f32};
-const pr_matmul_kernel pr_matmul_bf16_avx512 = {float_row_bytes, prepare_bf16, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_avx512 = {float_row_bytes, prepare_f16, multiply_f16};
+const pr_matmul_kernel pr_matmul_float_avx512 = {row_bytes, prepare, multiply};

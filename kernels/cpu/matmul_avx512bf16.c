@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Matmul of bfloat16 weights on AVX-512 with BF16. A lane of x is a pair of columns, and vdpbf16ps adds
 // both, the second first, with denormals as zero whatever the mode of the thread.
+#include "kernels/cpu/matmul_walk.h"
 #include "kernels/cpu/matmul_x86.h"
 #include "kernels/cpu/vector_avx512.h"
+
+#define PASS_ROWS 12
+enum { PANEL_VECTORS = 1, FETCH_ROWS = 5 };
+
+typedef __m512 vector;
+typedef vector sums[PASS_ROWS][PR_MOST_PANELS];
+
+// As many panels as give 24 sums, or 4 streams of weights.
+static const int8_t pass_panels[PASS_ROWS + 1] = {0, 4, 4, 4, 4, 4, 4, 3, 3, 2, 2, 2, 2};
+
+PR_INLINE vector zero(void) { return _mm512_setzero_ps(); }
+
+PR_INLINE void store(float *to, vector x) { _mm512_storeu_ps(to, x); }
 
 PR_INLINE int lanes_of(pr_dtype dtype)
 {
@@ -16,16 +30,11 @@ PR_INLINE int bytes_of(pr_dtype dtype)
     return 64;
 }
 
-PR_INLINE void add_step(
-    pr_dtype dtype,
-    const float *x,
-    int rows,
-    int panels,
-    const char *const *panel,
-    __m512 (*sum)[4])
+PR_INLINE void
+add_step(pr_dtype dtype, const float *x, int rows, int panels, const char *const *panel, sums sum)
 {
     (void)dtype;
-    __m512bh w[4];
+    __m512bh w[PR_MOST_PANELS];
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++)
         w[p] = (__m512bh)_mm512_loadu_si512(panel[p]);
@@ -38,7 +47,7 @@ PR_INLINE void add_step(
     }
 }
 
-#include "kernels/cpu/matmul_pass_avx512.h"
+#include "kernels/cpu/matmul_pass.h"
 
 static void round_pairs(const float *x, int64_t count, float *lane)
 {
@@ -50,37 +59,13 @@ static void round_pairs(const float *x, int64_t count, float *lane)
     }
 }
 
-static void run_pass(const pr_pass *pass, float *sum) { pass_any(PR_BF16, pass, sum); }
+static void pass_pairs(const pr_pass *pass, float *sum) { pass_any(PR_BF16, pass, sum); }
 
-static const pr_walk walk = {
-    .run_pass = run_pass,
-    .round_lanes = round_pairs,
-    .interleave = pr_interleave,
-    .lane_cols = 2,
-    .step_cols = 2,
-    .step_bytes = 64,
-    .few_rows = 8,
-    .most_rows = PR_BLOCK_ROWS,
-    .panels = PR_PANELS_AVX512,
+static const pr_walk walks[] = {
+    [PR_PACKED_BF16] =
+        {pass_pairs, round_pairs, pr_interleave, pass_panels, 2, 2, 64, 8, PASS_ROWS},
 };
 
-static size_t row_bytes(const pr_matrix *matrix) { return pr_walk_row_bytes(&walk, matrix); }
-
-static void prepare(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
-{
-    pr_matmul_args args = {.rows = rows, .x = x, .matrix = matrix};
-    pr_walk_prepare(&walk, &args, begin, end, prepared);
-}
-
-static void multiply(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    pr_walk_multiply(&walk, args, prepared, begin, end);
-}
+#include "kernels/cpu/matmul_kernels.h"
 
 const pr_matmul_kernel pr_matmul_bf16_avx512bf16 = {row_bytes, prepare, multiply};

@@ -13,9 +13,17 @@
 
 #define PR_INLINE static inline __attribute__((always_inline))
 
-enum { MOST_ROWS = 6, MOST_VECTORS = 16, WIDTH = 4 };
+#define PASS_ROWS 6
+enum { PANEL_VECTORS = 4, FETCH_ROWS = 4, MOST_VECTORS = PANEL_VECTORS * PR_MOST_PANELS };
 
-typedef float32x4_t sums[MOST_ROWS][MOST_VECTORS];
+typedef float32x4_t vector;
+typedef vector sums[PASS_ROWS][MOST_VECTORS];
+
+static const int8_t pass_panels[PASS_ROWS + 1] = {0, 4, 2, 2, 1, 1, 1};
+
+PR_INLINE vector zero(void) { return vdupq_n_f32(0.0f); }
+
+PR_INLINE void store(float *to, vector x) { vst1q_f32(to, x); }
 
 // ---- A pass ------------------------------------------------------------------------------------
 
@@ -63,88 +71,7 @@ add_step(pr_dtype dtype, const float *x, int rows, int vectors, const char *cons
     add_column(x, rows, vectors, half, sum);
 }
 
-// rows, panels and dtype are constants at every call: the loops over them unroll.
-PR_INLINE void pass_block(pr_dtype dtype, const pr_pass *pass, int rows, int panels, float *to)
-{
-    const char *panel[PR_MOST_PANELS], *ahead = pass->ahead;
-    const float *x = pass->x;
-    int vectors = 4 * panels;
-    sums sum;
-#pragma GCC unroll 4
-    for (int p = 0; p < panels; p++)
-        panel[p] = pass->weights + (size_t)p * pass->panel_bytes;
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 16
-        for (int v = 0; v < vectors; v++)
-            sum[r][v] = vdupq_n_f32(0.0f);
-    }
-    for (int64_t step = 0; step < pass->steps; step++) {
-        if (step % PR_PASS_STEPS == PR_PASS_STEPS - 1) {
-            for (int32_t i = 0; i < pass->ahead_lines; i++, ahead += PR_LINE)
-                __builtin_prefetch(ahead, 0, 2);
-        }
-        add_step(dtype, x, rows, vectors, panel, sum);
-        x += lanes_of(dtype) * rows;
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++)
-            panel[p] += bytes_of(dtype);
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 16
-        for (int v = 0; v < vectors; v++)
-            vst1q_f32(to + (r * vectors + v) * WIDTH, sum[r][v]);
-    }
-}
-
-// One or two panels.
-PR_INLINE void pass_pair(pr_dtype dtype, const pr_pass *pass, int rows, float *sum)
-{
-    if (pass->panels == 1)
-        pass_block(dtype, pass, rows, 1, sum);
-    else
-        pass_block(dtype, pass, rows, 2, sum);
-}
-
-PR_INLINE void pass_any(pr_dtype dtype, const pr_pass *pass, float *sum)
-{
-    switch (pass->rows) {
-    case 1:
-        if (pass->panels == 4)
-            pass_block(dtype, pass, 1, 4, sum);
-        else if (pass->panels == 3)
-            pass_block(dtype, pass, 1, 3, sum);
-        else
-            pass_pair(dtype, pass, 1, sum);
-        break;
-    case 2:
-        pass_pair(dtype, pass, 2, sum);
-        break;
-    case 3:
-        pass_pair(dtype, pass, 3, sum);
-        break;
-    case 4:
-        pass_block(dtype, pass, 4, 1, sum);
-        break;
-    case 5:
-        pass_block(dtype, pass, 5, 1, sum);
-        break;
-    default:
-        pass_block(dtype, pass, 6, 1, sum);
-        break;
-    }
-}
-
-static void pass_f32(const pr_pass *pass, float *sum) { pass_any(PR_F32, pass, sum); }
-
-static void pass_f16(const pr_pass *pass, float *sum) { pass_any(PR_F16, pass, sum); }
-
-// Not inlined, so that no arithmetic moves out of where denormals are zero.
-static __attribute__((noinline)) void pass_bf16_flushed(const pr_pass *pass, float *sum)
-{
-    pass_any(PR_BF16, pass, sum);
-}
+#include "kernels/cpu/matmul_pass.h"
 
 static void pass_bf16_exactly(const pr_pass *pass, float *sum)
 {
@@ -202,26 +129,19 @@ static void interleave(const float *const *lane, int32_t rows, int64_t count, fl
 
 // ---- Kernels -----------------------------------------------------------------------------------
 
-#define PANELS                                                                                     \
-    {                                                                                              \
-        1, 4, 2, 2, 1, 1, 1                                                                        \
-    }
-
 static const pr_walk walks[] = {
-    [PR_F32] = {pass_f32, copy_lanes, interleave, 1, 1, 64, 6, MOST_ROWS, PANELS},
-    [PR_BF16] = {pass_bf16, round_bf16, interleave, 1, 2, 64, 3, MOST_ROWS, PANELS},
-    [PR_F16] = {pass_f16, copy_lanes, interleave, 1, 1, 32, 3, MOST_ROWS, PANELS},
+    [PR_PACKED_F32] = {pass_f32, copy_lanes, interleave, pass_panels, 1, 1, 64, 6, PASS_ROWS},
+    [PR_PACKED_BF16] = {pass_bf16, round_bf16, interleave, pass_panels, 1, 2, 64, 3, PASS_ROWS},
+    [PR_PACKED_F16] = {pass_f16, copy_lanes, interleave, pass_panels, 1, 1, 32, 3, PASS_ROWS},
 };
 
 #include "kernels/cpu/matmul_kernels.h"
 
-static const pr_matmul_kernel f32 = {float_row_bytes, prepare_f32, multiply_f32};
-static const pr_matmul_kernel bf16 = {float_row_bytes, prepare_bf16, multiply_bf16};
-static const pr_matmul_kernel f16 = {float_row_bytes, prepare_f16, multiply_f16};
+static const pr_matmul_kernel floats = {row_bytes, prepare, multiply};
 
 void pr_cpu_neon_kernels(pr_cpu_kernels *kernels)
 {
-    kernels->matmul[PR_PACKED_F32] = &f32;
-    kernels->matmul[PR_PACKED_BF16] = &bf16;
-    kernels->matmul[PR_PACKED_F16] = &f16;
+    kernels->matmul[PR_PACKED_F32] = &floats;
+    kernels->matmul[PR_PACKED_BF16] = &floats;
+    kernels->matmul[PR_PACKED_F16] = &floats;
 }

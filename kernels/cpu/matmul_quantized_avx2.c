@@ -8,7 +8,7 @@
 #include "kernels/cpu/quantized.h"
 #include "kernels/cpu/vector_avx2.h"
 
-enum { MAX_ROWS = 4, HALVES = 2, LEVELS = 3 };  // a panel is two vectors; 2^LEVELS = PR_SLICES
+enum { MOST_ROWS = 4, HALVES = 2, LEVELS = 3 };  // a panel is two vectors; 2^LEVELS = PR_SLICES
 
 // ---- Rows ------------------------------------------------------------------------------------
 
@@ -73,28 +73,12 @@ PR_INLINE void quantize_row_block(
     quantize_whole(x, packing, scale, start, q);
 }
 
-static void prepare(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
-{
-    const int32_t range[] = {rows, begin, end};
-    pr_quantized_prepare(matrix, x, range, MAX_ROWS, quantize_row_block, prepared);
-}
-
 // ---- Products --------------------------------------------------------------------------------
 
-typedef struct block {
-    const pr_matmul_args *args;
-    const char *group;  // prepared rows
-    int64_t first_row, panel;
-} block;
+typedef pr_quantized_part block;
 
-typedef __m256 sums[MAX_ROWS][HALVES];
-typedef __m256i exact_sums[MAX_ROWS][HALVES];
+typedef __m256 sums[MOST_ROWS][HALVES];
+typedef __m256i exact_sums[MOST_ROWS][HALVES];
 
 PR_INLINE void store_block(const block *b, int rows, sums sum)
 {
@@ -193,8 +177,8 @@ PR_INLINE void add_block(int rows, pr_packing packing, const char *x, const char
 PR_INLINE void compute(const block *b, int rows, pr_packing packing)
 {
     const pr_matrix *matrix = b->args->matrix;
-    size_t group_block_bytes = (size_t)rows * pr_quantized_row_block_bytes(packing);
-    const char *x = b->group, *w = pr_matrix_panel(matrix, b->panel);
+    size_t part_block_bytes = (size_t)rows * pr_quantized_row_block_bytes(packing);
+    const char *x = b->prepared, *w = pr_matrix_panel(matrix, b->panel);
     sums sum, tree[LEVELS];
     for (int32_t slice = 0;; slice++) {
         int64_t blocks = pr_matrix_slice_padded(matrix, slice) / pr_quantized_block(packing);
@@ -202,7 +186,7 @@ PR_INLINE void compute(const block *b, int rows, pr_packing packing)
             sum[r][0] = sum[r][1] = _mm256_setzero_ps();
         for (; blocks > 0; blocks--) {
             add_block(rows, packing, x, w, sum);
-            x += group_block_bytes;
+            x += part_block_bytes;
             w += pr_quantized_block_bytes(packing);
         }
         // A binary counter of finished branches: equal ones are added as soon as both are there.
@@ -220,48 +204,24 @@ PR_INLINE void compute(const block *b, int rows, pr_packing packing)
     store_block(b, rows, sum);
 }
 
-PR_INLINE void multiply(
-    const pr_matmul_args *args,
-    pr_packing packing,
-    const char *prepared,
-    int64_t begin,
-    int64_t end)
+PR_INLINE void compute_rows(const block *b, int64_t rows, pr_packing packing)
 {
-    int64_t rows = args->rows, groups = pr_quantized_groups(rows, MAX_ROWS);
-    size_t row_bytes = pr_quantized_row_bytes(args->matrix);
-    for (int64_t panel = begin; panel < end; panel++) {
-        for (int64_t i = 0; i < groups; i++) {
-            int64_t first = pr_quantized_group_begin(rows, groups, i);
-            block b = {args, prepared + (size_t)first * row_bytes, first, panel};
-            switch (pr_quantized_group_begin(rows, groups, i + 1) - first) {
-            case 1:
-                compute(&b, 1, packing);
-                break;
-            case 2:
-                compute(&b, 2, packing);
-                break;
-            case 3:
-                compute(&b, 3, packing);
-                break;
-            default:
-                compute(&b, 4, packing);
-                break;
-            }
-        }
+    switch (rows) {
+    case 1:
+        compute(b, 1, packing);
+        break;
+    case 2:
+        compute(b, 2, packing);
+        break;
+    case 3:
+        compute(b, 3, packing);
+        break;
+    default:
+        compute(b, 4, packing);
+        break;
     }
 }
 
-static void
-multiply_int8(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_PACKED_INT8, prepared, begin, end);
-}
+#include "kernels/cpu/quantized_walk.h"
 
-static void
-multiply_int4(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_PACKED_INT4, prepared, begin, end);
-}
-
-const pr_matmul_kernel pr_matmul_int8_avx2 = {pr_quantized_row_bytes, prepare, multiply_int8};
-const pr_matmul_kernel pr_matmul_int4_avx2 = {pr_quantized_row_bytes, prepare, multiply_int4};
+const pr_matmul_kernel pr_matmul_quantized_avx2 = {pr_quantized_row_bytes, prepare, multiply};

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The specification of matmul with quantised weights, in plain C (docs/kernels.md).
-#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/matmul_outputs.h"
 #include "kernels/cpu/quantized.h"
 #include "runtime/base/dtype.h"
-
-enum { GROUP = 1 };
 
 static void quantize_row_block(
     const float *x, int32_t columns, pr_packing packing, float *scale, int32_t *start, int8_t *q)
@@ -35,16 +33,9 @@ static void quantize_row_block(
     }
 }
 
-static void prepare(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
+static void prepare(const pr_matmul_args *args, int32_t begin, int32_t end, void *prepared)
 {
-    const int32_t range[] = {rows, begin, end};
-    pr_quantized_prepare(matrix, x, range, GROUP, quantize_row_block, prepared);
+    pr_quantized_prepare(args, begin, end, 1, quantize_row_block, prepared);
 }
 
 // Weight k of a block, one output.
@@ -65,8 +56,10 @@ static float weight_scale(const uint8_t *block, pr_packing packing, int64_t outp
 }
 
 // One output: blocks added within a slice, slices then as pairs of neighbours until one is left.
-static float dot(const pr_matrix *matrix, const char *row, int64_t output)
+static float output_of(const pr_matmul_args *args, const void *prepared, int32_t m, int64_t output)
 {
+    const pr_matrix *matrix = args->matrix;
+    const char *row = (const char *)prepared + (size_t)m * pr_quantized_row_bytes(matrix);
     pr_packing packing = matrix->packing;
     const uint8_t *block = (const uint8_t *)pr_matrix_panel(matrix, output / PR_PANEL);
     float slice[PR_SLICES];
@@ -86,24 +79,12 @@ static float dot(const pr_matrix *matrix, const char *row, int64_t output)
             row += pr_quantized_row_block_bytes(packing);
         }
     }
-    for (int32_t step = 1; step < matrix->slices; step *= 2) {
-        for (int32_t s = 0; s < matrix->slices; s += 2 * step)
-            slice[s] = slice[s] + slice[s + step];
-    }
-    return slice[0];
+    return pr_matrix_add_slices(slice, matrix->slices);
 }
 
 static void multiply(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
 {
-    const pr_matrix *matrix = args->matrix;
-    int64_t last = end * PR_PANEL < matrix->rows ? end * PR_PANEL : matrix->rows;
-    for (int32_t m = 0; m < args->rows; m++) {
-        const char *row = (const char *)prepared + (size_t)m * pr_quantized_row_bytes(matrix);
-        for (int64_t n = begin * PR_PANEL; n < last; n++) {
-            float y = dot(matrix, row, n);
-            args->y[m * matrix->rows + n] = args->bias != NULL ? y + args->bias[n] : y;
-        }
-    }
+    pr_matmul_each_output(args, prepared, output_of, begin, end);
 }
 
 const pr_matmul_kernel pr_matmul_quantized_reference = {pr_quantized_row_bytes, prepare, multiply};

@@ -8,7 +8,7 @@
 #include "kernels/cpu/quantized.h"
 #include "kernels/cpu/vector_avx512.h"
 
-enum { MAX_ROWS = 12, LEVELS = 3 };  // 2^LEVELS = PR_SLICES
+enum { MOST_ROWS = PR_BLOCK_ROWS, LEVELS = 3 };  // 2^LEVELS = PR_SLICES
 // With so many products for each loaded vector the loop no longer runs far enough ahead of itself to
 // keep memory busy; weights are then asked for so many bytes before they are needed. Beyond the end that
 // does no harm.
@@ -48,35 +48,19 @@ PR_INLINE void quantize_row_block(
     *start = -pr_quantized_offset(packing) * _mm512_reduce_add_epi32(sum);
 }
 
-static void prepare(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
-{
-    const int32_t range[] = {rows, begin, end};
-    pr_quantized_prepare(matrix, x, range, MAX_ROWS, quantize_row_block, prepared);
-}
-
 // ---- Products --------------------------------------------------------------------------------
 
-typedef struct block {
-    const pr_matmul_args *args;
-    const char *group;  // prepared rows
-    int64_t first_row, panel;
-} block;
+typedef pr_quantized_part block;
 
 // What a quad of each row and a vector of weights add.
-PR_INLINE void add_quad(int rows, const int32_t *x, __m512i w, __m512i exact[MAX_ROWS])
+PR_INLINE void add_quad(int rows, const int32_t *x, __m512i w, __m512i exact[MOST_ROWS])
 {
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
         exact[r] = _mm512_dpbusd_epi32(exact[r], w, _mm512_set1_epi32(x[r]));
 }
 
-PR_INLINE void add_int8_quads(int rows, const int32_t *x, const char *w, __m512i exact[MAX_ROWS])
+PR_INLINE void add_int8_quads(int rows, const int32_t *x, const char *w, __m512i exact[MOST_ROWS])
 {
 #pragma GCC unroll 16
     for (int quad = 0; quad < PR_INT8_BLOCK / PR_QUAD; quad++) {
@@ -86,7 +70,7 @@ PR_INLINE void add_int8_quads(int rows, const int32_t *x, const char *w, __m512i
     }
 }
 
-PR_INLINE void add_int4_quads(int rows, const int32_t *x, const char *w, __m512i exact[MAX_ROWS])
+PR_INLINE void add_int4_quads(int rows, const int32_t *x, const char *w, __m512i exact[MOST_ROWS])
 {
     const __m512i nibbles = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
@@ -103,11 +87,11 @@ PR_INLINE void add_int4_quads(int rows, const int32_t *x, const char *w, __m512i
 
 // One block of K.
 PR_INLINE void
-add_block(int rows, pr_packing packing, const char *x, const char *w, __m512 sum[MAX_ROWS])
+add_block(int rows, pr_packing packing, const char *x, const char *w, __m512 sum[MOST_ROWS])
 {
     const float *scale = (const float *)(const void *)x;
     const int32_t *start = (const int32_t *)(const void *)x + rows;
-    __m512i exact[MAX_ROWS];
+    __m512i exact[MOST_ROWS];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
         exact[r] = _mm512_set1_epi32(start[r]);
@@ -123,7 +107,7 @@ add_block(int rows, pr_packing packing, const char *x, const char *w, __m512 sum
     }
 }
 
-PR_INLINE void store_block(const block *b, int rows, const __m512 sum[MAX_ROWS])
+PR_INLINE void store_block(const block *b, int rows, const __m512 sum[MOST_ROWS])
 {
     int64_t outputs = b->args->matrix->rows, n = b->panel * PR_PANEL;
     __mmask16 lanes = pr_lanes(outputs - n);
@@ -141,9 +125,9 @@ PR_INLINE void store_block(const block *b, int rows, const __m512 sum[MAX_ROWS])
 PR_INLINE void compute(const block *b, int rows, pr_packing packing)
 {
     const pr_matrix *matrix = b->args->matrix;
-    size_t group_block_bytes = (size_t)rows * pr_quantized_row_block_bytes(packing);
-    const char *x = b->group, *w = pr_matrix_panel(matrix, b->panel);
-    __m512 sum[MAX_ROWS], tree[LEVELS][MAX_ROWS];
+    size_t part_block_bytes = (size_t)rows * pr_quantized_row_block_bytes(packing);
+    const char *x = b->prepared, *w = pr_matrix_panel(matrix, b->panel);
+    __m512 sum[MOST_ROWS], tree[LEVELS][MOST_ROWS];
     for (int32_t slice = 0;; slice++) {
         int64_t blocks = pr_matrix_slice_padded(matrix, slice) / pr_quantized_block(packing);
 #pragma GCC unroll 12
@@ -151,7 +135,7 @@ PR_INLINE void compute(const block *b, int rows, pr_packing packing)
             sum[r] = _mm512_setzero_ps();
         for (; blocks > 0; blocks--) {
             add_block(rows, packing, x, w, sum);
-            x += group_block_bytes;
+            x += part_block_bytes;
             w += pr_quantized_block_bytes(packing);
         }
         // A binary counter of finished branches: equal ones are added as soon as both are there.
@@ -193,42 +177,12 @@ PR_INLINE void compute_rows(const block *b, int64_t rows, pr_packing packing)
     }
 }
 
-// A panel stays in the near caches while all rows pass.
-PR_INLINE void multiply(
-    const pr_matmul_args *args,
-    pr_packing packing,
-    const char *prepared,
-    int64_t begin,
-    int64_t end)
-{
-    int64_t rows = args->rows, groups = pr_quantized_groups(rows, MAX_ROWS);
-    size_t row_bytes = pr_quantized_row_bytes(args->matrix);
-    for (int64_t panel = begin; panel < end; panel++) {
-        for (int64_t i = 0; i < groups; i++) {
-            int64_t first = pr_quantized_group_begin(rows, groups, i);
-            block b = {args, prepared + (size_t)first * row_bytes, first, panel};
-            compute_rows(&b, pr_quantized_group_begin(rows, groups, i + 1) - first, packing);
-        }
-    }
-}
+#include "kernels/cpu/quantized_walk.h"
 
-static void
-multiply_int8(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_PACKED_INT8, prepared, begin, end);
-}
-
-static void
-multiply_int4(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_PACKED_INT4, prepared, begin, end);
-}
-
-static const pr_matmul_kernel int8 = {pr_quantized_row_bytes, prepare, multiply_int8};
-static const pr_matmul_kernel int4 = {pr_quantized_row_bytes, prepare, multiply_int4};
+static const pr_matmul_kernel quantized = {pr_quantized_row_bytes, prepare, multiply};
 
 void pr_cpu_vnni_kernels(pr_cpu_kernels *kernels)
 {
-    kernels->matmul[PR_PACKED_INT8] = &int8;
-    kernels->matmul[PR_PACKED_INT4] = &int4;
+    kernels->matmul[PR_PACKED_INT8] = &quantized;
+    kernels->matmul[PR_PACKED_INT4] = &quantized;
 }

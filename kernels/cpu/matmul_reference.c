@@ -7,64 +7,30 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/flushed.h"
+#include "kernels/cpu/matmul_outputs.h"
 #include "runtime/base/dtype.h"
 
-static size_t no_row_bytes(const pr_matrix *matrix)
+static size_t row_bytes(const pr_matrix *matrix)
 {
-    (void)matrix;
-    return 0;
-}
-
-static size_t float_row_bytes(const pr_matrix *matrix)
-{
+    if (matrix->packing != PR_PACKED_BF16)
+        return 0;
     return ((size_t)matrix->padded_cols * sizeof(float) + 63) / 64 * 64;
 }
 
-static void prepare_nothing(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
+static void prepare(const pr_matmul_args *args, int32_t begin, int32_t end, void *prepared)
 {
-    (void)matrix;
-    (void)x;
-    (void)rows;
-    (void)begin;
-    (void)end;
-    (void)prepared;
-}
-
-static void prepare_bf16(
-    const pr_matrix *matrix,
-    const float *x,
-    int32_t rows,
-    int32_t begin,
-    int32_t end,
-    void *prepared)
-{
-    (void)rows;
-    for (int32_t m = begin; m < end; m++) {
-        float *row = (float *)(void *)((char *)prepared + (size_t)m * float_row_bytes(matrix));
+    const pr_matrix *matrix = args->matrix;
+    for (int32_t m = begin; m < end && matrix->packing == PR_PACKED_BF16; m++) {
+        float *row = (float *)(void *)((char *)prepared + (size_t)m * row_bytes(matrix));
+        const float *x = args->x + m * matrix->cols;
         for (int32_t s = 0; s < matrix->slices; s++) {
             int64_t first = pr_matrix_slice_begin(matrix, s), at = first;
             for (; at < pr_matrix_slice_begin(matrix, s + 1); at++)
-                *row++ = pr_bf16_to_f32(pr_f32_to_bf16(pr_flushed(x[m * matrix->cols + at])));
+                *row++ = pr_bf16_to_f32(pr_f32_to_bf16(pr_flushed(x[at])));
             for (; at < first + pr_matrix_slice_padded(matrix, s); at++)
                 *row++ = 0.0f;
         }
     }
-}
-
-// Slices summed on their own, then pairs of neighbours until one is left.
-static float add_slices(float *slice, int32_t slices)
-{
-    for (int32_t step = 1; step < slices; step *= 2) {
-        for (int32_t s = 0; s < slices; s += 2 * step)
-            slice[s] = slice[s] + slice[s + step];
-    }
-    return slice[0];
 }
 
 // One output of float32 or float16 weights.
@@ -81,7 +47,7 @@ static float dot(const pr_matrix *matrix, pr_dtype dtype, const float *x, int64_
             slice[s] = fmaf(x[k], w, slice[s]);
         }
     }
-    return add_slices(slice, matrix->slices);
+    return pr_matrix_add_slices(slice, matrix->slices);
 }
 
 // One output of bfloat16 weights, from a prepared row: of a pair the second column first.
@@ -101,42 +67,24 @@ static float dot_pairs(const pr_matrix *matrix, const float *x, int64_t output)
             slice[s] = pr_flushed_fma(x[k], first, slice[s]);
         }
     }
-    return add_slices(slice, matrix->slices);
+    return pr_matrix_add_slices(slice, matrix->slices);
 }
 
-static void multiply(
-    const pr_matmul_args *args, pr_dtype dtype, const char *prepared, int64_t begin, int64_t end)
+static float output_of(const pr_matmul_args *args, const void *prepared, int32_t m, int64_t n)
 {
     const pr_matrix *matrix = args->matrix;
-    int64_t last = end * PR_PANEL < matrix->rows ? end * PR_PANEL : matrix->rows;
-    for (int32_t m = 0; m < args->rows; m++) {
-        const char *row = prepared + (size_t)m * float_row_bytes(matrix);
-        for (int64_t n = begin * PR_PANEL; n < last; n++) {
-            float y = dtype == PR_BF16 ? dot_pairs(matrix, (const float *)(const void *)row, n)
-                                       : dot(matrix, dtype, args->x + m * matrix->cols, n);
-            args->y[m * matrix->rows + n] = args->bias != NULL ? y + args->bias[n] : y;
-        }
-    }
+    const float *x = args->x + m * matrix->cols;
+    if (matrix->packing == PR_PACKED_F32)
+        return dot(matrix, PR_F32, x, n);
+    if (matrix->packing == PR_PACKED_F16)
+        return dot(matrix, PR_F16, x, n);
+    const void *row = (const char *)prepared + (size_t)m * row_bytes(matrix);
+    return dot_pairs(matrix, row, n);
 }
 
-static void
-multiply_f32(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
+static void multiply(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
 {
-    multiply(args, PR_F32, prepared, begin, end);
+    pr_matmul_each_output(args, prepared, output_of, begin, end);
 }
 
-static void
-multiply_bf16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_BF16, prepared, begin, end);
-}
-
-static void
-multiply_f16(const pr_matmul_args *args, const void *prepared, int64_t begin, int64_t end)
-{
-    multiply(args, PR_F16, prepared, begin, end);
-}
-
-const pr_matmul_kernel pr_matmul_f32_reference = {no_row_bytes, prepare_nothing, multiply_f32};
-const pr_matmul_kernel pr_matmul_bf16_reference = {float_row_bytes, prepare_bf16, multiply_bf16};
-const pr_matmul_kernel pr_matmul_f16_reference = {no_row_bytes, prepare_nothing, multiply_f16};
+const pr_matmul_kernel pr_matmul_float_reference = {row_bytes, prepare, multiply};

@@ -44,11 +44,11 @@ typedef struct pr_walk {
     void (*round_lanes)(const float *x, int64_t count, float *lane);
     // Lanes [0, count) of each row to prepared [count][rows].
     void (*interleave)(const float *const *lane, int32_t rows, int64_t count, float *prepared);
-    int32_t lane_cols, step_cols;      // columns of a lane of x and of a step of a pass
-    int32_t step_bytes;                // weights of a step, of one panel
-    int32_t few_rows;                  // up to so many, memory is the limit
-    int32_t most_rows;                 // of a pass, <= PR_BLOCK_ROWS
-    int8_t panels[PR_BLOCK_ROWS + 1];  // of a pass, by the rows of the largest block
+    const int8_t *panels;          // [most_rows + 1] of a pass, by the rows of the largest block
+    int32_t lane_cols, step_cols;  // columns of a lane of x and of a step of a pass
+    int32_t step_bytes;            // weights of a step, of one panel
+    int32_t few_rows;              // up to so many, memory is the limit
+    int32_t most_rows;             // of a pass, <= PR_BLOCK_ROWS
 } pr_walk;
 
 static size_t pr_walk_row_bytes(const pr_walk *walk, const pr_matrix *matrix)
@@ -59,10 +59,14 @@ static size_t pr_walk_row_bytes(const pr_walk *walk, const pr_matrix *matrix)
 
 // ---- Blocks of rows that one pass takes: a row block, or its equal parts -----------------------
 
+static int64_t pr_walk_largest_row_block(int64_t rows)
+{
+    return pr_row_parts(rows, pr_row_blocks(rows));
+}
+
 static int64_t pr_walk_parts(const pr_walk *walk, int64_t rows)
 {
-    int64_t blocks = pr_row_blocks(rows), largest = blocks > 0 ? (rows + blocks - 1) / blocks : 0;
-    return (largest + walk->most_rows - 1) / walk->most_rows;
+    return pr_row_parts(pr_walk_largest_row_block(rows), walk->most_rows);
 }
 
 static int64_t pr_walk_blocks(const pr_walk *walk, int64_t rows)
@@ -72,10 +76,12 @@ static int64_t pr_walk_blocks(const pr_walk *walk, int64_t rows)
 
 static int64_t pr_walk_block_begin(const pr_walk *walk, int64_t rows, int64_t i)
 {
-    int64_t parts = pr_walk_parts(walk, rows), begin = pr_row_block_begin(rows, i / parts);
+    int64_t parts = pr_walk_parts(walk, rows), blocks = pr_row_blocks(rows);
+    int64_t begin = pr_row_part_begin(rows, blocks, i / parts);
     if (i % parts == 0)
         return begin;
-    return begin + (pr_row_block_begin(rows, i / parts + 1) - begin) * (i % parts) / parts;
+    int64_t size = pr_row_part_begin(rows, blocks, i / parts + 1) - begin;
+    return begin + pr_row_part_begin(size, parts, i % parts);
 }
 
 // ---- Preparing ---------------------------------------------------------------------------------
@@ -108,18 +114,17 @@ static void pr_walk_prepare_slice(
     }
 }
 
-// Row blocks of args->rows from row `begin` to `end`; lanes that fill up a slice are zero.
+// Row blocks from row `begin` to `end`; lanes that fill up a slice are zero.
 static void pr_walk_prepare(
     const pr_walk *walk, const pr_matmul_args *args, int32_t begin, int32_t end, char *prepared)
 {
     const pr_matrix *matrix = args->matrix;
     size_t row_bytes = pr_walk_row_bytes(walk, matrix);
-    int64_t blocks = pr_walk_blocks(walk, args->rows);
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t first = pr_walk_block_begin(walk, args->rows, i);
-        int32_t rows = (int32_t)(pr_walk_block_begin(walk, args->rows, i + 1) - first);
-        if (first < begin || first >= end)
-            continue;
+    int64_t i = pr_row_part_of(args->rows, pr_row_blocks(args->rows), begin) *
+                pr_walk_parts(walk, args->rows);
+    for (int64_t first = begin, next; first < end; first = next) {
+        next = pr_walk_block_begin(walk, args->rows, ++i);
+        int32_t rows = (int32_t)(next - first);
         float *to = (float *)(void *)(prepared + (size_t)first * row_bytes);
         for (int32_t s = 0; s < matrix->slices; s++) {
             int64_t from = pr_matrix_slice_begin(matrix, s);
@@ -205,12 +210,8 @@ static void pr_walk_multiply(
 {
     const pr_matrix *matrix = args->matrix;
     size_t row_bytes = pr_walk_row_bytes(walk, matrix);
-    int64_t blocks = pr_walk_blocks(walk, args->rows), largest = 0;
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t rows =
-            pr_walk_block_begin(walk, args->rows, i + 1) - pr_walk_block_begin(walk, args->rows, i);
-        largest = rows > largest ? rows : largest;
-    }
+    int64_t blocks = pr_walk_blocks(walk, args->rows), parts = pr_walk_parts(walk, args->rows);
+    int64_t largest = pr_row_parts(pr_walk_largest_row_block(args->rows), parts);
     int64_t wide = walk->panels[largest], groups = (end - begin + wide - 1) / wide;
     for (int64_t group = 0, panel = begin, panels; group < groups; group++, panel += panels) {
         panels = begin + (end - begin) * (group + 1) / groups - panel;  // wide, or one less

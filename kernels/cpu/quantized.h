@@ -6,7 +6,7 @@
 //   int4 block, 32 columns,  288 bytes:  [4 pairs of quads][16 outputs][4]      | [16] scale, bfloat16
 //                                        low nibble w + 8 of the first quad, high nibble of the second
 //
-//   rows, in groups of R (their number is the kernel's choice), each group:
+//   rows, in parts of R (at most so many as the kernel's choice is), each part:
 //     for each block:  [R] scale, float | [R] start, int32 | [quads][R][4] q, int8
 //
 // A product of a block is start + sum over its columns of stored weight * q, exactly: start is what the
@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu_matrix.h"
+#include "kernels/cpu/cpu_kernels.h"
 
 enum { PR_INT8_BLOCK = 64, PR_INT4_BLOCK = 32, PR_WIDEST_BLOCK = 64, PR_QUAD = 4 };
 enum { PR_BLOCK_SCALES_BYTES = 2 * PR_PANEL };
@@ -61,61 +61,51 @@ static inline size_t pr_quantized_row_bytes(const pr_matrix *matrix)
     return (blocks * pr_quantized_row_block_bytes(matrix->packing) + 63) / 64 * 64;
 }
 
-// Groups of nearly equal size, at most `most` rows: 13 rows are 7 + 6, not 12 + 1.
-static inline int64_t pr_quantized_groups(int64_t rows, int64_t most)
-{
-    return (rows + most - 1) / most;
-}
-static inline int64_t pr_quantized_group_begin(int64_t rows, int64_t groups, int64_t group)
-{
-    return rows * group / groups;
-}
-static inline int64_t pr_quantized_group_of(int64_t rows, int64_t groups, int64_t row)
-{
-    return ((row + 1) * groups - 1) / rows;
-}
+// A part of the rows and a panel, of a product.
+typedef struct pr_quantized_part {
+    const pr_matmul_args *args;
+    const char *prepared;
+    int64_t first_row, panel;
+} pr_quantized_part;
 
 // Interleave up to 16 stored rows of one slice, as packing_rule asks (cpu_matrix.c).
 //   int8  scale = max|w| / 127 in bfloat16, q = w / scale rounded to even, -127..127
 //   int4  scale is the best of a few around the extreme / -8 and / 7, then least squares, in bfloat16;
 //         q = w / scale rounded to even, -8..7
 // A scale that is no normal number counts as 0. A NaN or infinity makes its block's scale NaN.
-void pr_quantized_pack_int8(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
-void pr_quantized_pack_int4(
-    const pr_matrix_source *source, const char *stored, int64_t rows, int64_t cols, char *packed);
+pr_pack_rows pr_quantized_pack_int8, pr_quantized_pack_int4;
 
 // Quantises `columns` elements of a row, at most a block, zeros beyond them: q, and what to put beside.
 typedef void (*pr_quantize_row_block)(
     const float *x, int32_t columns, pr_packing packing, float *scale, int32_t *start, int8_t *q);
 
-// Rows [begin, end) of `rows` to their places in groups of at most `most`. For inlining: `quantize` and
-// `most` are constants of an instruction set.
+// Rows [begin, end) to their places in parts of at most `most`. For inlining: `quantize` and `most` are
+// constants of an instruction set.
 __attribute__((always_inline)) static inline void pr_quantized_prepare(
-    const pr_matrix *matrix,
-    const float *x,
-    const int32_t range[3],  // rows, begin, end
+    const pr_matmul_args *args,
+    int32_t begin,
+    int32_t end,
     int64_t most,
     pr_quantize_row_block quantize,
     char *prepared)
 {
-    int64_t rows = range[0], groups = pr_quantized_groups(rows, most);
+    const pr_matrix *matrix = args->matrix;
+    int64_t rows = args->rows, parts = pr_row_parts(rows, most);
     pr_packing packing = matrix->packing;
     int32_t block = pr_quantized_block(packing), quads = block / PR_QUAD;
     size_t row_bytes = pr_quantized_row_bytes(matrix);
-    for (int64_t m = range[1]; m < range[2]; m++) {
-        int64_t group = pr_quantized_group_of(rows, groups, m);
-        int64_t first = pr_quantized_group_begin(rows, groups, group);
-        size_t many = (size_t)(pr_quantized_group_begin(rows, groups, group + 1) - first);
+    for (int64_t m = begin; m < end; m++) {
+        int64_t part = pr_row_part_of(rows, parts, m), first = pr_row_part_begin(rows, parts, part);
+        size_t many = (size_t)(pr_row_part_begin(rows, parts, part + 1) - first);
         char *to = prepared + (size_t)first * row_bytes + (size_t)(m - first) * PR_QUAD;
         for (int32_t s = 0; s < matrix->slices; s++) {
-            const float *from = x + m * matrix->cols + pr_matrix_slice_begin(matrix, s);
-            const float *end = x + m * matrix->cols + pr_matrix_slice_begin(matrix, s + 1);
-            for (; from < end; from += block) {
+            const float *from = args->x + m * matrix->cols + pr_matrix_slice_begin(matrix, s);
+            const float *last = args->x + m * matrix->cols + pr_matrix_slice_begin(matrix, s + 1);
+            for (; from < last; from += block) {
                 int8_t q[PR_WIDEST_BLOCK] __attribute__((aligned(64)));
                 float scale;
                 int32_t start;
-                int32_t columns = end - from < block ? (int32_t)(end - from) : block;
+                int32_t columns = last - from < block ? (int32_t)(last - from) : block;
                 quantize(from, columns, packing, &scale, &start, q);
                 memcpy(to, &scale, PR_QUAD);
                 memcpy(to + many * PR_QUAD, &start, PR_QUAD);

@@ -7,6 +7,7 @@
 
 #include "launcher/batch/batch_line.h"
 #include "launcher/batch/batch_run.h"
+#include "launcher/batch/batch_state.h"
 #include "launcher/commands.h"
 #include "launcher/engine.h"
 #include "launcher/layout_choice.h"
@@ -16,12 +17,13 @@
 typedef struct opening {
     const pr_options *options;
     pr_batch_run *run;
+    bool complete;
 } opening;
 
 static pr_status prepare(void *context)
 {
     opening *open = context;
-    return pr_batch_run_create(open->options, &open->run);
+    return pr_batch_run_create(open->options, &open->run, &open->complete);
 }
 
 static void sum_up_ranks(const pr_engine *engine, const pr_controller *controller)
@@ -76,15 +78,17 @@ static void sum_up(
     sum_up_step_times(controller);
     pr_log(
         PR_LOG_INFO,
-        "%lld requests answered, %lld refused in %.2f s: %lld prompt tokens (%lld from the prefix "
+        "%lld requests answered (%lld of them before), %lld refused in %.2f s: %lld prompt tokens "
+        "(%lld from the prefix "
         "cache, %lld fetched from other lanes), %lld output tokens, %.0f tokens/s out; "
         "%lld preemptions, %lld handovers, %lld role changes, %lld gathers, %lld short cuts",
-        (long long)totals->answered, (long long)totals->refused, seconds,
-        (long long)totals->prompt_tokens, (long long)counts.cached_tokens,
-        (long long)counts.gathered_tokens, (long long)totals->output_tokens,
-        (double)totals->output_tokens / seconds, (long long)counts.preemptions,
-        (long long)counts.handovers, (long long)counts.role_changes, (long long)counts.gathers,
-        (long long)counts.short_cuts);
+        (long long)totals->answered, (long long)totals->earlier_answered,
+        (long long)totals->refused, seconds, (long long)totals->prompt_tokens,
+        (long long)counts.cached_tokens, (long long)counts.gathered_tokens,
+        (long long)totals->output_tokens,
+        (double)(totals->output_tokens - totals->earlier_output_tokens) / seconds,
+        (long long)counts.preemptions, (long long)counts.handovers, (long long)counts.role_changes,
+        (long long)counts.gathers, (long long)counts.short_cuts);
     if (counts.handovers_lost + counts.gathers_lost > 0)
         pr_log(
             PR_LOG_WARN, "%lld handovers and %lld gathers arrived damaged and were computed again",
@@ -97,13 +101,30 @@ static void sum_up(
 static int exit_code(const pr_batch_totals *totals)
 {
     int signal_number = pr_engine_signal();
-    if (signal_number != 0) {
+    if (totals->resumable && signal_number != SIGINT) {
         pr_log(
-            PR_LOG_WARN, "stopped by signal %d after %lld answers: the output holds what was done",
-            signal_number, (long long)totals->answered);
+            PR_LOG_INFO, "preempted: %lld answered, %lld refused so far; go on with --resume",
+            (long long)totals->answered, (long long)totals->refused);
+        return PR_EXIT_OK;
+    }
+    if (signal_number != 0 && !totals->complete) {
+        pr_log(
+            PR_LOG_WARN, "stopped by signal %d after %lld answers: %s", signal_number,
+            (long long)totals->answered,
+            totals->resumable ? "go on with --resume" : "the output holds what was done");
         return 128 + signal_number;
     }
     return totals->refused > 0 ? PR_EXIT_SOME_FAILED : PR_EXIT_OK;
+}
+
+// Why a run ends before its input does: for the state.
+static const char *reason_of_end(char text[64])
+{
+    int number = pr_engine_signal();
+    if (number == 0)
+        return "";
+    snprintf(text, 64, "signal %d (%s)", number, strsignal(number));
+    return text;
 }
 
 static int run_batch(pr_engine *engine, pr_batch_run *run)
@@ -121,14 +142,16 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
     if (status == PR_OK)
         status = pr_engine_run(engine, &face, &controller);
     double seconds = (double)(pr_clock_now_ns() - begin_ns) * 1e-9;
-    pr_status written = pr_batch_run_finish(run, &totals);
+    char reason[64];
     if (status == PR_OK)
-        status = written;
+        status = pr_batch_run_finish(run, reason_of_end(reason), &totals);
     if (status == PR_OK)
         sum_up(engine, controller, &totals, seconds);
+    // Told before the ranks part: a launcher that ends the job may not wait for that.
+    int code = status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
     pr_batch_run_destroy(run);  // its answers use the engine's tokenizer
     pr_engine_close(engine, controller, status);
-    return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
+    return code;
 }
 
 // Needs the model's config and tokenizer, but no weights and no MPI.
@@ -149,11 +172,12 @@ static int validate_only(const pr_options *options)
     pr_engine engine = {.options = options};
     pr_batch_run *run = NULL;
     pr_batch_totals totals = {0};
-    pr_status status = pr_batch_run_create(options, &run);
+    bool complete;
+    pr_status status = pr_batch_run_create(options, &run, &complete);
     if (status == PR_OK)
         status = validate(run, &engine);
     if (status == PR_OK)
-        status = pr_batch_run_finish(run, &totals);
+        status = pr_batch_run_finish(run, "", &totals);
     if (status == PR_OK)
         printf(
             "%lld lines can be run, %lld would be refused\n", (long long)totals.answered,
@@ -169,14 +193,22 @@ static int validate_only(const pr_options *options)
 
 int pr_batch_command(const pr_options *options)
 {
+    if (options->state)
+        return pr_world_is_first() ? pr_batch_state_print(options->state) : PR_EXIT_OK;
     if (options->validate_only)
         return pr_world_is_first() ? validate_only(options) : PR_EXIT_OK;
+    char reason[64];
     opening open = {.options = options};
-    pr_engine_prepare preparation = {.call = prepare, .context = &open};
+    pr_engine_prepare preparation = {
+        .call = prepare, .context = &open, .nothing_to_do = &open.complete};
     pr_engine *engine;
     pr_status status = pr_engine_open(options, &preparation, &engine);
+    if (status == PR_OK && !engine)
+        return PR_EXIT_OK;
     if (status == PR_OK)
         return run_batch(engine, open.run);
+    bool told = status == PR_ERR_INTERRUPTED && open.run && pr_engine_signal() != SIGINT &&
+                pr_batch_run_interrupt(open.run, reason_of_end(reason));
     pr_batch_run_destroy(open.run);
-    return pr_exit_code(status);
+    return told ? PR_EXIT_OK : pr_engine_exit_code(status);
 }

@@ -15,7 +15,7 @@
 typedef struct stored_line {
     char *text;
     size_t size_bytes;
-    bool too_long;
+    bool too_long, elsewhere;
     int64_t number, position;
 } stored_line;
 
@@ -26,7 +26,8 @@ struct pr_batch_input {
     bool overlong;  // the beginning of the current line was thrown away
     char *buffer;   // [capacity]: what was read and not yet given out is [begin, end)
     size_t capacity, begin, end, searched;
-    int64_t number, position;
+    int64_t number, position;  // position: in the whole input
+    int64_t part_begin, part_end;
     bool shuffled;
     stored_line *stored;  // when shuffled
     int64_t count, next;
@@ -123,14 +124,16 @@ read_line(pr_batch_input *input, bool wait, pr_input_line *line, pr_input_state 
             length--;
         if (length == 0 && !too_long)
             continue;
+        int64_t position = input->position++;
         *line = (pr_input_line){
             .text = text,
             .size_bytes = too_long ? 0 : length,
             .too_long = too_long,
+            .elsewhere = position < input->part_begin,
             .number = input->number,
-            .position = input->position++,
+            .position = position - input->part_begin,
         };
-        *state = PR_INPUT_LINE;
+        *state = position < input->part_end ? PR_INPUT_LINE : PR_INPUT_END;
         return PR_OK;
     }
 }
@@ -152,6 +155,7 @@ static pr_status store_line(pr_batch_input *input, const pr_input_line *line, in
         .text = text,
         .size_bytes = line->size_bytes,
         .too_long = line->too_long,
+        .elsewhere = line->elsewhere,
         .number = line->number,
         .position = line->position,
     };
@@ -194,7 +198,48 @@ static pr_status open_file(pr_batch_input *input)
     return PR_OK;
 }
 
-pr_status pr_batch_input_open(const char *path, uint64_t shuffle_seed, pr_batch_input **input)
+// ---- Parts ----
+
+static pr_status parse_part(const char *text, int64_t *part, int64_t *parts)
+{
+    char *slash, *end = NULL;
+    long long number = strtoll(text, &slash, 10), of = 0;
+    if (slash != text && *slash == '/')
+        of = strtoll(slash + 1, &end, 10);
+    if (!end || *end != '\0' || number < 0 || of < 1 || number >= of || of > 1000000)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--part %s is not I/N with 0 <= I < N: the third of four is 2/4",
+            text);
+    *part = number;
+    *parts = of;
+    return PR_OK;
+}
+
+// Reads all of the file to count its lines, then goes back to its beginning.
+static pr_status find_part(pr_batch_input *input, const char *text)
+{
+    int64_t part = 0, parts = 1;
+    PR_TRY(parse_part(text, &part, &parts));
+    if (lseek(input->descriptor, 0, SEEK_CUR) != 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--part needs an input that can be read twice: give a file with -i");
+    for (pr_input_state state = PR_INPUT_LINE; state != PR_INPUT_END;) {
+        pr_input_line line;
+        PR_TRY(read_line(input, true, &line, &state));
+    }
+    int64_t lines = input->position;
+    if (lseek(input->descriptor, 0, SEEK_SET) != 0)
+        return pr_fail(PR_ERR_IO, "cannot read %s again: %s", input->path, strerror(errno));
+    input->ended = input->overlong = false;
+    input->begin = input->end = input->searched = 0;
+    input->number = input->position = 0;
+    input->part_begin = lines * part / parts;
+    input->part_end = lines * (part + 1) / parts;
+    return PR_OK;
+}
+
+pr_status pr_batch_input_open(
+    const char *path, uint64_t shuffle_seed, const char *part, pr_batch_input **input)
 {
     pr_batch_input *made = calloc(1, sizeof *made);
     if (made)
@@ -205,7 +250,10 @@ pr_status pr_batch_input_open(const char *path, uint64_t shuffle_seed, pr_batch_
     }
     made->shuffled = shuffle_seed != 0;
     made->descriptor = -1;
+    made->part_end = INT64_MAX;
     pr_status status = open_file(made);
+    if (status == PR_OK && part)
+        status = find_part(made, part);
     if (status == PR_OK && made->shuffled)
         status = read_shuffled(made, shuffle_seed);
     if (status != PR_OK) {
@@ -242,6 +290,7 @@ pr_status pr_batch_input_next(pr_batch_input *input, pr_input_line *line, pr_inp
         .text = stored->text,
         .size_bytes = stored->size_bytes,
         .too_long = stored->too_long,
+        .elsewhere = stored->elsewhere,
         .number = stored->number,
         .position = stored->position,
     };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The lines of a JSONL file or pipe, one by one, in file order or in an order shuffled by a seed (then
 // all is read first). Empty lines are skipped. A pipe without data does not hold up its reader. A line
-// that is too long to keep is given out without its text.
+// that is too long to keep is given out without its text. Of a part of the input the lines before it are given
+// out too, as elsewhere: their ids are taken.
 #ifndef PR_LAUNCHER_BATCH_BATCH_INPUT_H
 #define PR_LAUNCHER_BATCH_BATCH_INPUT_H
 
@@ -20,7 +21,8 @@ typedef struct pr_input_line {
     size_t size_bytes;
     bool too_long;     // for PR_MAX_LINE_BYTES: there is no text
     int64_t number;    // 1-based line of the file
-    int64_t position;  // 0-based among the non-empty lines
+    int64_t position;  // 0-based among the non-empty lines, of the part
+    bool elsewhere;    // in an earlier part: it has no position here
 } pr_input_line;
 
 typedef enum pr_input_state {
@@ -29,9 +31,10 @@ typedef enum pr_input_state {
     PR_INPUT_END,
 } pr_input_state;
 
-// "-" is standard input. shuffle_seed 0 = file order.
-pr_status
-pr_batch_input_open(const char *path, uint64_t shuffle_seed, pr_batch_input **input) PR_MUST_CHECK;
+// "-" is standard input. shuffle_seed 0 = file order. part: "I/N", or NULL for all.
+pr_status pr_batch_input_open(
+    const char *path, uint64_t shuffle_seed, const char *part, pr_batch_input **input)
+    PR_MUST_CHECK;
 void pr_batch_input_close(pr_batch_input *input);
 
 // *line is filled if *state says so. Errors: PR_ERR_IO.

@@ -8,10 +8,11 @@
 #include "runtime/base/log.h"
 
 // Where the id is, or the free place where it belongs.
-static pr_id_place *find(const pr_id_set *set, uint64_t hash, uint64_t check)
+static pr_id_place *find(const pr_id_set *set, const pr_id_key *key)
 {
-    size_t at = hash & (set->places - 1);
-    while (set->place[at].line && (set->place[at].hash != hash || set->place[at].check != check))
+    size_t at = key->hash & (set->places - 1);
+    while (set->place[at].line &&
+           (set->place[at].key.hash != key->hash || set->place[at].key.check != key->check))
         at = (at + 1) & (set->places - 1);
     return &set->place[at];
 }
@@ -25,23 +26,28 @@ static pr_status grow(pr_id_set *set)
     for (size_t i = 0; i < set->places; i++) {
         const pr_id_place *from = &set->place[i];
         if (from->line)
-            *find(&larger, from->hash, from->check) = *from;
+            *find(&larger, &from->key) = *from;
     }
     free(set->place);
     *set = larger;
     return PR_OK;
 }
 
-pr_status pr_id_set_add(pr_id_set *set, const char *id, int64_t line, int64_t *earlier)
+pr_id_key pr_id_set_key(const char *id)
 {
-    uint64_t hash = pr_hash_bytes(3, id, strlen(id)), check = pr_hash_bytes(4, id, strlen(id));
+    size_t length = strlen(id);
+    return (pr_id_key){.hash = pr_hash_bytes(3, id, length), .check = pr_hash_bytes(4, id, length)};
+}
+
+pr_status pr_id_set_add(pr_id_set *set, const pr_id_key *key, int64_t line, int64_t *earlier)
+{
     if (set->ids * 4 >= set->places * 3)
         PR_TRY(grow(set));
-    pr_id_place *place = find(set, hash, check);
+    pr_id_place *place = find(set, key);
     *earlier = place->line;
     if (place->line)
         return PR_OK;
-    *place = (pr_id_place){.hash = hash, .check = check, .line = line};
+    *place = (pr_id_place){.key = *key, .line = line};
     set->ids++;
     return PR_OK;
 }

@@ -10,8 +10,12 @@
 
 #include "runtime/base/status.h"
 
-typedef struct pr_id_place {
+typedef struct pr_id_key {
     uint64_t hash, check;
+} pr_id_key;
+
+typedef struct pr_id_place {
+    pr_id_key key;
     int64_t line;  // 0: free
 } pr_id_place;
 
@@ -20,9 +24,11 @@ typedef struct pr_id_set {
     pr_id_place *place;
 } pr_id_set;
 
+pr_id_key pr_id_set_key(const char *id);
+
 // *earlier: 0 and the id is in the set now, or the line it was added with before.
 pr_status
-pr_id_set_add(pr_id_set *set, const char *id, int64_t line, int64_t *earlier) PR_MUST_CHECK;
+pr_id_set_add(pr_id_set *set, const pr_id_key *key, int64_t line, int64_t *earlier) PR_MUST_CHECK;
 void pr_id_set_clear(pr_id_set *set);
 
 #endif

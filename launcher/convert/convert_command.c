@@ -36,14 +36,7 @@ typedef struct conversion {
 static pr_status write_matrix(void *context, const pr_shard_matrix *part, pr_matrix **place)
 {
     conversion *c = context;
-    const pr_matrix_source *source = &part->source;
-    const pr_packed_shape shape = {
-        .rows = source->row_end - source->row_begin,
-        .cols = source->col_end - source->col_begin,
-        .slices = source->slices,
-        .dtype = source->dtype,
-        .quantization = source->quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     pr_packed_entry entry = {
         .name = (char *)(uintptr_t)part->name,  // copied by the writer
         .is_matrix = true,
@@ -55,7 +48,7 @@ static pr_status write_matrix(void *context, const pr_shard_matrix *part, pr_mat
     };
     pr_matrix *matrix;
     (void)place;
-    PR_TRY(c->device->matrix_create(c->device, source, &matrix));
+    PR_TRY(c->device->matrix_create(c->device, &part->source, &matrix));
     pr_status status = pr_packed_writer_add(
         c->writer, &entry, c->device->matrix_packed(matrix), c->device->packed_bytes(&shape));
     c->device->matrix_destroy(c->device, matrix);

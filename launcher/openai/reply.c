@@ -57,6 +57,28 @@ pr_status pr_reply_number(pr_reply *reply, pr_sequence_owners *owners, void *own
     return pr_sequence_owners_add(owners, owner, reply->answers, &reply->first_id);
 }
 
+// The first sequence of the prompt that is still to be computed: the others wait for its prefill.
+static int32_t first_open(const pr_reply *reply, int32_t index)
+{
+    int32_t first = index - index % reply->request->n;
+    while (first < index && reply->answer[first].done)
+        first++;
+    return first;
+}
+
+static pr_status add_outputs(const pr_answer *answer, pr_request *request)
+{
+    if (answer->tokens == 0)
+        return PR_OK;
+    request->output = malloc((size_t)answer->tokens * sizeof *request->output);
+    if (!request->output)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for %d tokens of an answer", answer->tokens);
+    request->outputs = answer->tokens;
+    for (int32_t i = 0; i < answer->tokens; i++)
+        request->output[i] = answer->token[i].token;
+    return PR_OK;
+}
+
 pr_status
 pr_reply_sequence(const pr_reply *reply, int32_t index, uint64_t salt, pr_request **request)
 {
@@ -72,11 +94,19 @@ pr_reply_sequence(const pr_reply *reply, int32_t index, uint64_t salt, pr_reques
         .tenant = from->tenant,
         .ttft_target_ms = from->ttft_target_ms,
         .tpot_target_ms = from->tpot_target_ms,
-        .sibling_of = reply->first_id + (uint64_t)(index - index % from->n),
+        .sibling_of = reply->first_id + (uint64_t)first_open(reply, index),
     };
     plain.sampling.choice = index % from->n;
     pr_prompt_scores_prepare(&plain);
-    return pr_request_copy(&plain, request);
+    pr_request *made;
+    PR_TRY(pr_request_copy(&plain, &made));
+    pr_status status = add_outputs(&reply->answer[index], made);
+    if (status != PR_OK) {
+        pr_request_destroy(made);
+        return status;
+    }
+    *request = made;
+    return PR_OK;
 }
 
 void pr_reply_prompt_logprob(pr_reply *reply, const pr_prompt_logprob *entry)

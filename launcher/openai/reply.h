@@ -26,7 +26,8 @@ void pr_reply_end(pr_reply *reply);
 // Gives its sequences their ids; `owner` is whose they are.
 pr_status pr_reply_number(pr_reply *reply, pr_sequence_owners *owners, void *owner) PR_MUST_CHECK;
 
-// A new request for the scheduler: sequence `index`, numbered before. The salt separates prefix caches.
+// A new request for the scheduler: sequence `index`, numbered before, which goes on after the tokens its answer
+// has already. The salt separates prefix caches.
 pr_status pr_reply_sequence(
     const pr_reply *reply, int32_t index, uint64_t salt, pr_request **request) PR_MUST_CHECK;
 

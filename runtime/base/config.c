@@ -355,8 +355,19 @@ static pr_status set_defaults(const pr_config *config)
     return PR_OK;
 }
 
+static bool asks_nothing_more(const pr_config *config)
+{
+    for (int32_t i = 0; i < config->rows; i++) {
+        if (config->row[i].option->suffices && config->row[i].origin != PR_ORIGIN_DEFAULT)
+            return true;
+    }
+    return false;
+}
+
 static pr_status check_required(const pr_config *config)
 {
+    if (asks_nothing_more(config))
+        return PR_OK;
     for (int32_t i = 0; i < config->rows; i++) {
         const pr_option *option = config->row[i].option;
         if (!option->required || config->row[i].origin != PR_ORIGIN_DEFAULT)

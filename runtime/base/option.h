@@ -42,6 +42,7 @@ typedef struct pr_option {
     const char *zero;      // "auto": a word for 0, of an integer; NULL = none
     int32_t position;      // n > 0: the n-th argument without a name fills it too
     bool required;
+    bool suffices;     // where it is given, nothing is required
     bool common;       // shown by the short help
     const char *help;  // one sentence
 } pr_option;

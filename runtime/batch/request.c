@@ -41,13 +41,15 @@ pr_status pr_request_copy(const pr_request *request, pr_request **copy)
     pr_request *made = malloc(sizeof *made);
     if (made) {
         const pr_sampling *from = &request->sampling;
-        void *prompt, *bias = NULL, *grammar = NULL;
+        void *prompt, *output = NULL, *bias = NULL, *grammar = NULL;
         *made = *request;
         bool complete =
             copy_array(request->prompt, request->prompt_tokens, sizeof *request->prompt, &prompt) &&
+            copy_array(request->output, request->outputs, sizeof *request->output, &output) &&
             copy_array(from->bias, from->biases, sizeof *from->bias, &bias) &&
             copy_array(from->grammar.text, from->grammar.size_bytes, 1, &grammar);
         made->prompt = prompt;
+        made->output = output;
         made->sampling.bias = bias;
         made->sampling.grammar.text = grammar;
         if (complete) {
@@ -65,6 +67,7 @@ void pr_request_destroy(pr_request *request)
     if (!request)
         return;
     free(request->prompt);
+    free(request->output);
     pr_sampling_free(&request->sampling);
     free(request);
 }

@@ -98,16 +98,11 @@ load_packed(const shard_load *load, const pr_shard_matrix *part, pr_matrix **mat
 static pr_status load_matrix(void *context, const pr_shard_matrix *part, pr_matrix **matrix)
 {
     const shard_load *load = context;
-    const pr_matrix_source *source = &part->source;
-    const pr_packed_shape shape = {
-        .rows = source->row_end - source->row_begin,
-        .cols = source->col_end - source->col_begin,
-        .slices = source->slices,
-        .dtype = source->dtype,
-        .quantization = source->quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     const char *from;
     size_t size_bytes;
+    if (load->params->stop && atomic_load(load->params->stop) != 0)
+        return PR_ERR_INTERRUPTED;
     pr_status status =
         part->packed ? load_packed(load, part, matrix) : load_stored(load, part, matrix);
     if (status == PR_ERR_IO)
@@ -167,8 +162,7 @@ static pr_status check_converted(const pr_shard_params *params)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "%s was converted with quantization %s: leave --quantization and --dtype away, or "
-            "convert the "
-            "original again",
+            "convert the original again",
             path, pr_quantization_name(quantization));
     return PR_OK;
 }
@@ -202,7 +196,7 @@ static pr_status load_parts(shard_load *load)
     return pr_shard_walk(load->params, &visitor, load->shard);
 }
 
-pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard)
+pr_status pr_shard_load(const pr_shard_params *params, pr_shard **shard)
 {
     pr_load_mode mode = pr_weights_load_mode(params->weights, params->load);
     shard_load load = {
@@ -224,24 +218,6 @@ pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard)
     }
     *shard = load.shard;
     return PR_OK;
-}
-
-pr_status pr_shard_load(
-    const pr_model *model,
-    const pr_weights *weights,
-    const pr_place *place,
-    pr_quantization quantization,
-    pr_device *device,
-    pr_shard **shard)
-{
-    const pr_shard_params params = {
-        .model = model,
-        .weights = weights,
-        .place = *place,
-        .quantization = quantization,
-        .device = device,
-    };
-    return pr_shard_load_with(&params, shard);
 }
 
 static void destroy_matrix(pr_device *device, pr_matrix *matrix)

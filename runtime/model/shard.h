@@ -71,21 +71,14 @@ typedef struct pr_shard_params {
     pr_place place;
     pr_quantization quantization;  // of weights as stored; converted ones keep theirs
     pr_device *device;
-    pr_load_mode load;
+    pr_load_mode load;                  // 0: PR_LOAD_AUTO
     atomic_int_fast64_t *loaded_bytes;  // grows meanwhile, for who watches; or NULL
+    const atomic_int *stop;  // not 0: loading ends with PR_ERR_INTERRUPTED, untold; or NULL
 } pr_shard_params;
 
 // Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs first.
 // The weights file must stay open as long as the shard (the embedding stays mapped).
-pr_status pr_shard_load_with(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
-// The same with PR_LOAD_AUTO, unwatched.
-pr_status pr_shard_load(
-    const pr_model *model,
-    const pr_weights *weights,
-    const pr_place *place,
-    pr_quantization quantization,
-    pr_device *device,
-    pr_shard **shard) PR_MUST_CHECK;
+pr_status pr_shard_load(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
 // One without any weights, to walk with (shard_walk.h).
 pr_status pr_shard_make(const pr_shard_params *params, pr_shard **shard) PR_MUST_CHECK;
 void pr_shard_unload(pr_shard *shard);

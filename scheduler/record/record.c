@@ -72,6 +72,10 @@ void pr_record_submit(pr_scheduler *scheduler, const pr_request *request)
         (int)request->sampling.max_tokens, (int)request->prompt_tokens);
     for (int32_t i = 0; i < request->prompt_tokens; i++)
         fprintf(out, " %d", (int)request->prompt[i]);
+    if (request->outputs > 0)
+        fprintf(out, " %d", (int)request->outputs);
+    for (int32_t i = 0; i < request->outputs; i++)
+        fprintf(out, " %d", (int)request->output[i]);
     fputc('\n', out);
 }
 
@@ -131,6 +135,13 @@ void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)
     FILE *out = next_line(scheduler);
     if (out)
         fprintf(out, "advance %" PRId64 "\n", now_ns);
+}
+
+void pr_record_end_time(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "end %" PRId64 " %d\n", end_ns, (int)at_end);
 }
 
 void pr_record_next(pr_scheduler *scheduler) { scheduler->record_calls++; }

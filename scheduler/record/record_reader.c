@@ -222,6 +222,21 @@ static pr_status read_dispatch(pr_record_reader *reader)
     return PR_OK;
 }
 
+// *token: from malloc, also when the line is damaged; NULL without memory.
+static int32_t take_tokens(pr_record_reader *reader, int32_t **token)
+{
+    int32_t tokens = take_count(reader);
+    *token = malloc((size_t)tokens * sizeof **token + 1);
+    for (int32_t i = 0; *token && i < tokens; i++)
+        (*token)[i] = take_int(reader, INT32_MIN, INT32_MAX);
+    return tokens;
+}
+
+static bool has_more(const pr_record_reader *reader)
+{
+    return reader->at[strspn(reader->at, " \n")] != '\0';
+}
+
 static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
 {
     pr_request *request = calloc(1, sizeof *request);
@@ -238,14 +253,14 @@ static pr_status read_submit(pr_record_reader *reader, pr_record_event *event)
     request->sampling.choice = take_int(reader, 0, INT32_MAX);
     request->sampling.max_tokens = take_int(reader, 1, INT32_MAX);
     request->sampling.top_logprobs = request->sampling.prompt_logprobs = -1;
-    request->prompt_tokens = take_count(reader);
-    request->prompt = malloc((size_t)request->prompt_tokens * sizeof(int32_t) + 1);
-    if (!request->prompt) {
+    request->prompt_tokens = take_tokens(reader, &request->prompt);
+    bool goes_on = has_more(reader);
+    if (goes_on)
+        request->outputs = take_tokens(reader, &request->output);
+    if (!request->prompt || (goes_on && !request->output)) {
         status = pr_fail(PR_ERR_RESOURCE, "no memory for a prompt");
         goto destroy;
     }
-    for (int32_t i = 0; i < request->prompt_tokens; i++)
-        request->prompt[i] = take_int(reader, INT32_MIN, INT32_MAX);
     if (reader->damaged) {
         status = pr_record_reader_fail(reader, "the request is not well formed");
         goto destroy;
@@ -383,6 +398,10 @@ static pr_status read_event(pr_record_reader *reader, pr_record_event *event)
     } else if (line_is(reader, "advance ")) {
         event->kind = PR_RECORD_ADVANCE;
         reader->now_ns = take_int64(reader);
+    } else if (line_is(reader, "end ")) {
+        event->kind = PR_RECORD_END;
+        event->end_ns = take_int64(reader);
+        event->at_end = (pr_at_end)take_int(reader, PR_AT_END_LEAVE, PR_AT_END_REJECT);
     } else if (line_is(reader, "lost ")) {
         event->kind = PR_RECORD_LOST;
         event->group = take_int(reader, 0, reader->layout.groups - 1);

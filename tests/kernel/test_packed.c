@@ -71,17 +71,6 @@ source_of(const kind *k, const void *data, int64_t rows, int64_t cols, int32_t s
     };
 }
 
-static pr_packed_shape shape_of(const pr_matrix_source *source)
-{
-    return (pr_packed_shape){
-        .rows = source->row_end - source->row_begin,
-        .cols = source->col_end - source->col_begin,
-        .slices = source->slices,
-        .dtype = source->dtype,
-        .quantization = source->quantization,
-    };
-}
-
 // What the lanes beyond the last row hold is nobody's business: their outputs are not stored.
 static void assert_same_lanes(const pr_matrix *a, const char *x, const char *y, size_t lanes)
 {
@@ -168,7 +157,7 @@ static void packed_bytes_are_those_of_their_layout(void **state)
         const kind *k = &kinds[i];
         char *weights = random_weights(k->dtype, 40 * 200, 9);
         pr_matrix_source source = source_of(k, weights, 40, 200, 8);
-        pr_packed_shape shape = shape_of(&source);
+        pr_packed_shape shape = pr_packed_shape_of(&source);
         pr_matrix *matrix;
         assert_int_equal(device->matrix_create(device, &source, &matrix), PR_OK);
         uint64_t hash =
@@ -221,7 +210,7 @@ static void parts_of_a_packed_matrix_are_those_of_the_stored_one(void **state)
         memory_file file = {.reads_left = 1 << 20};
         pr_byte_reader reader = {read_memory, &file};
         pr_packed_source packed = {
-            .shape = shape_of(&source),
+            .shape = pr_packed_shape_of(&source),
             .data = device->matrix_packed(whole),
             .row_begin = rows[0],
             .row_end = rows[1],
@@ -253,7 +242,7 @@ static void whole_panels_are_used_in_place(void **state)
     pr_matrix *whole, *part;
     assert_int_equal(device->matrix_create(device, &source, &whole), PR_OK);
     pr_packed_source packed = {
-        .shape = shape_of(&source),
+        .shape = pr_packed_shape_of(&source),
         .data = device->matrix_packed(whole),
         .row_begin = 16,
         .row_end = 48,
@@ -285,7 +274,7 @@ static void a_reader_that_fails_is_an_input_error(void **state)
         memory_file file = {.reads_left = 1};
         pr_byte_reader reader = {read_memory, &file};
         pr_packed_source packed = {
-            .shape = shape_of(&source),
+            .shape = pr_packed_shape_of(&source),
             .data = device->matrix_packed(whole),
             .reader = &reader,
             .row_begin = i % 3 == 0 ? 1 : 0,

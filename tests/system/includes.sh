@@ -8,7 +8,7 @@ bash scripts/check_includes
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-mkdir "$copy/scripts" "$copy"/{runtime,kernels,comm,scheduler,k8s-adapter,launcher}
+mkdir "$copy/scripts" "$copy"/{runtime,kernels,comm,scheduler,slurm,k8s-adapter,launcher}
 cp scripts/check_includes "$copy/scripts"
 refused() {  # FILE LINE: the check must refuse this line in this file
     echo "$2" > "$copy/$1"
@@ -28,6 +28,8 @@ refused comm/a.c '#include <hwloc.h>'
 refused k8s-adapter/a.c '#include "scheduler/scheduler.h"'
 refused launcher/a.c '#include <zmq.h>'
 refused scheduler/a.c '#include <msgpack.h>'
+refused launcher/a.c '#include <slurm/slurm.h>'
+refused slurm/a.c '#include "comm/world.h"'
 refused runtime/a.c '#include <sys/socket.h>'
 refused scheduler/a.c '#include "runtime/base/clock.h"'
 refused kernels/a.c '#include "cpu_device.h"'

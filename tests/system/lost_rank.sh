@@ -35,7 +35,7 @@ start() { # MPIRUN-FLAGS -- FLAGS: a job of three ranks that has answered someth
     shift
     rm -f "$work/out.jsonl"
     mpirun "${launch[@]}" -n 3 "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/out.jsonl" \
-        --order completion --log-level warn "$@" > "$work/err" 2>&1 &
+        --journal off --order completion --log-level warn "$@" > "$work/err" 2>&1 &
     job=$!
     for _ in $(seq 300); do [ -s "$work/out.jsonl" ] && break; sleep 0.1; done
     pids=$(ranks_of_job)

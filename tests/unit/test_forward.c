@@ -197,9 +197,9 @@ static void open_rank_for(
     assert_int_equal(
         pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &r->device),
         PR_OK);
-    assert_int_equal(
-        pr_shard_load(model, l->weights, &place, PR_QUANTIZATION_NONE, r->device, &r->shard),
-        PR_OK);
+    pr_shard_params shard = {
+        .model = model, .weights = l->weights, .place = place, .device = r->device};
+    assert_int_equal(pr_shard_load(&shard, &r->shard), PR_OK);
     assert_int_equal(pr_kv_store_create(r->device, &params, &r->store), PR_OK);
     assert_int_equal(
         pr_forward_create(model, r->shard, r->store, parallel, &limits, &r->forward), PR_OK);

@@ -10,6 +10,12 @@
 
 #include "launcher/batch/id_set.h"
 
+static pr_status add(pr_id_set *set, const char *id, int64_t line, int64_t *earlier)
+{
+    const pr_id_key key = pr_id_set_key(id);
+    return pr_id_set_add(set, &key, line, earlier);
+}
+
 static void an_id_is_new_once_and_then_names_its_line(void **state)
 {
     (void)state;
@@ -20,7 +26,7 @@ static void an_id_is_new_once_and_then_names_its_line(void **state)
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < IDS; i++) {
             snprintf(id, sizeof id, "request-%d", i);
-            assert_int_equal(pr_id_set_add(&set, id, 1 + i + round * IDS, &earlier), PR_OK);
+            assert_int_equal(add(&set, id, 1 + i + round * IDS, &earlier), PR_OK);
             assert_int_equal(earlier, round == 0 ? 0 : 1 + i);
         }
     }
@@ -36,7 +42,7 @@ static void a_prefix_of_an_id_is_another_id(void **state)
     int64_t earlier;
     static const char *const ids[] = {"r", "r1", "r11", "R1", " r1", "é", "e"};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        assert_int_equal(pr_id_set_add(&set, ids[i], 7, &earlier), PR_OK);
+        assert_int_equal(add(&set, ids[i], 7, &earlier), PR_OK);
         assert_int_equal(earlier, 0);
     }
     pr_id_set_clear(&set);

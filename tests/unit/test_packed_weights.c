@@ -305,13 +305,7 @@ static pr_status write_matrix(void *context, const pr_shard_matrix *part, pr_mat
 {
     conversion *c = context;
     pr_matrix *matrix;
-    const pr_packed_shape shape = {
-        .rows = part->source.row_end - part->source.row_begin,
-        .cols = part->source.col_end - part->source.col_begin,
-        .slices = part->source.slices,
-        .dtype = part->source.dtype,
-        .quantization = part->source.quantization,
-    };
+    const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     pr_packed_entry entry = {
         .name = (char *)(uintptr_t)part->name,
         .is_matrix = true,
@@ -364,7 +358,7 @@ static void expect_load_error(const pr_shard_params *params, pr_status wanted, c
 {
     pr_shard *shard = NULL;
     pr_error_capture_begin();
-    pr_status status = pr_shard_load_with(params, &shard);
+    pr_status status = pr_shard_load(params, &shard);
     pr_error_capture_end();
     if (status != wanted || !strstr(pr_error_text(), text))
         fail_msg("%s: '%s', not '%s'", pr_status_name(status), pr_error_text(), text);
@@ -401,7 +395,7 @@ static void a_model_converted_for_something_else_is_refused(void **state)
     params.quantization = PR_QUANTIZATION_NONE;
     atomic_int_fast64_t loaded = 0;
     params.loaded_bytes = &loaded;
-    assert_int_equal(pr_shard_load_with(&params, &shard), PR_OK);
+    assert_int_equal(pr_shard_load(&params, &shard), PR_OK);
     assert_true(loaded > 0 && shard->packed_bytes > 0 && shard->read_bytes >= shard->packed_bytes);
     pr_shard_unload(shard);
     opened->hidden *= 2;

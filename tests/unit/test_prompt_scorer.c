@@ -33,10 +33,13 @@ static void open_engine(engine *e, int32_t max_outputs)
     assert_int_equal(
         pr_cpu_device_open(&(pr_cpu_device_params){.isa = "auto", .threads = 1}, &e->device),
         PR_OK);
-    pr_place place = {.tp = 1, .ranks = 1};
-    assert_int_equal(
-        pr_shard_load(e->model, e->weights, &place, PR_QUANTIZATION_NONE, e->device, &e->shard),
-        PR_OK);
+    pr_shard_params shard = {
+        .model = e->model,
+        .weights = e->weights,
+        .place = {.tp = 1, .ranks = 1},
+        .device = e->device,
+    };
+    assert_int_equal(pr_shard_load(&shard, &e->shard), PR_OK);
     pr_kv_store_params params = {
         .layers = e->model->layers,
         .blocks = BLOCKS,

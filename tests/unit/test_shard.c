@@ -138,14 +138,23 @@ static pr_place place_of(int32_t tp, int32_t ranks, int32_t rank)
     return (pr_place){.tp = tp, .tp_rank = rank % tp, .ranks = ranks, .rank = rank};
 }
 
+static pr_status load(const opened *files, pr_place place, pr_quantization kind, pr_shard **shard)
+{
+    pr_shard_params params = {
+        .model = files->model,
+        .weights = files->weights,
+        .place = place,
+        .quantization = kind,
+        .device = &recorder,
+    };
+    return pr_shard_load(&params, shard);
+}
+
 static pr_shard *load_good(const opened *files, pr_place place)
 {
     pr_shard *shard = NULL;
     calls_left = 1 << 30;
-    assert_int_equal(
-        pr_shard_load(
-            files->model, files->weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard),
-        PR_OK);
+    assert_int_equal(load(files, place, PR_QUANTIZATION_NONE, &shard), PR_OK);
     return shard;
 }
 
@@ -413,11 +422,8 @@ static void tied_models_take_lm_head_from_the_embedding(void **state)
 static pr_shard *load_quantized(const opened *files, pr_quantization quantization)
 {
     pr_shard *shard = NULL;
-    pr_place place = place_of(1, 1, 0);
     calls_left = 1 << 30;
-    assert_int_equal(
-        pr_shard_load(files->model, files->weights, &place, quantization, &recorder, &shard),
-        PR_OK);
+    assert_int_equal(load(files, place_of(1, 1, 0), quantization, &shard), PR_OK);
     return shard;
 }
 
@@ -491,11 +497,9 @@ static void experts_are_not_cut_by_tp(void **state)
 static void expect_load_error(const opened *files, const char *text)
 {
     pr_shard *shard = NULL;
-    pr_place place = place_of(1, 1, 0);
     calls_left = 1 << 30;
     pr_error_capture_begin();
-    pr_status status = pr_shard_load(
-        files->model, files->weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard);
+    pr_status status = load(files, place_of(1, 1, 0), PR_QUANTIZATION_NONE, &shard);
     pr_error_capture_end();
     assert_null(shard);
     if (status != PR_ERR_FORMAT || !strstr(pr_error_text(), text))
@@ -555,14 +559,12 @@ static void a_full_device_leaves_nothing_behind(void **state)
 {
     (void)state;
     opened files = open_named("qwen3-moe-nonorm");
-    pr_place place = place_of(1, 1, 0);
     pr_shard *shard = NULL;
     int limit = 0;
     pr_error_capture_begin();
     for (;; limit++) {  // leaks are the sanitizer's to find
         calls_left = limit;
-        pr_status status = pr_shard_load(
-            files.model, files.weights, &place, PR_QUANTIZATION_NONE, &recorder, &shard);
+        pr_status status = load(&files, place_of(1, 1, 0), PR_QUANTIZATION_NONE, &shard);
         if (status == PR_OK)
             break;
         assert_int_equal(status, PR_ERR_RESOURCE);
