@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "comm/recovery.h"
 #include "launcher/recover/recover_order.h"
@@ -131,9 +130,9 @@ static pr_status carry_out(pr_engine *engine, const pr_recover_order *order)
 {
     bool replaces = order->kind == PR_RECOVER_REPLACE;
     pr_error_capture_begin();
-    alarm(PR_RECOVERY_LIMIT_S);  // MPI waits for ever for one that is lost meanwhile
+    pr_recovery_limit(true);  // MPI waits for ever for one that is lost meanwhile
     pr_status status = replaces ? replace_lost(engine, order) : form_group(engine, order);
-    alarm(0);
+    pr_recovery_limit(false);
     pr_error_capture_end();
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());
