@@ -9,6 +9,7 @@
 #include "comm/expert_exchange.h"
 #include "comm/group_ranks.h"
 #include "comm/shared_exchange.h"
+#include "comm/watch.h"
 #include "runtime/base/log.h"
 
 #ifdef PR_HAVE_MPI
@@ -75,6 +76,7 @@ tensor_reduce(pr_parallel *parallel, const float *branch, float *sum, int32_t to
 {
     parallel_state *state = parallel->state;
     pr_status status = PR_OK;
+    pr_watch_begin("tensor reduce", parallel->layer);
     assert(!state->group->broken);
     assert((size_t)tokens * (size_t)cols <= state->capacity);
     if (state->shared && tokens > 0 && parallel->tp > 1)
@@ -137,6 +139,7 @@ static pr_status
 tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols)
 {
     parallel_state *state = parallel->state;
+    pr_watch_begin("tensor gather", parallel->layer);
     assert(!state->group->broken);
     assert((size_t)tokens * (size_t)cols <= state->capacity);
     if (tokens == 0)
@@ -157,6 +160,7 @@ tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t to
 static pr_status expert_dispatch(pr_parallel *parallel, pr_dispatch_args *args)
 {
     parallel_state *state = parallel->state;
+    pr_watch_begin("expert dispatch", parallel->layer);
     if (state->shared)
         return checked(state, pr_shared_exchange_dispatch(state->shared, args));
     return pr_expert_exchange_dispatch(state->exchange, args);
@@ -165,6 +169,7 @@ static pr_status expert_dispatch(pr_parallel *parallel, pr_dispatch_args *args)
 static pr_status expert_combine(pr_parallel *parallel, const pr_return_args *args)
 {
     parallel_state *state = parallel->state;
+    pr_watch_begin("expert combine", parallel->layer);
     if (state->shared)
         return checked(state, pr_shared_exchange_combine(state->shared, args));
     return pr_expert_exchange_combine(state->exchange, args);
@@ -200,6 +205,7 @@ fill_parallel(pr_parallel *parallel, const pr_group *group, const pr_comm_params
     parallel->ranks = group->ranks;
     parallel->rank = group->rank;
     parallel->experts = params->experts;
+    parallel->layer = -1;
     parallel->tensor_room = tensor_room;
     parallel->tensor_reduce = tensor_reduce;
     parallel->tensor_gather = tensor_gather;

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "comm/control_link.h"
+#include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -78,6 +79,15 @@ pr_letter *pr_letter_create(const pr_frame *frame)
     return letter;
 }
 
+static void free_letters(pr_letter *letter)
+{
+    while (letter) {
+        pr_letter *next = letter->next;
+        free(letter);
+        letter = next;
+    }
+}
+
 const char *pr_frame_fault(const pr_frame *frame)
 {
     if (frame->magic != PR_FRAME_MAGIC)
@@ -125,6 +135,19 @@ void pr_control_lose(pr_control *control, int32_t rank, const char *reason)
     control->peer[rank].drop_due = true;
 }
 
+bool pr_control_welcome(pr_control *control, int32_t rank)
+{
+    control_peer *peer = &control->peer[rank];
+    pr_letter *obituary = pr_letter_create(&(pr_frame){.size_bytes = OBITUARY_BYTES});
+    if (!peer->exists || !peer->lost || peer->drop_due || !obituary) {
+        free(obituary);
+        return false;
+    }
+    free_letters(peer->early);
+    *peer = (control_peer){.exists = true, .obituary = obituary, .heard_ns = control->looked_ns};
+    return true;
+}
+
 static void take_pong(control_peer *peer, const pr_letter *letter)
 {
     uint32_t idle_and_received[2] = {0, 0};
@@ -155,6 +178,9 @@ static void accept_letter(pr_control *control, int32_t from, pr_letter *letter)
     case PR_MESSAGE_STOP:
     case PR_MESSAGE_FAULT:
     case PR_MESSAGE_COUNTS:
+    case PR_MESSAGE_WATCH:
+    case PR_MESSAGE_ORDER:
+    case PR_MESSAGE_DONE:
         put_in_inbox(control, letter);
         return;
     default:
@@ -413,19 +439,26 @@ static pr_status send_local(pr_control *control, const pr_message *message, bool
 static pr_status wait_for_room(pr_control *control, int32_t to, size_t limit_bytes)
 {
     pr_control_link *link = control->link;
-    int64_t deadline_ns = 0;
+    int64_t begin_ns = 0;
+    bool told = false;
     while (!control->peer[to].lost && link->queued_bytes(link, to) > limit_bytes) {
         int64_t now_ns = pr_clock_now_ns();
-        if (deadline_ns == 0)
-            deadline_ns = now_ns + (int64_t)SEND_LIMIT_MS * 1000000;
-        if (now_ns > deadline_ns)
+        if (begin_ns == 0)
+            begin_ns = now_ns;
+        if (now_ns - begin_ns > SEND_LIMIT_MS * INT64_C(1000000))
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d took no control message for %d ms", to, SEND_LIMIT_MS);
+        if (!told && now_ns - begin_ns > PR_WATCH_LOOK_MS * INT64_C(1000000)) {
+            pr_watch_wait("a control message", to);
+            told = true;
+        }
         pump(control);
         struct pollfd watched = {.fd = link->fd, .events = POLLIN};
         if (link->queued_bytes(link, to) > limit_bytes && link->arm(link))
             poll(&watched, 1, 10);
     }
+    if (told)
+        pr_watch_go();
     if (control->peer[to].lost)
         return pr_fail(PR_ERR_PEER, "rank %d is gone", to);
     return PR_OK;
@@ -535,7 +568,9 @@ pr_control_create(const pr_control_params *params, pr_control **worker, pr_contr
         controlling->pair = working->pair = pair;
         controlling->side = 1;
     }
+    pr_watch_collective("control plane creation");
     PR_TRY_GOTO(open_link(params, has_controller ? controlling : working), destroy_created);
+    pr_watch_go();
     *worker = working;
     *controller = controlling;
     return PR_OK;
@@ -545,13 +580,39 @@ destroy_created:
     return status;
 }
 
-static void free_letters(pr_letter *letter)
+size_t pr_control_invite(pr_control *control, void *invitation)
 {
-    while (letter) {
-        pr_letter *next = letter->next;
-        free(letter);
-        letter = next;
+    char *kind = invitation;
+    if (!control->link)
+        return 0;
+    size_t size_bytes = control->link->invite(control->link, kind + 1, PR_INVITATION_BYTES - 1);
+    *kind = control->link->name[0];
+    return size_bytes > 0 ? size_bytes + 1 : 0;
+}
+
+pr_status pr_control_join(
+    pr_world *world,
+    int32_t ping_ms,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control **worker)
+{
+    const char *kind = invitation;
+    pr_control *created;
+    if (size_bytes < 2)
+        return pr_fail(PR_ERR_INTERNAL, "an empty invitation to the control plane");
+    pr_control_params params = {.world = world, .ping_ms = ping_ms};
+    PR_TRY(create_endpoint(&params, false, &created));
+    pr_status status =
+        *kind == 't'
+            ? pr_control_tcp_join(world, created, kind + 1, size_bytes - 1, &created->link)
+            : pr_control_ucx_join(world, created, kind + 1, size_bytes - 1, &created->link);
+    if (status != PR_OK) {
+        pr_control_destroy(created);
+        return status;
     }
+    *worker = created;
+    return PR_OK;
 }
 
 static bool has_live_peer(const pr_control *control)

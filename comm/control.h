@@ -23,6 +23,9 @@ typedef enum pr_message_kind {
     PR_MESSAGE_STOP,    // 0 -> worker: leave after this
     PR_MESSAGE_FAULT,   // worker -> 0: one line of text, the worker cannot go on
     PR_MESSAGE_COUNTS,  // worker -> 0 at the end: the run's counters
+    PR_MESSAGE_WATCH,   // both ways: a beat of the watchdog's own star
+    PR_MESSAGE_ORDER,   // 0 -> worker: a group has lost a rank (launcher/recover/order.h)
+    PR_MESSAGE_DONE,    // worker -> 0: the order is carried out
     PR_MESSAGE_LOST,    // made by the endpoint itself: `from` is gone or silent; data: why, as text
 } pr_message_kind;
 
@@ -63,6 +66,17 @@ pr_status pr_control_post(
 // heartbeats). kind NONE on timeout or when woken by pr_control_wake.
 pr_status
 pr_control_receive(pr_control *control, int32_t timeout_ms, pr_message *message) PR_MUST_CHECK;
+
+// Rank 0's controller endpoint: writes what a process needs to take the place of a lost rank; returns its
+// bytes, 0 if it cannot be done. Such a process joins with it: its worker endpoint, as from create.
+enum { PR_INVITATION_BYTES = 2048 };
+size_t pr_control_invite(pr_control *control, void *invitation);  // [PR_INVITATION_BYTES]
+pr_status pr_control_join(
+    pr_world *world,
+    int32_t ping_ms,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control **worker) PR_MUST_CHECK;
 
 // Wakes a receive of this endpoint from another thread or a signal handler (async-signal-safe).
 void pr_control_wake(pr_control *control);

@@ -14,6 +14,15 @@ typedef struct pr_group pr_group;
 pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **group) PR_MUST_CHECK;
 void pr_group_destroy(pr_group *group);
 
+// The same, collective over the group's ranks only, some of which replace lost ones (recovery.h). epoch:
+// another one every time.
+pr_status pr_group_create_again(
+    pr_world *world, const pr_layout *layout, int32_t epoch, pr_group **group) PR_MUST_CHECK;
+
+// A rank of the group is lost: nothing of it is used again, and what MPI and the others may still reach of
+// it (communicators, buffers, windows) is not given back when it is destroyed.
+void pr_group_abandon(pr_group *group);
+
 // *value becomes the largest of all ranks' values; nonblocking inside, with a deadline. 8 bytes up and
 // down a binomial tree, once per step. PR_ERR_TIMEOUT, PR_ERR_PEER.
 pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms) PR_MUST_CHECK;

@@ -14,6 +14,12 @@
 // MPI_COMM_NULL if MPI was not started.
 MPI_Comm pr_world_comm(const pr_world *world);
 
+// The world is this communicator from now on (recovery.c).
+void pr_world_adopt(pr_world *world, MPI_Comm comm);
+
+// A process that replaces a lost rank becomes a part of the world: *comm, and the facts it is told.
+pr_status pr_recovery_join(MPI_Comm *comm) PR_MUST_CHECK;
+
 // Translates an MPI code; peer is a world rank, -1 for a collective.
 pr_status pr_mpi_check(int code, const char *operation, int32_t peer) PR_MUST_CHECK;
 
@@ -25,6 +31,9 @@ pr_status pr_mpi_wait_all(
     int32_t requests,
     const char *operation,
     int32_t timeout_ms) PR_MUST_CHECK;
+
+// The end of a wait that is in vain (recovery.h).
+pr_status pr_mpi_give_up(const char *operation) PR_MUST_CHECK;
 
 // What a polling loop does between two polls; *spins starts at 0.
 void pr_mpi_pause(int32_t *spins);

@@ -10,6 +10,8 @@
 #include <sys/statvfs.h>
 
 #include "comm/group_ranks.h"
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -132,9 +134,11 @@ pr_status pr_shared_window_create(
     made->node = MPI_COMM_NULL;
     made->win = MPI_WIN_NULL;
     made->segment = segment;
+    pr_watch_collective(operation_name);
     pr_status status = find_node(made, (int64_t)segment_bytes, &possible, why);
     if (status == PR_OK && possible)
         status = allocate(made, segment_bytes);
+    pr_watch_go();
     if (status != PR_OK || !possible) {
         pr_shared_window_destroy(made);
         made = NULL;
@@ -190,6 +194,15 @@ static void pause_core(void)
 #endif
 }
 
+static pr_status report_late(const pr_shared_window *window, int32_t rank, const char *operation)
+{
+    char place[PR_WATCH_PLACE_BYTES];
+    pr_watch_place(place);
+    return pr_fail(
+        PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s%s",
+        window->group->first_rank + rank, window->timeout_ms, operation, place);
+}
+
 pr_status pr_shared_window_wait(
     const pr_shared_window *window, pr_shared_domain domain, int32_t rank, const char *operation)
 {
@@ -198,17 +211,25 @@ pr_status pr_shared_window_wait(
             return PR_OK;
         pause_core();
     }
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)window->timeout_ms * 1000000;
+    int64_t begin_ns = pr_clock_now_ns();
+    bool told = false;
     for (uint32_t yields = 1; !has_published(window, domain, rank); yields++) {
         sched_yield();
         if (yields % YIELDS_PER_CLOCK != 0)
             continue;
         PR_TRY(let_mpi_progress(window, operation));
-        if (pr_clock_now_ns() > deadline_ns)
-            return pr_fail(
-                PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s",
-                window->group->first_rank + rank, window->timeout_ms, operation);
+        int64_t now_ns = pr_clock_now_ns(), waited_ns = now_ns - begin_ns;
+        if (pr_recovery_is_in_vain(now_ns))
+            return pr_mpi_give_up(operation);
+        if (waited_ns > (int64_t)window->timeout_ms * 1000000)
+            return report_late(window, rank, operation);
+        if (told || waited_ns <= PR_WATCH_LOOK_MS * INT64_C(1000000))
+            continue;
+        pr_watch_wait(NULL, window->group->first_rank + rank);
+        told = true;
     }
+    if (told)
+        pr_watch_go();
     return PR_OK;
 }
 

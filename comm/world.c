@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/world.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "comm/mpi_wait.h"
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "runtime/base/log.h"
 
 struct pr_world {
     int32_t rank, ranks;
+    int32_t *launched;  // [ranks], or NULL
 #ifdef PR_HAVE_MPI
     bool has_mpi;    // false: started without a launcher, MPI is never called
     bool finalizes;  // we called MPI_Init
@@ -38,6 +42,8 @@ bool pr_world_is_launched(void)
 
 bool pr_world_is_first(void)
 {
+    if (pr_recovery_is_replacement())
+        return false;
     static const char *const names[] = {
         "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -50,9 +56,22 @@ bool pr_world_is_first(void)
 
 #ifdef PR_HAVE_MPI
 
+void pr_world_adopt(pr_world *world, MPI_Comm comm)
+{
+    int rank = 0, ranks = 1;
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+    world->comm = comm;
+    world->rank = rank;
+    world->ranks = ranks;
+}
+
 static pr_status init_mpi(pr_world *world)
 {
     int initialized = 0, provided = MPI_THREAD_SINGLE;
+    if (pr_recovery_is_replacement())
+        alarm(PR_RECOVERY_LIMIT_S);
     PR_TRY(pr_mpi_check(MPI_Initialized(&initialized), "MPI_Initialized", -1));
     if (!initialized) {
         PR_TRY(pr_mpi_check(
@@ -64,14 +83,15 @@ static pr_status init_mpi(pr_world *world)
     if (provided < MPI_THREAD_FUNNELED)
         return pr_fail(PR_ERR_UNSUPPORTED, "this MPI library has no MPI_THREAD_FUNNELED");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &world->comm), "MPI_Comm_dup", -1));
-    MPI_Comm_set_errhandler(world->comm, MPI_ERRORS_RETURN);
-    int rank = 0, ranks = 1;
-    MPI_Comm_rank(world->comm, &rank);
-    MPI_Comm_size(world->comm, &ranks);
-    world->rank = rank;
-    world->ranks = ranks;
-    if (ranks == 1 && tasks_of_srun() > 1)
+    MPI_Comm comm;
+    if (pr_recovery_is_replacement())
+        PR_TRY(pr_recovery_join(&comm));
+    else
+        PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup", -1));
+    pr_world_adopt(world, comm);
+    if (pr_recovery_is_replacement())
+        alarm(0);
+    if (world->ranks == 1 && tasks_of_srun() > 1)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "srun started %d tasks but MPI sees each of them alone: use srun --mpi=pmix",
@@ -107,7 +127,33 @@ void pr_world_close(pr_world *world)
         if (world->finalizes)
             MPI_Finalize();
     }
+    free(world->launched);
     free(world);
+}
+
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    int32_t rank = 0;
+    MPI_Comm ordered;
+    if (world->ranks == 1)
+        return PR_OK;
+    assert(!world->launched);
+    while (launched[rank] != world->rank)
+        rank++;
+    pr_watch_collective("world order");
+    int code = MPI_Comm_split(world->comm, 0, rank, &ordered);
+    pr_watch_go();
+    PR_TRY(pr_mpi_check(code, "world order", -1));
+    MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN);
+    MPI_Comm_free(&world->comm);
+    world->comm = ordered;
+    world->rank = rank;
+    size_t bytes = (size_t)world->ranks * sizeof *launched;
+    world->launched = malloc(bytes);
+    if (!world->launched)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the order of %d ranks", world->ranks);
+    memcpy(world->launched, launched, bytes);
+    return PR_OK;
 }
 
 MPI_Comm pr_world_comm(const pr_world *world) { return world->comm; }
@@ -116,8 +162,10 @@ pr_status pr_world_max(pr_world *world, int64_t *value)
 {
     if (world->ranks == 1)
         return PR_OK;
-    return pr_mpi_check(
-        MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm), "world max", -1);
+    pr_watch_collective("world max");
+    int code = MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world max", -1);
 }
 
 pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
@@ -125,8 +173,10 @@ pr_status pr_world_broadcast(pr_world *world, void *data, int64_t size_bytes)
     char *byte = data;
     while (world->ranks > 1 && size_bytes > 0) {
         int part = size_bytes < INT_MAX ? (int)size_bytes : INT_MAX;
-        PR_TRY(
-            pr_mpi_check(MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm), "world broadcast", -1));
+        pr_watch_collective("world broadcast");
+        int code = MPI_Bcast(byte, part, MPI_BYTE, 0, world->comm);
+        pr_watch_go();
+        PR_TRY(pr_mpi_check(code, "world broadcast", -1));
         byte += part;
         size_bytes -= part;
     }
@@ -143,8 +193,10 @@ pr_status pr_world_gather_all(pr_world *world, const void *mine, void *all, int6
         return PR_OK;
     }
     int size = (int)size_bytes;
-    return pr_mpi_check(
-        MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm), "world gather", -1);
+    pr_watch_collective("world gather");
+    int code = MPI_Allgather(mine, size, MPI_BYTE, all, size, MPI_BYTE, world->comm);
+    pr_watch_go();
+    return pr_mpi_check(code, "world gather", -1);
 }
 
 void pr_world_abort(pr_world *world, int code)
@@ -186,6 +238,13 @@ pr_status pr_world_open(pr_world **world)
 
 void pr_world_close(pr_world *world) { free(world); }
 
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched)
+{
+    (void)world;
+    (void)launched;
+    return PR_OK;
+}
+
 pr_status pr_world_max(pr_world *world, int64_t *value)
 {
     (void)world;
@@ -217,6 +276,8 @@ void pr_world_abort(pr_world *world, int code)
 const char *pr_world_library(void) { return "none"; }
 
 #endif
+
+const int32_t *pr_world_launched(const pr_world *world) { return world->launched; }
 
 int32_t pr_world_rank(const pr_world *world) { return world->rank; }
 

@@ -26,6 +26,12 @@ void pr_world_close(pr_world *world);  // collective: MPI_Finalize
 int32_t pr_world_rank(const pr_world *world);
 int32_t pr_world_ranks(const pr_world *world);
 
+// Numbers the ranks anew: what was rank launched[i] becomes rank i. Collective. Whatever was made from the
+// world before keeps the old numbers and should be told; only the launcher's own messages go on using them.
+pr_status pr_world_reorder(pr_world *world, const int32_t *launched) PR_MUST_CHECK;  // [ranks]
+// What the ranks were before that, [ranks]; NULL: there was no other order.
+const int32_t *pr_world_launched(const pr_world *world);
+
 // Start-up and end only (blocking, collective). value becomes the largest of all ranks' values.
 pr_status pr_world_max(pr_world *world, int64_t *value) PR_MUST_CHECK;
 pr_status

@@ -34,6 +34,7 @@ static inline int pr_exit_code(pr_status status)
         return PR_EXIT_MEMORY;
     case PR_ERR_REQUEST:
         return PR_EXIT_SOME_FAILED;
+    case PR_ERR_INTERRUPTED:
     case PR_ERR_TIMEOUT:
     case PR_ERR_PEER:
         return PR_EXIT_TRANSPORT;
@@ -54,6 +55,7 @@ int pr_simulate_command(const pr_options *options);
 int pr_serve_command(const pr_options *options);
 int pr_chat_command(const pr_options *options);
 int pr_top_command(const pr_options *options);
+int pr_emit_command(const pr_options *options);
 int pr_job_command(const pr_options *options);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include "launcher/layout_choice.h"
 #include "launcher/observe/step_tally.h"
+#include "launcher/recover/group_rebuild.h"
+#include "launcher/recover/losses.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -27,11 +29,16 @@ struct pr_controller {
     pr_controller_params params;
     pr_scheduler *scheduler;
     atomic_bool interrupted;
+    char *_Atomic verdict;     // of the watchdog: why the run cannot go on
     unsigned char *wire;       // the encoded plan; grows to the largest
     pr_worker_counts *counts;  // [ranks]
-    bool *counted;             // [ranks]
+    bool *counted;             // [ranks] their counts are here, or they are lost
+    bool *stopped;             // [ranks] they were told to stop
     int32_t outstanding;       // ranks that owe counts
-    uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
+    bool stopping;             // everything is answered
+    pr_losses *losses;         // NULL: the first loss ends the run
+    pr_group_rebuild *rebuild;
+    uint64_t *cancelled;  // asked for while decisions are carried out; [cancels]
     int32_t cancels, cancel_capacity;
     group_watch *watch;    // [groups]
     pr_step_tally *steps;  // of every group
@@ -39,6 +46,33 @@ struct pr_controller {
     int64_t looked_ns;     // when the groups were last looked at
     int64_t wake_ns;       // when the face wants to be fed; INT64_MAX: no matter when
 };
+
+// A group has come back: its ranks have work to give account of again.
+static void note_back(void *context, int32_t index)
+{
+    pr_controller *controller = context;
+    const pr_group_layout *group = &controller->params.layout->group[index];
+    for (int32_t i = 0; i < group->ranks; i++)
+        controller->counted[group->first_rank + i] = false;
+}
+
+static pr_status create_recovery(pr_controller *controller)
+{
+    const pr_controller_params *params = &controller->params;
+    if (!params->recovers)
+        return PR_OK;
+    PR_TRY(pr_losses_create(params->layout, &controller->losses));
+    pr_group_rebuild_params rebuild = {
+        .layout = params->layout,
+        .scheduler = controller->scheduler,
+        .control = params->control,
+        .losses = controller->losses,
+        .replaces = params->respawns,
+        .context = controller,
+        .back = note_back,
+    };
+    return pr_group_rebuild_create(&rebuild, &controller->rebuild);
+}
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
 {
@@ -50,11 +84,15 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
     size_t ranks = (size_t)params->layout->ranks;
     made->counts = calloc(ranks, sizeof *made->counts);
     made->counted = calloc(ranks, sizeof *made->counted);
+    made->stopped = calloc(ranks, sizeof *made->stopped);
     made->watch = calloc((size_t)params->layout->groups, sizeof *made->watch);
     made->sample.group = calloc((size_t)params->layout->groups, sizeof *made->sample.group);
-    pr_status status = made->counts && made->counted && made->watch && made->sample.group
-                           ? pr_scheduler_create(&params->scheduler, &made->scheduler)
-                           : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    pr_status status =
+        made->counts && made->counted && made->stopped && made->watch && made->sample.group
+            ? pr_scheduler_create(&params->scheduler, &made->scheduler)
+            : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
+    if (status == PR_OK)
+        status = create_recovery(made);
     if (status == PR_OK)
         status = pr_step_tally_create(params->layout->groups, &made->steps);
     if (status != PR_OK) {
@@ -75,10 +113,14 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->wire);
     free(controller->counts);
     free(controller->counted);
+    free(controller->stopped);
     free(controller->watch);
     free(controller->sample.group);
     pr_step_tally_destroy(controller->steps);
+    pr_group_rebuild_destroy(controller->rebuild);
+    pr_losses_destroy(controller->losses);
     free(controller->cancelled);
+    free(atomic_load(&controller->verdict));
     free(controller);
 }
 
@@ -153,6 +195,17 @@ void pr_controller_interrupt(pr_controller *controller)
     pr_control_wake(controller->params.control);
 }
 
+bool pr_controller_give_up(pr_controller *controller, const char *why)
+{
+    char *copy = strdup(why), *none = NULL;
+    if (!copy)
+        return false;
+    if (!atomic_compare_exchange_strong(&controller->verdict, &none, copy))
+        free(copy);
+    pr_control_wake(controller->params.control);
+    return true;
+}
+
 bool pr_controller_interrupted(const pr_controller *controller)
 {
     return atomic_load(&controller->interrupted);
@@ -173,6 +226,11 @@ const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_ro
     return pr_scheduler_step_fit(controller->scheduler, role);
 }
 
+bool pr_controller_is_stuck(const pr_controller *controller)
+{
+    return controller->rebuild && pr_group_rebuild_is_stuck(controller->rebuild);
+}
+
 uint64_t pr_controller_hash(const pr_controller *controller)
 {
     return pr_scheduler_hash(controller->scheduler);
@@ -180,19 +238,12 @@ uint64_t pr_controller_hash(const pr_controller *controller)
 
 // ---- Events ----
 
-enum { RANK_NAME_BYTES = 64, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
+enum { RANK_NAME_BYTES = PR_LAYOUT_RANK_BYTES, FAULTS_BYTES = 800, FAULTS_MS = 1000 };
 
 // "rank 3 (decode group 1)"
 static const char *name_rank(const pr_controller *controller, int32_t rank, char *name)
 {
-    const pr_layout *layout = controller->params.layout;
-    int32_t index = pr_layout_group_of(layout, rank);
-    if (index < 0)
-        snprintf(name, RANK_NAME_BYTES, "rank %d (no group)", rank);
-    else
-        snprintf(
-            name, RANK_NAME_BYTES, "rank %d (%s group %d)", rank,
-            pr_role_name(layout->group[index].role), index);
+    pr_layout_rank_text(controller->params.layout, rank, name);
     return name;
 }
 
@@ -255,12 +306,56 @@ static pr_status take_report(pr_controller *controller, const pr_message *messag
     return status;
 }
 
+// Its group's sequences wait again.
+static pr_status lose_group(pr_controller *controller, int32_t group, const pr_message *message)
+{
+    pr_scheduler_counts before, after;
+    char name[RANK_NAME_BYTES];
+    name_rank(controller, message->from, name);
+    pr_scheduler_count(controller->scheduler, &before);
+    pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
+    pr_scheduler_group_lost(controller->scheduler, group);
+    pr_scheduler_count(controller->scheduler, &after);
+    pr_losses_tell(controller->losses, name, message->data, &before, &after);
+    controller->watch[group].done = controller->watch[group].sent;
+    pr_recover_order order = {.kind = PR_RECOVER_LOSE, .group = group};
+    PR_TRY(pr_group_rebuild_order(controller->rebuild, &order));
+    if (controller->stopping || pr_scheduler_can_serve(controller->scheduler) ||
+        pr_group_rebuild_hopes(controller->rebuild))
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_PEER,
+        "%s is lost, and no group is left that can do its part: the run ends, results so far are "
+        "kept",
+        name);
+}
+
+static pr_status lose_rank(pr_controller *controller, const pr_message *message)
+{
+    int32_t rank = message->from;
+    int32_t group = pr_layout_group_of(controller->params.layout, rank);
+    bool replaced = controller->losses && group >= 0 && rank > 0 &&
+                    pr_losses_has_group(controller->losses, group);
+    if (controller->counted[rank] && !replaced)  // one that has sent its counts may leave
+        return PR_OK;
+    if (!controller->losses || rank == 0 || group < 0)
+        return fail_lost_rank(controller, rank);
+    if (controller->stopped[rank] && !controller->counted[rank])
+        controller->outstanding--;
+    controller->counted[rank] = true;
+    if (pr_losses_add(controller->losses, rank))
+        PR_TRY(lose_group(controller, group, message));
+    return pr_group_rebuild_lose(controller->rebuild, rank);
+}
+
 static pr_status take_message(pr_controller *controller, const pr_message *message)
 {
     switch (message->kind) {
     case PR_MESSAGE_REPORT:
         return take_report(controller, message);
     case PR_MESSAGE_COUNTS:
+        if (controller->rebuild && !controller->stopped[message->from])
+            return PR_OK;  // of a rank whose group was not back
         if (message->size_bytes != sizeof(pr_worker_counts) || controller->counted[message->from])
             return pr_fail(PR_ERR_PEER, "rank %d sent malformed counts", message->from);
         memcpy(&controller->counts[message->from], message->data, sizeof(pr_worker_counts));
@@ -269,12 +364,21 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         return PR_OK;
     case PR_MESSAGE_FAULT:
         return fail_faulty_ranks(controller, *message);
-    case PR_MESSAGE_LOST:  // a rank that has sent its counts may leave
-        return controller->counted[message->from] ? PR_OK
-                                                  : fail_lost_rank(controller, message->from);
+    case PR_MESSAGE_LOST:
+        return lose_rank(controller, message);
+    case PR_MESSAGE_DONE:
+        return controller->rebuild ? pr_group_rebuild_answer(controller->rebuild, message) : PR_OK;
     default:
         return PR_OK;
     }
+}
+
+static pr_status take_verdict(const pr_controller *controller)
+{
+    const char *verdict = atomic_load(&controller->verdict);
+    if (!verdict)
+        return PR_OK;
+    return pr_fail(PR_ERR_TIMEOUT, "%s: the run ends, results so far are kept", verdict);
 }
 
 // A rank that is stuck looks like one that computes, so its group is given twice the time in which
@@ -334,7 +438,7 @@ static pr_status send_to(
     pr_status status = pr_control_send(controller->params.control, rank, kind, data, size_bytes);
     pr_error_capture_end();
     if (status == PR_ERR_PEER)
-        return fail_lost_rank(controller, rank);
+        return controller->losses && rank > 0 ? PR_OK : fail_lost_rank(controller, rank);
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());
     return status;
@@ -364,6 +468,8 @@ static void show_decision(pr_timeline *timeline, const pr_decision *decision)
         pr_timeline_token(timeline, now_ns, decision->token);
     else if (decision->kind == PR_DECISION_REJECTED)
         pr_timeline_ended(timeline, now_ns, decision->id, "rejected");
+    else if (decision->kind == PR_DECISION_LEFT)
+        pr_timeline_ended(timeline, now_ns, decision->id, "left");
 }
 
 static pr_status carry_out_round(pr_controller *controller)
@@ -387,6 +493,10 @@ static pr_status carry_out_round(pr_controller *controller)
             break;
         case PR_DECISION_REJECTED:
             PR_TRY(face->rejected(face->context, controller, &decision));
+            break;
+        case PR_DECISION_LEFT:
+            if (face->left)
+                PR_TRY(face->left(face->context, controller, decision.id));
             break;
         }
     }
@@ -452,13 +562,17 @@ static pr_status answer_everything(pr_controller *controller)
             PR_TRY(face->settle(face->context));
         pr_scheduler_count(controller->scheduler, &counts);
         face->progress(face->context, &counts);
+        pr_losses_tell_resumed(controller->losses, &counts);
         if (controller->params.timeline)
             sample_timeline(controller);
         int32_t unfinished = pr_scheduler_unfinished(controller->scheduler);
         if (unfinished == 0 && !more)
             return PR_OK;
         PR_TRY(take_messages(controller, wait_ms(controller)));
+        PR_TRY(take_verdict(controller));
         PR_TRY(check_groups(controller));
+        if (controller->rebuild)
+            PR_TRY(pr_group_rebuild_look(controller->rebuild));
     }
     return PR_OK;
 }
@@ -473,16 +587,32 @@ static int32_t first_uncounted(const pr_controller *controller)
     return rank;
 }
 
-static pr_status stop_groups(pr_controller *controller, bool decode, int64_t deadline_ns)
+// Whether the rank is told to stop, and then its counts are waited for.
+static bool is_told(const pr_controller *controller, int32_t rank, bool decode, bool *awaited)
 {
     const pr_layout *layout = controller->params.layout;
+    int32_t index = pr_layout_group_of(layout, rank);
+    if (index < 0) {  // rank 0 without a worker attends to losses only
+        *awaited = false;
+        return controller->losses && decode;
+    }
+    bool given_up =
+        pr_controller_is_stuck(controller) && pr_losses_has_group(controller->losses, index);
+    *awaited = !controller->counted[rank] && !given_up;
+    return (layout->group[index].role == PR_ROLE_DECODE) == decode &&
+           !pr_losses_has_rank(controller->losses, rank);
+}
+
+static pr_status stop_groups(pr_controller *controller, bool decode, int64_t deadline_ns)
+{
     char name[RANK_NAME_BYTES];
-    for (int32_t rank = 0; rank < layout->ranks; rank++) {
-        int32_t index = pr_layout_group_of(layout, rank);
-        if (index < 0 || (layout->group[index].role == PR_ROLE_DECODE) != decode)
+    for (int32_t rank = 0; rank < controller->params.layout->ranks; rank++) {
+        bool awaited;
+        if (!is_told(controller, rank, decode, &awaited))
             continue;
+        controller->stopped[rank] = awaited;
+        controller->outstanding += awaited;
         PR_TRY(send_to(controller, rank, PR_MESSAGE_STOP, NULL, 0));
-        controller->outstanding++;
     }
     while (controller->outstanding > 0) {
         if (pr_clock_now_ns() > deadline_ns)
@@ -490,6 +620,7 @@ static pr_status stop_groups(pr_controller *controller, bool decode, int64_t dea
                 PR_ERR_TIMEOUT, "%s did not stop within %d s",
                 name_rank(controller, first_uncounted(controller), name), STOP_WAIT_MS / 1000);
         PR_TRY(take_messages(controller, POLL_MS));
+        PR_TRY(take_verdict(controller));
     }
     return PR_OK;
 }
@@ -506,6 +637,7 @@ pr_status pr_controller_run(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
     pr_status status = answer_everything(controller);
+    controller->stopping = true;
     if (status == PR_OK)
         status = stop_workers(controller);
     if (status != PR_OK)

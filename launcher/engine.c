@@ -4,35 +4,61 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
+#include "launcher/leave/stop_signals.h"
 #include "launcher/node_ranks.h"
+#include "launcher/placement/world_order.h"
+#include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
 
-enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
+enum { ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
+// For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
+enum { ABORT_S = 5, TOLD_S = 1 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
 
 typedef struct stage_result {
     int32_t status;
+    int32_t signal;
     char text[ERROR_TEXT];
 } stage_result;
 
-// The lowest failing rank's error is the one line that is told, by that rank.
+static int32_t signal_of_any(const stage_result *result, int32_t ranks)
+{
+    int32_t number = 0;
+    for (int32_t i = 0; i < ranks && number == 0; i++)
+        number = result[i].signal;
+    return number;
+}
+
+static pr_status interrupt(const pr_engine *engine, int32_t number)
+{
+    pr_stop_signals_note(number);
+    if (engine->rank == 0)
+        pr_log(PR_LOG_WARN, "stopped by signal %d before the run began", number);
+    return PR_ERR_INTERRUPTED;
+}
+
+// The lowest failing rank's error is the one line that is told, by that rank. A signal on any rank ends the
+// start of all.
 static pr_status agree(pr_engine *engine, pr_status mine)
 {
-    stage_result result = {.status = mine};
+    stage_result result = {.status = mine, .signal = pr_stop_signals_received()};
+    if (mine == PR_ERR_INTERRUPTED)
+        result.status = PR_OK;
     if (mine != PR_OK)
         snprintf(result.text, sizeof result.text, "%s", pr_error_text());
     pr_error_capture_end();
@@ -47,8 +73,9 @@ static pr_status agree(pr_engine *engine, pr_status mine)
         if (i == engine->rank)
             pr_log(PR_LOG_ERROR, "%s", result.text);
     }
+    int32_t number = status == PR_OK ? signal_of_any(all, engine->ranks) : 0;
     free(all);
-    return status;
+    return number ? interrupt(engine, number) : status;
 }
 
 #define STAGE(engine, call)                                                                        \
@@ -124,6 +151,7 @@ static pr_status load_shard(pr_engine *engine, const pr_place *place)
         .device = engine->device,
         .load = pr_options_load_mode(engine->options),
         .loaded_bytes = &engine->load_watch.loaded_bytes,
+        .stop = pr_stop_signals_flag(),
     };
     atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
     PR_TRY(pr_shard_load(&params, &engine->shard));
@@ -160,27 +188,31 @@ static pr_status take_place(pr_engine *engine)
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }
 
-static pr_status join_group(pr_engine *engine)
+static pr_status create_transfer(pr_engine *engine)
 {
-    const pr_model *model = engine->model;
     const pr_options *options = engine->options;
-    pr_control_params control = {
-        .world = engine->world,
-        .backend = options->control,
-        .ping_ms = PING_MS,
-    };
     pr_kv_transfer_params transfer = {
         .world = engine->world,
         .layout = &engine->layout,
         .store = engine->store,
-        .kv_heads = model->kv_heads,
+        .kv_heads = engine->model->kv_heads,
         .max_blocks = engine->max_model_len / options->block_size + 2,
         .timeout_ms = options->comm_timeout,
         .corrupt_for_test = getenv("POLYREME_TEST_CORRUPT_KV") != NULL,
     };
+    return pr_kv_transfer_create(&transfer, &engine->transfer);
+}
+
+static pr_status join_group(pr_engine *engine)
+{
+    pr_control_params control = {
+        .world = engine->world,
+        .backend = engine->options->control,
+        .ping_ms = PR_ENGINE_PING_MS,
+    };
     PR_TRY(pr_group_create(engine->world, &engine->layout, &engine->group));
     PR_TRY(pr_control_create(&control, &engine->control, &engine->controller_control));
-    return pr_kv_transfer_create(&transfer, &engine->transfer);
+    return create_transfer(engine);
 }
 
 // ---- The bytes of the tokens: rank 0 has the tokenizer, every rank's grammars need them ----
@@ -218,14 +250,15 @@ static pr_status share_token_bytes(pr_engine *engine)
     return PR_OK;
 }
 
-static pr_status create_worker(pr_engine *engine)
+pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
 {
     const pr_options *options = engine->options;
     const pr_model *model = engine->model;
     if (!engine->group)
         return PR_OK;
     pr_comm_params comm = {
-        .exchange = pr_options_exchange(options),
+        // Memory of ranks that MPI has started at different times may not be shared.
+        .exchange = plan_number > 0 ? PR_EXCHANGE_AUTO : pr_options_exchange(options),
         .experts = model->experts,
         .chosen = model->experts_chosen,
         .hidden = model->hidden,
@@ -251,6 +284,8 @@ static pr_status create_worker(pr_engine *engine)
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
         .timeout_ms = options->comm_timeout,
+        .plan_number = plan_number,
+        .recovers = pr_rank_recovery_is_on(engine),
     };
     return pr_worker_create(&worker, &engine->worker);
 }
@@ -351,6 +386,7 @@ static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
     if (computes)
         pr_thread_choose(
             &topology.map, node.usable, node.computing, node.number, &wish, &engine->threads);
+    engine->numa = pr_thread_numa(&topology.map, &topology.usable, &engine->threads);
     *neighbours = node.ranks;
     pr_node_ranks_release(&node);
     return PR_OK;
@@ -379,6 +415,65 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
 {
     PR_TRY(pr_layout_choose(facts, engine->ranks, &engine->layout, why));
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
+}
+
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
+// ---- What the watchdog finds ----
+
+static pr_controller *_Atomic running_controller;
+static atomic_bool has_told, has_begun;
+
+// The worker and the watchdog may find out both: why this rank ends is told once.
+static void tell_end(const char *text)
+{
+    if (!atomic_exchange(&has_told, true))
+        pr_log(PR_LOG_ERROR, "%s", text);
+}
+
+static void on_fault(void *context, pr_status status, const char *text)
+{
+    static bool gave_up;
+    pr_engine *engine = context;
+    pr_controller *controller = atomic_load(&running_controller);
+    bool goes_on = controller || (atomic_load(&has_begun) && pr_recovery_is_possible());
+    if (engine->rank == 0 && status == PR_ERR_PEER && goes_on)
+        return;               // it has been told by the control plane
+    if (!text || !text[0]) {  // rank 0 has told why
+        atomic_store(&has_told, true);
+        pr_stop_signals_leave_within(TOLD_S, pr_exit_code(status));
+        return;
+    }
+    if (controller && !gave_up) {
+        gave_up = pr_controller_give_up(controller, text);
+        if (gave_up)
+            return;
+    }
+    tell_end(text);
+    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+    pr_world_abort(engine->world, pr_exit_code(status));
+}
+
+static pr_status open_watch(pr_engine *engine)
+{
+    pr_run_watch_params params = {
+        .world = engine->world,
+        .limit_s = engine->options->watchdog,
+        .fault = on_fault,
+        .context = engine,
+    };
+    pr_watch_adopt();
+    return pr_run_watch_create(&params, &engine->watch);
+}
+
+static pr_status order_ranks(pr_engine *engine)
+{
+    PR_TRY(pr_world_order_settle(
+        engine->world, &engine->layout, engine->numa,
+        strcmp(engine->options->rank_order, "launcher") == 0));
+    engine->rank = pr_world_rank(engine->world);
+    if (engine->ranks > 1)
+        pr_log_set_rank(engine->rank);
+    return pr_run_watch_follow_order(engine->watch);
 }
 
 static pr_status load_stage(pr_engine *engine)
@@ -423,16 +518,19 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);
     engine->quantization = pr_memory_quantization(&facts);
     STAGE(engine, choose_layout(engine, &facts, why));
+    PR_TRY(order_ranks(engine));
+    pr_run_watch_set_layout(engine->watch, &engine->layout);
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
+    PR_TRY(pr_rank_recovery_prepare(engine));
     STAGE(engine, open_record(engine));
     STAGE(engine, open_timeline(engine));
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
     PR_TRY(share_token_bytes(engine));
-    STAGE(engine, create_worker(engine));
+    STAGE(engine, pr_engine_create_worker(engine, 0));
     pr_start_mark(&engine->start, PR_START_GROUPS);
     PR_TRY(pr_start_tell_weights(
         &engine->start, engine->world,
@@ -470,6 +568,28 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     return say_exchange(engine);
 }
 
+// A process that replaces a lost rank agrees with nobody: it takes what the others have agreed on.
+static pr_status open_replacement(pr_engine *engine)
+{
+    PR_TRY(pr_rank_recovery_take_facts(engine));
+    PR_TRY(open_model(engine));
+    PR_TRY(take_place(engine));
+    PR_TRY(create_transfer(engine));
+    PR_TRY(pr_tokenizer_open(engine->options->model, &engine->tokenizer));
+    PR_TRY(pr_token_bytes_from_tokenizer(
+        engine->tokenizer, engine->model->vocabulary, &engine->token_bytes));
+    PR_TRY(pr_token_bytes_index(engine->token_bytes));
+    return pr_rank_recovery_say_ready(engine);
+}
+
+static pr_status open_rank(pr_engine *engine, const pr_engine_prepare *prepare)
+{
+    if (pr_recovery_is_replacement())
+        return open_replacement(engine);
+    PR_TRY(open_watch(engine));
+    return open_stages(engine, prepare);
+}
+
 pr_status
 pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_engine **engine)
 {
@@ -478,6 +598,7 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
         return pr_fail(PR_ERR_RESOURCE, "no memory for the engine");
     made->options = options;
     made->group_index = -1;
+    pr_stop_signals_catch();
     pr_start_begin(&made->start);
     pr_status status = pr_world_open(&made->world);
     if (status != PR_OK) {
@@ -488,7 +609,7 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     made->ranks = pr_world_ranks(made->world);
     if (made->ranks > 1)
         pr_log_set_rank(made->rank);
-    status = open_stages(made, prepare);
+    status = open_rank(made, prepare);
     if (status != PR_OK || made->nothing_to_do) {
         pr_engine_close(made, NULL, PR_OK);
         *engine = NULL;
@@ -498,30 +619,13 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     return PR_OK;
 }
 
-// ---- Signals: rank 0 stops the run in order; the others wait for its word ----
+int pr_engine_signal(void) { return pr_stop_signals_received(); }
 
-static pr_controller *_Atomic interrupted_controller;
-static atomic_int received_signal;
-
-static void on_signal(int number)
+int pr_engine_exit_code(pr_status status)
 {
-    pr_controller *controller = atomic_load(&interrupted_controller);
-    if (atomic_exchange(&received_signal, number) != 0)
-        _exit(128 + number);  // the second one: leave now
-    if (controller)
-        pr_controller_interrupt(controller);
-}
-
-int pr_engine_signal(void) { return atomic_load(&received_signal); }
-
-static void catch_signals(bool catch)
-{
-    struct sigaction action = {.sa_handler = catch ? on_signal : SIG_DFL};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);  // what Slurm sends ahead of the end, and mpirun passes on
-    signal(SIGPIPE, SIG_IGN);
+    if (status == PR_ERR_INTERRUPTED)
+        return pr_world_is_first() ? 128 + pr_engine_signal() : PR_EXIT_OK;
+    return pr_exit_code(status);
 }
 
 // ---- Running ----
@@ -546,20 +650,18 @@ static void *run_controller(void *argument)
 // the worker itself only if nothing of that happens.
 static pr_status run_worker(pr_engine *engine)
 {
-    if (!engine->worker)
-        return PR_OK;
     // Only now: threads that were started before keep the whole mask.
-    if (engine->threads.bound)
+    if (engine->threads.bound && engine->group_index >= 0)
         pr_topology_bind_caller(engine->threads.cpu[0]);
     pr_error_capture_begin();
-    pr_status status = pr_worker_run(engine->worker);
+    pr_status status = pr_rank_recovery_run(engine);
     pr_error_capture_end();
     if (status == PR_OK)
         return PR_OK;
     for (int i = 0; i < FAULT_WAIT_MS / 10 && !pr_engine_signal(); i++)
         usleep(10000);
     if (!pr_engine_signal())
-        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+        tell_end(pr_error_text());
     return status;
 }
 
@@ -573,12 +675,13 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .face = *face,
         .record = engine->record,
         .timeline = engine->timeline,
+        .recovers = pr_rank_recovery_is_on(engine),
+        .respawns = strcmp(engine->options->respawn, "off") != 0,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
-    atomic_store(&interrupted_controller, *controller);
-    if (pr_engine_signal())  // came before there was a controller to tell
-        pr_controller_interrupt(*controller);
+    pr_stop_signals_call_controller(*controller);
+    atomic_store(&running_controller, *controller);
     controller_thread thread = {.engine = engine, .controller = *controller};
     pthread_t id;
     if (pthread_create(&id, NULL, run_controller, &thread) != 0)
@@ -586,20 +689,15 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
     pthread_setname_np(id, "controller");
     pr_status status = run_worker(engine);
     pthread_join(id, NULL);
-    atomic_store(&interrupted_controller, NULL);
+    atomic_store(&running_controller, NULL);
+    pr_stop_signals_call_controller(NULL);
     return status != PR_OK ? status : thread.status;
 }
 
 pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
-    catch_signals(true);
-    pr_status status;
-    if (engine->rank == 0)
-        status = run_rank_zero(engine, face, controller);
-    else
-        status = run_worker(engine);
-    catch_signals(false);
-    return status;
+    atomic_store(&has_begun, true);
+    return engine->rank == 0 ? run_rank_zero(engine, face, controller) : run_worker(engine);
 }
 
 // ---- End ----
@@ -611,11 +709,25 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     if (engine->record)
         fflush(engine->record);
     pr_timeline_close(engine->timeline, pr_clock_now_ns());
+    if (status != PR_OK) {
+        pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+        pr_run_watch_condemn(engine->watch);
+    }
     if (status != PR_OK && engine->ranks > 1)
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
         _exit(pr_exit_code(status));
+    bool stuck = controller && pr_controller_is_stuck(controller);
     pr_controller_destroy(controller);
+    // Who is lost would be waited for: the rest goes with the process (main.c).
+    if (pr_rank_recovery_is_on(engine)) {
+        if (stuck)
+            pr_world_abort(engine->world, PR_EXIT_OK);
+        pr_control_destroy(engine->controller_control);
+        pr_control_destroy(engine->control);
+        pr_run_watch_destroy(engine->watch);
+        return;
+    }
     pr_worker_destroy(engine->worker);
     pr_kv_transfer_destroy(engine->transfer);
     pr_comm_parallel_destroy(engine->parallel);
@@ -629,6 +741,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     pr_token_bytes_destroy(engine->token_bytes);
     pr_tokenizer_close(engine->tokenizer);
     pr_model_close(engine->model);
+    pr_run_watch_destroy(engine->watch);
     pr_world_close(engine->world);
     if (engine->record)
         fclose(engine->record);

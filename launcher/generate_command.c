@@ -200,7 +200,7 @@ int pr_generate_command(const pr_options *options)
     pr_controller *controller = NULL;
     pr_status status = pr_engine_open(options, &preparation, &engine);
     if (status != PR_OK)
-        return pr_exit_code(status);
+        return pr_engine_exit_code(status);
     generate_run run = {.engine = engine};
     if (engine->rank == 0)
         status = run_rank_zero(engine, &run, &controller);
@@ -209,6 +209,6 @@ int pr_generate_command(const pr_options *options)
     pr_answer_end(&run.answer);
     pr_completion_request_destroy(run.request);
     pr_engine_close(engine, controller, status);
-    int signal_number = pr_engine_signal();
+    int signal_number = pr_world_is_first() ? pr_engine_signal() : 0;
     return signal_number ? 128 + signal_number : pr_exit_code(status);
 }

@@ -304,3 +304,16 @@ void pr_layout_ranks_text(const pr_group_layout *group, char text[32])
     else
         snprintf(text, 32, "ranks %d to %d", first, last);
 }
+
+void pr_layout_rank_text(const pr_layout *layout, int32_t rank, char text[PR_LAYOUT_RANK_BYTES])
+{
+    int32_t index = layout ? pr_layout_group_of(layout, rank) : -1;
+    if (!layout)
+        snprintf(text, PR_LAYOUT_RANK_BYTES, "rank %d", rank);
+    else if (index < 0)
+        snprintf(text, PR_LAYOUT_RANK_BYTES, "rank %d (no group)", rank);
+    else
+        snprintf(
+            text, PR_LAYOUT_RANK_BYTES, "rank %d (%s group %d)", rank,
+            pr_role_name(layout->group[index].role), index);
+}

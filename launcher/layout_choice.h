@@ -28,4 +28,8 @@ void pr_layout_describe(const pr_layout *layout, char text[PR_LAYOUT_TEXT_BYTES]
 // "rank 0", "ranks 1 to 3".
 void pr_layout_ranks_text(const pr_group_layout *group, char text[32]);
 
+// "rank 3 (decode group 1)"; "rank 3" without a layout.
+enum { PR_LAYOUT_RANK_BYTES = 64 };
+void pr_layout_rank_text(const pr_layout *layout, int32_t rank, char text[PR_LAYOUT_RANK_BYTES]);
+
 #endif

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "comm/recovery.h"
 #include "comm/world.h"
 #include "launcher/commands.h"
 #include "launcher/options.h"
@@ -101,6 +103,12 @@ static const command commands[] = {
      "polyreme doctor",
      pr_doctor_command,
      {&pr_options_report, &pr_options_general}},
+    {"emit",
+     "print a job script for Slurm, ready to be submitted",
+     "sbatch KIND --model MODEL [options]",
+     "polyreme emit sbatch batch --model models/demo -i models/demo/requests.jsonl > job.sh",
+     pr_emit_command,
+     {&pr_options_emit, &pr_options_general}},
     {"job",
      "say which job of Slurm or Kubernetes this is, and when it ends",
      "[options]",
@@ -236,5 +244,9 @@ int main(int argc, char **argv)
             print_command_help(chosen, help == 2, stdout);
         return PR_EXIT_OK;
     }
-    return run_command(chosen, argc - 2, arguments);
+    int code = run_command(chosen, argc - 2, arguments);
+    if (!pr_recovery_is_possible())
+        return code;
+    fflush(NULL);
+    _exit(code);  // MPI is not finalized (comm/recovery.h)
 }

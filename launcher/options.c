@@ -46,6 +46,9 @@ static const pr_option layout[] = {
      .help = "ranks that share each attention head set, in groups that name no tp; 0 = chosen"},
     {.name = "dedicated-controller", .kind = PR_OPTION_FLAG, .offset = FIELD(dedicated_controller),
      .help = "rank 0 only schedules and holds no model"},
+    {.name = "rank-order", .value_name = "HOW", .kind = PR_OPTION_STRING, .offset = FIELD(rank_order),
+     .standard = "auto", .choices = "auto|launcher",
+     .help = "which rank does what: auto = ranks that talk most sit nearest, however they were started; launcher = as it numbered them"},
 };
 
 static const pr_option engine[] = {
@@ -97,6 +100,12 @@ static const pr_option engine[] = {
     {.name = "comm-timeout", .value_name = "MS", .kind = PR_OPTION_INT, .offset = FIELD(comm_timeout),
      .standard = "60000", .least = 100, .most = 86400000,
      .help = "longest wait for another rank before it counts as lost"},
+    {.name = "watchdog", .value_name = "SECONDS", .kind = PR_OPTION_FLOAT, .offset = FIELD(watchdog),
+     .standard = "10", .least = 0, .most = 86400,
+     .help = "silence of a rank after which it counts as stuck, is named and ends the run; 0 = never (debuggers)"},
+    {.name = "respawn", .value_name = "WHEN", .kind = PR_OPTION_STRING, .offset = FIELD(respawn),
+     .standard = "auto", .choices = "auto|off",
+     .help = "start a process for a lost rank, under mpirun --enable-recovery; off does without its group"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
      .standard = "auto", .choices = "auto|shared|messages",
      .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
@@ -372,10 +381,21 @@ static const pr_option convert[] = {
 static const pr_option plan[] = {
     {.name = "ranks", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(ranks),
      .standard = "auto", .zero = "auto", .least = 0, .most = 1048576, .common = true,
-     .help = "MPI ranks the run would have; auto = one for each NUMA node of this machine, one on --machine"},
+     .help = "MPI ranks the run would have; auto = one for each NUMA domain of the nodes, one on --machine"},
     {.name = "machine", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(machine),
      .choices = PR_MACHINE_NAMES, .common = true,
      .help = "forecast times and rates on this machine, with its memory; one rank on each device"},
+    {.name = "nodes", .value_name = "N|auto", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
+     .standard = "auto", .zero = "auto", .least = 0, .most = 65536, .common = true,
+     .help = "nodes that the ranks are spread over; auto = one, or what --machine's devices need"},
+    {.name = "nodes-per-switch", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(nodes_per_switch), .standard = "0", .least = 0, .most = 65536,
+     .help = "nodes under each lowest switch; 0 = all under one"},
+    {.name = "topology", .value_name = "TEXT", .kind = PR_OPTION_STRING, .offset = FIELD(topology),
+     .common = true,
+     .help = "a node in hwloc's words, 'numa:2(memory=64GB) core:8 pu:1'; default: this machine"},
+    {.name = "svg", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(svg),
+     .common = true, .help = "draw which rank sits where"},
     {.name = "prompt-tokens", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(prompt_tokens),
      .standard = "1024", .least = 1, .most = 16777216, .common = true,
      .help = "length of the prompts in the forecast"},
@@ -388,6 +408,61 @@ static const pr_option plan[] = {
     {.name = "slo", .value_name = "SLO", .kind = PR_OPTION_STRING, .offset = FIELD(slo),
      .standard = "slo-b", .choices = "slo-a|slo-b",
      .help = "the target that nine in ten requests must meet, for --split"},
+};
+
+static const pr_option emit[] = {
+    {.name = "what", .value_name = "WHAT", .kind = PR_OPTION_STRING, .offset = FIELD(what),
+     .position = 1, .required = true, .choices = "sbatch", .common = true,
+     .help = "what to print: sbatch, a job script for Slurm"},
+    {.name = "kind", .value_name = "KIND", .kind = PR_OPTION_STRING, .offset = FIELD(kind),
+     .position = 2, .common = true, .help = "which one; without it they are listed"},
+    {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .common = true, .help = "directory with config.json, tokenizer.json and *.safetensors"},
+    {.name = "input", .letters = "i", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(input), .common = true, .help = "requests, one JSON object a line"},
+    {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(output), .common = true,
+     .help = "results; of scaling a folder. Default: results.jsonl, scaling"},
+    {.name = "endpoint-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(endpoint_file), .standard = "polyreme-endpoint.json", .common = true,
+     .help = "where the service writes its address and state, for its clients"},
+    {.name = "nodes", .letters = "N", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
+     .standard = "1", .least = 1, .most = 65536, .common = true, .help = "nodes of a job"},
+    {.name = "ranks-per-node", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(ranks_per_node), .standard = "1", .least = 1, .most = 1024, .common = true,
+     .help = "ranks on each: one for a GPU, or for a NUMA node (see polyreme plan)"},
+    {.name = "prefill-nodes", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(prefill_nodes), .standard = "1", .least = 1, .most = 65536,
+     .help = "nodes that do prefill, of hetjob"},
+    {.name = "decode-nodes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(decode_nodes),
+     .standard = "1", .least = 1, .most = 65536, .help = "nodes that do decode, of hetjob"},
+    {.name = "time", .letters = "t", .value_name = "TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(time), .standard = "1:00:00", .common = true,
+     .help = "limit of one job, as for Slurm: 90 (minutes), 1:30:00, 2-12 (days-hours)"},
+    {.name = "partition", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(partition),
+     .common = true, .help = "partition; several with commas"},
+    {.name = "decode-partition", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(decode_partition), .help = "that of the decode nodes; default: --partition"},
+    {.name = "account", .letters = "A", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(account), .common = true, .help = "whose time is used"},
+    {.name = "gpus-per-node", .value_name = "N", .kind = PR_OPTION_STRING,
+     .offset = FIELD(gpus_per_node), .common = true,
+     .help = "GPUs of each node, all of which each of its ranks sees; N or TYPE:N"},
+    {.name = "job-name", .letters = "J", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(job_name), .help = "name in the queue; default: polyreme-KIND"},
+    {.name = "parts", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(parts),
+     .standard = "8", .least = 1, .most = 100000, .help = "jobs of batch-array"},
+    {.name = "parts-at-once", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(parts_at_once), .standard = "0", .least = 0, .most = 100000,
+     .help = "of them at most so many run; 0 = all"},
+    {.name = "rank-counts", .value_name = "LIST", .kind = PR_OPTION_STRING,
+     .offset = FIELD(rank_counts), .standard = "1", .help = "numbers of ranks that scaling compares: 1,2,4"},
+    {.name = "lead-minutes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lead_minutes),
+     .standard = "15", .least = 1, .most = 10000,
+     .help = "so long before its end a chain's job lets its successor start"},
+    {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(run_options), .common = true,
+     .help = "more options of serve or batch, as the shell reads them: --run-options='--max-num-seqs 128'"},
 };
 
 static const pr_option report[] = {
@@ -458,6 +533,7 @@ const pr_option_group pr_options_bench = {"Bench", bench, COUNT(bench)};
 const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
+const pr_option_group pr_options_emit = {"Job script", emit, COUNT(emit)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
@@ -468,12 +544,12 @@ const pr_option_group pr_options_top = {"View", top, COUNT(top)};
 
 // A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_convert, &pr_options_chat,     &pr_options_top,      &pr_options_access,
-    &pr_options_client,  &pr_options_general,  &pr_options_model,    &pr_options_layout,
-    &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
-    &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
-    &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
-    &pr_options_job,
+    &pr_options_emit,       &pr_options_convert, &pr_options_chat,     &pr_options_top,
+    &pr_options_access,     &pr_options_client,  &pr_options_general,  &pr_options_model,
+    &pr_options_layout,     &pr_options_engine,  &pr_options_batch,    &pr_options_generate,
+    &pr_options_plan,       &pr_options_report,  &pr_options_simulate, &pr_options_workload,
+    &pr_options_scheduling, &pr_options_bench,   &pr_options_fleet,    &pr_options_messages,
+    &pr_options_serve,      &pr_options_job,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -491,7 +567,7 @@ static pr_status check_together(const pr_options *options)
     int64_t walltime_s;
     const char *walltime = options->walltime ? options->walltime : "auto";
     if (strcmp(walltime, "auto") != 0 && strcmp(walltime, "off") != 0)
-        PR_TRY(pr_job_choice_parse_duration(walltime, &walltime_s));
+        PR_TRY(pr_job_choice_parse_duration("--walltime (or auto, off)", walltime, &walltime_s));
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,

@@ -28,6 +28,7 @@ typedef struct pr_options {
     const char *prefill, *decode, *mixed;  // "2x4:tp=2", or NULL
     int32_t tensor_parallel_size;          // 0 = chosen
     bool dedicated_controller;
+    const char *rank_order;  // "auto" or "launcher"
 
     // engine
     int32_t max_model_len;  // 0 = the model's
@@ -47,6 +48,8 @@ typedef struct pr_options {
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
+    double watchdog;       // s; 0 = off
+    const char *respawn;
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
@@ -140,8 +143,11 @@ typedef struct pr_options {
     int32_t ranks;        // 0 = chosen
     const char *machine;  // NULL = no forecast
     int32_t prompt_tokens, output_tokens;
-    int32_t split;    // groups to divide; 0 = none
-    const char *slo;  // "slo-a" or "slo-b"
+    int32_t nodes, nodes_per_switch;  // 0 = chosen; all under one switch
+    const char *topology;             // of a node, in hwloc's words; NULL = this machine's
+    const char *svg;                  // FILE or NULL
+    int32_t split;                    // groups to divide; 0 = none
+    const char *slo;                  // "slo-a" or "slo-b"
 
     // serve, chat, top: who may ask, and where. Clients use one key.
     pr_strings api_key;
@@ -160,6 +166,15 @@ typedef struct pr_options {
     // top
     double interval;  // s
     bool once;
+
+    // emit; model, input, output, nodes and endpoint_file are those of others
+    const char *what, *kind;
+    int32_t ranks_per_node, prefill_nodes, decode_nodes;
+    const char *time, *partition, *decode_partition, *account, *gpus_per_node, *job_name;
+    int32_t parts, parts_at_once;  // 0 = all
+    const char *rank_counts;       // "1,2,4"
+    int32_t lead_minutes;
+    const char *run_options;
 
     // plan, doctor, simulate, bench, top
     bool json;
@@ -182,6 +197,7 @@ extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
+extern const pr_option_group pr_options_emit;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -189,7 +205,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 21 };
+enum { PR_OPTION_GROUPS = 22 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

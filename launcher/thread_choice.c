@@ -138,10 +138,29 @@ void pr_thread_choose(
         choice->cpu[i] = choice->bound && i < choice->threads ? cpu[first + i] : -1;
 }
 
-// "0-3,8".
-static void print_cpus(const pr_thread_choice *choice, char *text, size_t size)
+int32_t
+pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread_choice *choice)
+{
+    pr_cpu_set set = *usable;
+    int32_t numa = -1;
+    if (choice->bound)
+        set = (pr_cpu_set){0};
+    for (int32_t i = 0; choice->bound && i < choice->threads; i++)
+        pr_cpu_set_add(&set, choice->cpu[i]);
+    for (int32_t cpu = 0; cpu < PR_MAX_CPUS; cpu++) {
+        if (map->core[cpu] < 0 || !pr_cpu_set_has(&set, cpu) || map->numa[cpu] == numa)
+            continue;
+        if (numa >= 0)
+            return -1;
+        numa = map->numa[cpu];
+    }
+    return numa;
+}
+
+void pr_thread_cpus_text(const pr_thread_choice *choice, char *text, size_t size)
 {
     size_t used = 0;
+    text[0] = '\0';
     for (int32_t i = 0, end; i < choice->threads && used < size; i = end) {
         for (end = i + 1; end < choice->threads && choice->cpu[end] == choice->cpu[end - 1] + 1;)
             end++;
@@ -157,7 +176,7 @@ void pr_thread_describe(const pr_thread_choice *choice, char text[PR_THREAD_TEXT
     int length =
         snprintf(place, sizeof place, "%s", choice->bound ? "bound to CPUs " : "not bound: ");
     if (choice->bound)
-        print_cpus(choice, place + length, sizeof place - (size_t)length);
+        pr_thread_cpus_text(choice, place + length, sizeof place - (size_t)length);
     else
         snprintf(place + length, sizeof place - (size_t)length, "%s", choice->unbound_why);
     if (choice->sharers > 1)

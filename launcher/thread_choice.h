@@ -42,8 +42,15 @@ void pr_thread_choose(
     const pr_thread_wish *wish,
     pr_thread_choice *choice);
 
+// The NUMA domain that all its threads are in, or may run in if they are not bound; -1: several.
+int32_t
+pr_thread_numa(const pr_core_map *map, const pr_cpu_set *usable, const pr_thread_choice *choice);
+
 // "2 threads on 2 cores, bound to CPUs 0-1", and why.
 void pr_thread_describe(const pr_thread_choice *choice, char text[PR_THREAD_TEXT_BYTES]);
+
+// The CPUs of a choice that is bound: "0-3,8".
+void pr_thread_cpus_text(const pr_thread_choice *choice, char *text, size_t size);
 
 // One rank for each NUMA node, so that no weights are read from another's memory.
 typedef struct pr_rank_proposal {

@@ -11,6 +11,8 @@
 #include <hwloc.h>
 #endif
 
+#include "runtime/base/log.h"
+
 // The number after "MemAvailable:" and the like, in bytes, or 0.
 static int64_t read_meminfo(const char *key)
 {
@@ -112,34 +114,39 @@ static void read_map(hwloc_topology_t machine, pr_core_map *map)
     }
 }
 
-// Returns whether the map is of another machine.
-static bool read_cores(pr_topology *topology)
+// described: of which machine, in hwloc's words; NULL: this one, or what hwloc's variables say. *other: it is
+// not this machine. Leaves the topology as it is if there is nothing to read.
+static void read_cores(const char *described, pr_topology *topology, bool *other)
 {
     static char source[32];
     hwloc_topology_t machine;
-    bool other = false;
     if (hwloc_topology_init(&machine) != 0)
-        return false;
-    if (hwloc_topology_load(machine) == 0) {
+        return;
+    bool good = !described || hwloc_topology_set_synthetic(machine, described) == 0;
+    if (good && hwloc_topology_load(machine) == 0) {
         topology->packages = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_PACKAGE);
         topology->numa_nodes = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_NUMANODE);
         topology->cores = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_CORE);
         topology->threads = hwloc_get_nbobjs_by_type(machine, HWLOC_OBJ_PU);
         read_map(machine, &topology->map);
-        other = !hwloc_topology_is_thissystem(machine);
+        *other = !hwloc_topology_is_thissystem(machine);
+        if (described && strstr(described, "memory="))
+            topology->memory_bytes = (int64_t)hwloc_get_root_obj(machine)->total_memory;
         unsigned version = hwloc_get_api_version();
         snprintf(source, sizeof source, "hwloc %u.%u", version >> 16, (version >> 8) & 255);
         topology->source = source;
     }
     hwloc_topology_destroy(machine);
-    return other;
 }
+static const bool can_describe = true;
 #else
-static bool read_cores(pr_topology *topology)
+static void read_cores(const char *described, pr_topology *topology, bool *other)
 {
+    (void)described;
     (void)topology;
-    return false;
+    (void)other;
 }
+static const bool can_describe = false;
 #endif
 
 // Without hwloc: so many cores of one hardware thread.
@@ -171,12 +178,33 @@ static void read_usable(pr_topology *topology, bool other)
 void pr_topology_read(pr_topology *topology)
 {
     *topology = (pr_topology){.source = "sysconf"};
+    bool other = false;
     clear_map(&topology->map);
-    bool other = read_cores(topology);
+    read_cores(NULL, topology, &other);
     if (topology->threads <= 0)
         assume_cores(topology);
     read_usable(topology, other);
     read_memory(topology);
+}
+
+pr_status pr_topology_describe(const char *described, pr_topology *topology)
+{
+    bool other = true;
+    *topology = (pr_topology){0};
+    clear_map(&topology->map);
+    if (!can_describe)
+        return pr_fail(
+            PR_ERR_UNSUPPORTED, "this program was built without hwloc, which reads '%s'",
+            described);
+    read_cores(described, topology, &other);
+    if (topology->threads <= 0)
+        return pr_fail(
+            PR_ERR_ARGUMENT,
+            "'%s' does not describe a machine as hwloc does, e.g. 'pack:2 numa:4 core:16 pu:2'",
+            described);
+    read_usable(topology, other);
+    topology->available_bytes = topology->memory_bytes;
+    return PR_OK;
 }
 
 void pr_topology_bind_caller(int32_t cpu)

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/base/status.h"
+
 enum { PR_MAX_CPUS = 1024 };
 
 // Hardware threads by the numbers that the system gives them.
@@ -44,6 +46,10 @@ typedef struct pr_topology {
 } pr_topology;
 
 void pr_topology_read(pr_topology *topology);
+
+// A machine in hwloc's words, "pack:2 numa:4 core:16 pu:2", all of it usable. Its memory is known if the words
+// say so, "numa:4(memory=64GB)". Errors: PR_ERR_ARGUMENT; PR_ERR_UNSUPPORTED without hwloc.
+pr_status pr_topology_describe(const char *described, pr_topology *topology) PR_MUST_CHECK;
 
 // Binds the calling thread. A wish: nothing is said where the system refuses.
 void pr_topology_bind_caller(int32_t cpu);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/recovery.h"
+#include "comm/watch.h"
 #include "launcher/prompt_scorer.h"
 #include "launcher/slot.h"
 #include "runtime/base/clock.h"
@@ -11,6 +13,8 @@
 #include "runtime/sampling/sampler.h"
 
 enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
+// Who fails because of a lost rank may know it before the controller has said so.
+enum { ORDER_WAIT_MS = 1000 };
 
 struct pr_worker {
     pr_worker_params params;
@@ -21,10 +25,12 @@ struct pr_worker {
     pr_constraints *constraints;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
     int32_t queued;
-    uint64_t plan_number;  // the last one begun
-    bool stop;             // PR_MESSAGE_STOP is there
-    bool left;             // the group has agreed to leave its plans for the stop
-    bool orphaned;         // the controller is gone
+    uint64_t plan_number;    // the last one begun
+    bool stop;               // PR_MESSAGE_STOP is there
+    bool left;               // the group has agreed to leave its plans for the stop
+    bool orphaned;           // the controller is gone
+    bool broken;             // the group has lost a rank
+    pr_recover_order order;  // to be carried out by whoever runs the worker
     // The step being composed: rows of this lane.
     int32_t *token, *position;  // [max_num_batched_tokens]
     int32_t *output_row;        // [max_num_seqs]
@@ -115,6 +121,7 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
     };
     PR_TRY_GOTO(pr_prompt_scorer_create(&scorer, &made->scorer), failed);
     made->counts.read_bytes = params->shard->read_bytes;
+    made->plan_number = params->plan_number;
     *worker = made;
     return PR_OK;
 failed:
@@ -157,6 +164,24 @@ static pr_status lose_controller(pr_worker *worker)
     return pr_fail(PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
 }
 
+static pr_status take_order(pr_worker *worker, const pr_message *message)
+{
+    pr_recover_order order;
+    if (message->size_bytes != sizeof order)
+        return pr_fail(PR_ERR_INTERNAL, "an order of %zu bytes", message->size_bytes);
+    memcpy(&order, message->data, sizeof order);
+    bool ours = order.group == worker->params.group_index;
+    if (order.kind == PR_RECOVER_LOSE && ours)
+        worker->broken = true;
+    else if (order.kind == PR_RECOVER_LOSE)
+        pr_kv_transfer_lose(worker->params.transfer, order.group);
+    else if (order.kind == PR_RECOVER_RETURN)
+        pr_kv_transfer_return(worker->params.transfer, order.group);
+    else
+        worker->order = order;
+    return PR_OK;
+}
+
 static pr_status take_message(pr_worker *worker, const pr_message *message)
 {
     pr_plan *plan;
@@ -176,6 +201,8 @@ static pr_status take_message(pr_worker *worker, const pr_message *message)
     case PR_MESSAGE_STOP:
         worker->stop = true;
         return PR_OK;
+    case PR_MESSAGE_ORDER:
+        return take_order(worker, message);
     case PR_MESSAGE_LOST:
         return lose_controller(worker);
     default:
@@ -396,14 +423,6 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 
 // ---- After the forward ----
 
-static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
-{
-    pr_finish finish = pr_sampler_finish(&slot->request->sampling, index, token);
-    if (finish == PR_FINISH_NONE && slot->hands_over)
-        return PR_FINISH_HANDED;
-    return finish;
-}
-
 static void set_mask(const pr_slot *slot, pr_sampler_args *args)
 {
     pr_constraint_mask mask;
@@ -411,27 +430,6 @@ static void set_mask(const pr_slot *slot, pr_sampler_args *args)
     args->allowed = mask.allowed;
     args->must_stop = !mask.any;
     args->may_stop = mask.may_end || !mask.any;
-}
-
-// A sequence whose grammar is at its end, and which has no stop token to say so, ends here.
-static bool is_at_end(const pr_slot *slot)
-{
-    pr_constraint_mask mask;
-    if (!slot->constraint || slot->request->sampling.stop_tokens > 0)
-        return false;
-    pr_constraint_find_mask(slot->constraint, &mask);
-    return !mask.any;
-}
-
-// Keeps the token if the sequence goes on. One that no longer fits its grammar (there was no possible
-// token left to draw) ends.
-static pr_finish keep_token(pr_slot *slot, int32_t token, pr_finish finish)
-{
-    if (finish != PR_FINISH_NONE && finish != PR_FINISH_HANDED)
-        return finish;
-    if (!pr_slot_add_token(slot, token) || is_at_end(slot))
-        return PR_FINISH_STOP;
-    return finish;
 }
 
 static void prepare_draw(pr_worker *worker, int32_t output, float *logits)
@@ -464,8 +462,7 @@ static void report_draw(pr_worker *worker, int32_t output)
     const pr_request *request = slot->request;
     const pr_sampled *sampled = &worker->sampled[output];
     int32_t index = worker->draw[output].outputs;
-    pr_finish finish = finish_of(slot, index, sampled->token);
-    finish = keep_token(slot, sampled->token, finish);
+    pr_finish finish = pr_slot_keep_sampled(slot, index, sampled->token);
     worker->token_report[worker->token_reports++] = (pr_token_report){
         .id = request->id,
         .generation = slot->generation,
@@ -582,6 +579,8 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
     bool more = true;
     for (int32_t step = 0; more; step++) {
         int64_t begin_ns = pr_clock_now_ns();
+        pr_watch_step(plan->number, step);
+        pr_watch_begin("begin of the step", -1);
         PR_TRY(run_step(worker, step == 0 ? plan : NULL));
         PR_TRY(progress_transfers(worker));
         PR_TRY(take_waiting_messages(worker));
@@ -596,8 +595,10 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
 // Sleeps until the next plan or the stop; looks after transfers while there are any.
 static pr_status wait_for_plan(pr_worker *worker)
 {
-    while (!worker->stop && (worker->queued == 0 || worker->left)) {
+    while (!worker->stop && !worker->broken && worker->order.kind == PR_RECOVER_NONE &&
+           (worker->queued == 0 || worker->left)) {
         PR_TRY(progress_transfers(worker));
+        pr_watch_idle();
         bool moving = pr_kv_transfer_pending(worker->params.transfer) > 0;
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, moving ? 1 : -1, &message));
@@ -618,12 +619,13 @@ static pr_status send_counts(pr_worker *worker)
     return send_to_controller(worker, PR_MESSAGE_COUNTS, &worker->counts, sizeof worker->counts);
 }
 
-static pr_status run_until_stopped(pr_worker *worker)
+// Until the stop, an order, or until the group is broken.
+static pr_status run_plans(pr_worker *worker)
 {
     for (;;) {
         PR_TRY(wait_for_plan(worker));
-        if (worker->queued == 0 || worker->left)
-            return send_counts(worker);
+        if (worker->broken || worker->queued == 0 || worker->left)
+            return PR_OK;
         pr_plan *plan = worker->queue[0];
         worker->queued--;
         memmove(&worker->queue[0], &worker->queue[1], (size_t)worker->queued * sizeof(pr_plan *));
@@ -634,9 +636,61 @@ static pr_status run_until_stopped(pr_worker *worker)
     }
 }
 
-pr_status pr_worker_run(pr_worker *worker)
+static bool is_in_vain(void *context)
 {
+    pr_worker *worker = context;
+    return take_waiting_messages(worker) != PR_OK || worker->broken;
+}
+
+// After an error: whether it comes from the loss of a rank of the group.
+static bool await_order(pr_worker *worker)
+{
+    int64_t end_ns = pr_clock_now_ns() + (int64_t)ORDER_WAIT_MS * 1000000;
+    while (worker->params.recovers && !worker->broken && !worker->orphaned &&
+           pr_clock_now_ns() < end_ns) {
+        pr_message message;
+        if (pr_control_receive(worker->params.control, 10, &message) != PR_OK ||
+            take_message(worker, &message) != PR_OK)
+            return false;
+    }
+    return worker->broken;
+}
+
+static pr_status stand_by(pr_worker *worker)
+{
+    pr_group_abandon(worker->params.group);
+    while (worker->queued > 0)
+        pr_plan_free(worker->queue[--worker->queued]);
+    for (int32_t i = 0; i < worker->slots->slots; i++)
+        pr_slot_release(&worker->slots->slot[i]);
+    while (!worker->stop && !worker->orphaned && worker->order.kind == PR_RECOVER_NONE) {
+        pr_message message;
+        PR_TRY(pr_control_receive(worker->params.control, -1, &message));
+        PR_TRY(take_message(worker, &message));
+    }
+    return PR_OK;
+}
+
+static pr_status run_until_stopped(pr_worker *worker)
+{
+    pr_status status = run_plans(worker);
+    if (worker->broken || (status != PR_OK && await_order(worker)))
+        status = stand_by(worker);
+    if (worker->orphaned)
+        return lose_controller(worker);
+    bool stopped = status == PR_OK && worker->order.kind == PR_RECOVER_NONE;
+    return stopped ? send_counts(worker) : status;
+}
+
+bool pr_worker_is_broken(const pr_worker *worker) { return worker->broken; }
+
+pr_status pr_worker_run(pr_worker *worker, pr_recover_order *order)
+{
+    worker->order.kind = PR_RECOVER_NONE;
+    pr_recovery_ask(worker->params.recovers ? is_in_vain : NULL, worker);
     pr_status status = run_until_stopped(worker);
+    pr_recovery_ask(NULL, NULL);
+    *order = worker->order;
     if (status != PR_OK && !worker->orphaned) {
         const char *text = pr_error_text();
         pr_status told =

@@ -46,6 +46,7 @@ struct pr_parallel {
     int32_t lanes, lane;  // lanes of the group, this rank's
     int32_t ranks, rank;  // of the group
     int32_t experts;      // E of the model, 0 for dense
+    int32_t layer;        // that calls, -1: none; set by the caller, for who says what is stuck
     void *state;
 
     // Memory for the branch or part that the next reduce or gather takes, [T][H] or [outputs][V / tp]:

@@ -78,13 +78,18 @@ static void learn_transfer_time(pr_scheduler *scheduler, const pr_sequence *sequ
         pr_step_fit_transfer_apply(fit, &scheduler->cost);
 }
 
+static void end(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    pr_transfer_release_tag(scheduler, sequence->tag);
+    unpin(sequence);
+    scheduler->gathers--;
+}
+
 static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     if (sequence->arrivals < sequence->seat[PR_SEAT_COMPUTE].lane->tp)
         return;
-    pr_transfer_release_tag(scheduler, sequence->tag);
-    unpin(sequence);
-    scheduler->gathers--;
+    end(scheduler, sequence);
     if (sequence->ending) {
         pr_scheduler_finish(scheduler, sequence);
         return;
@@ -97,7 +102,7 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
     }
     learn_transfer_time(scheduler, sequence);
     scheduler->counts.gathered_tokens += sequence->fetched - sequence->planned;
-    sequence->cached = sequence->planned = sequence->fetched;
+    sequence->cached = sequence->planned = sequence->computed = sequence->fetched;
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, sequence->fetched);
 }
 
@@ -117,4 +122,14 @@ void pr_gather_abandon(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     sequence->ending = true;
     settle(scheduler, sequence);
+}
+
+void pr_gather_break(pr_scheduler *scheduler, pr_sequence *sequence)
+{
+    pr_lane *to = sequence->seat[PR_SEAT_COMPUTE].lane;
+    pr_plan_draft_forget_moves(&scheduler->group[to->group].draft, sequence);
+    pr_plan_draft_forget_moves(&scheduler->group[sequence->source->group].draft, sequence);
+    end(scheduler, sequence);
+    sequence->phase = PR_PHASE_PREFILL;
+    sequence->generation++;  // an arrival that is still reported is not waited for
 }

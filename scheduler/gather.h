@@ -25,6 +25,8 @@ bool pr_gather_begin(pr_scheduler *scheduler, pr_sequence *sequence, pr_lane *fr
 
 // Events of a sequence in PR_PHASE_GATHER; it may be gone afterwards.
 void pr_gather_arrived(pr_scheduler *scheduler, pr_sequence *sequence, bool intact);
+// One of its ends is lost: the sequence is in PR_PHASE_PREFILL, with its seat, and computes it.
+void pr_gather_break(pr_scheduler *scheduler, pr_sequence *sequence);
 void pr_gather_abandon(pr_scheduler *scheduler, pr_sequence *sequence);  // no more tokens wanted
 
 #endif

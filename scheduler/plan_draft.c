@@ -150,6 +150,20 @@ void pr_plan_draft_gather(pr_plan_draft *draft, pr_sequence *sequence)
         true;
 }
 
+void pr_plan_draft_forget_moves(pr_plan_draft *draft, pr_sequence *sequence)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < draft->plan.handovers; i++) {
+        if (draft->handed[i] == sequence) {
+            sequence->unsent--;
+            continue;
+        }
+        draft->handed[kept] = draft->handed[i];
+        draft->handover[kept++] = draft->handover[i];
+    }
+    draft->plan.handovers = kept;
+}
+
 static const int32_t *table_of(const pr_sequence *sequence, int32_t seat, int32_t *blocks)
 {
     return pr_kv_sequence_blocks(sequence->seat[seat].kv, blocks);

@@ -42,6 +42,8 @@ void pr_plan_draft_chunk(pr_plan_draft *draft, const pr_sequence *sequence, int3
 void pr_plan_draft_handover(pr_plan_draft *draft, pr_sequence *sequence, int32_t first_block);
 // Pinned blocks of sequence->source that the compute seat lacks. Like a drop it may wait here.
 void pr_plan_draft_gather(pr_plan_draft *draft, pr_sequence *sequence);
+// The sequence's KV does not move: takes out what says that it does.
+void pr_plan_draft_forget_moves(pr_plan_draft *draft, pr_sequence *sequence);
 
 // Fills in grants and block tables. The plan is then valid until a sequence in it changes.
 void pr_plan_draft_finish(pr_plan_draft *draft, const pr_lane *lane, int32_t lanes);

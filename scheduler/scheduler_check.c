@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "scheduler/scheduler_state.h"
+#include "scheduler/walltime/drain.h"
 
 static void check_sequence(const pr_lane *lane, const pr_sequence *sequence)
 {
@@ -72,9 +73,13 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
 {
     for (int32_t l = 0; l < group->lanes; l++) {
         const pr_lane *lane = &group->lane[l];
-        bool serves = lane->role != PR_ROLE_DECODE && !group->leaving;
+        bool serves = lane->role != PR_ROLE_DECODE && !group->leaving && !group->lost;
         assert(lane->role == group->role);
-        assert(!group->leaving || !lane->map);
+        assert((!group->leaving && !group->lost) || !lane->map);
+        if (group->lost)
+            assert(
+                lane->sequences == 0 && lane->pins == 0 &&
+                pr_kv_cache_cached_blocks(lane->cache) == 0);
         assert((lane->map == pr_dispatch_cache_map(scheduler->dispatch)) == serves);
         if (lane->number < 0)
             continue;
@@ -89,6 +94,7 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
 
 void pr_scheduler_check(const pr_scheduler *scheduler)
 {
+    pr_drain_check(scheduler);
     int32_t sequences = pr_scheduler_waiting(scheduler), leavers = 0;
     pr_dispatch_check(scheduler->dispatch);
     for (int32_t g = 0; g < scheduler->groups; g++) {

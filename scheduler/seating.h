@@ -22,6 +22,10 @@ void pr_seating_number(pr_scheduler *scheduler, pr_lane *lane);
 // The lane has another role from now on: nobody sits there, and it has both numbers.
 void pr_seating_renumber(pr_scheduler *scheduler, pr_lane *lane, pr_role role);
 
+// The lane is out of service, with what its pool holds; it serves again, in its role.
+void pr_seating_retire(pr_scheduler *scheduler, pr_lane *lane);
+void pr_seating_return(pr_scheduler *scheduler, pr_lane *lane);
+
 // The sequence waits: for the first time (its job is filled), or again after it had a seat.
 // Error: PR_ERR_RESOURCE.
 pr_status pr_seating_wait(pr_scheduler *scheduler, pr_sequence *sequence) PR_MUST_CHECK;

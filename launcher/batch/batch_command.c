@@ -147,9 +147,11 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
         status = pr_batch_run_finish(run, reason_of_end(reason), &totals);
     if (status == PR_OK)
         sum_up(engine, controller, &totals, seconds);
+    // Told before the ranks part: a launcher that ends the job may not wait for that.
+    int code = status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
     pr_batch_run_destroy(run);  // its answers use the engine's tokenizer
     pr_engine_close(engine, controller, status);
-    return status == PR_OK ? exit_code(&totals) : pr_exit_code(status);
+    return code;
 }
 
 // Needs the model's config and tokenizer, but no weights and no MPI.
@@ -195,6 +197,7 @@ int pr_batch_command(const pr_options *options)
         return pr_world_is_first() ? pr_batch_state_print(options->state) : PR_EXIT_OK;
     if (options->validate_only)
         return pr_world_is_first() ? validate_only(options) : PR_EXIT_OK;
+    char reason[64];
     opening open = {.options = options};
     pr_engine_prepare preparation = {
         .call = prepare, .context = &open, .nothing_to_do = &open.complete};
@@ -204,6 +207,8 @@ int pr_batch_command(const pr_options *options)
         return PR_EXIT_OK;
     if (status == PR_OK)
         return run_batch(engine, open.run);
+    bool told = status == PR_ERR_INTERRUPTED && open.run && pr_engine_signal() != SIGINT &&
+                pr_batch_run_interrupt(open.run, reason_of_end(reason));
     pr_batch_run_destroy(open.run);
-    return pr_exit_code(status);
+    return told ? PR_EXIT_OK : pr_engine_exit_code(status);
 }

@@ -373,6 +373,13 @@ pr_batch_output_end(pr_batch_output *output, const pr_batch_ending *ending, bool
     return status;
 }
 
+bool pr_batch_output_interrupt(pr_batch_output *output, const char *reason)
+{
+    return !output->stream && write_last_state(
+                                  output, PR_BATCH_PREEMPTED,
+                                  &(pr_batch_ending){.end = -1, .reason = reason}) == PR_OK;
+}
+
 void pr_batch_output_salvage(pr_batch_output *output, const char *reason)
 {
     pr_status status = output->stream ? end_stream(output) : PR_OK;

@@ -61,6 +61,9 @@ typedef struct pr_batch_ending {
 pr_status pr_batch_output_end(
     pr_batch_output *output, const pr_batch_ending *ending, bool *resumable) PR_MUST_CHECK;
 
+// A signal ended the run before begin: the state says that it is to be gone on with. False: there is none.
+bool pr_batch_output_interrupt(pr_batch_output *output, const char *reason);
+
 // The run has failed and the process is about to end.
 void pr_batch_output_salvage(pr_batch_output *output, const char *reason);
 

@@ -562,6 +562,11 @@ pr_face pr_batch_run_face(pr_batch_run *run)
     };
 }
 
+bool pr_batch_run_interrupt(pr_batch_run *run, const char *reason)
+{
+    return run->output && pr_batch_output_interrupt(run->output, reason);
+}
+
 pr_status pr_batch_run_finish(pr_batch_run *run, const char *reason, pr_batch_totals *totals)
 {
     bool complete = run->input_ended && run->lines == run->totals.answered + run->totals.refused;

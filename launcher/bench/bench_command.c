@@ -156,6 +156,6 @@ int pr_bench_command(const pr_options *options)
         pr_engine_close(engine, controller, status);
     }
     pr_trace_free(&made.trace);
-    int signal_number = pr_engine_signal();
-    return signal_number ? 128 + signal_number : pr_exit_code(status);
+    int signal_number = pr_world_is_first() ? pr_engine_signal() : 0;
+    return signal_number ? 128 + signal_number : pr_engine_exit_code(status);
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/layout_choice.h"
+#include "launcher/plan/plan_drawing.h"
 #include "launcher/plan/prediction.h"
 #include "launcher/plan/split_mode.h"
 #include "launcher/thread_choice.h"
@@ -26,6 +27,8 @@ typedef struct plan_view {
     int32_t blocks;  // per lane, 0 if the model does not fit
     bool forecast;   // a machine was named and the model fits
     pr_prediction prediction;
+    pr_topology topology;  // of a node
+    pr_plan_placement placement;
     char flags[PR_LAYOUT_TEXT_BYTES];
     char why[PR_LAYOUT_TEXT_BYTES];
 } plan_view;
@@ -173,8 +176,9 @@ static void print_threads(const plan_view *view)
         return;
     }
     printf(
-        ": %d core%s of this machine may be used, in %d NUMA node%s", (int)here->cores,
-        here->cores == 1 ? "" : "s", (int)here->numa_nodes, here->numa_nodes == 1 ? "" : "s");
+        ": %d core%s of %s may be used, in %d NUMA node%s", (int)here->cores,
+        here->cores == 1 ? "" : "s", view->facts.options->topology ? "such a node" : "this machine",
+        (int)here->numa_nodes, here->numa_nodes == 1 ? "" : "s");
     if (here->ranks == 1) {
         printf(", so one rank is best without need of more\n");
         return;
@@ -241,6 +245,8 @@ static void print_text(const plan_view *view)
     print_ranks(view);
     print_threads(view);
     print_kv_and_traffic(view);
+    if (view->layout.ranks > 1)
+        pr_plan_placement_print(&view->placement);
     if (view->forecast)
         pr_prediction_print(&view->prediction);
     printf("\nWhy\n");
@@ -306,13 +312,14 @@ static pr_status print_json(const plan_view *view)
                                    ? view->facts.options->quantization
                                    : pr_quantization_name(view->facts.converted);
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o}", "model",
+        "{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i, s:I, s:i, s:o, s:o, s:o, s:o, s:o}", "model",
         view->facts.model->path, "family", pr_family_name(view->facts.model->family), "layout",
         view->flags, "quantization", quantization, "fits", view->blocks > 0,
         "memory_bytes_per_rank", (json_int_t)view->facts.memory_bytes, "block_tokens", (int)size,
         "kv_blocks_per_lane", (int)view->blocks, "kv_tokens_per_lane",
         (json_int_t)view->blocks * size, "threads_per_rank", (int)view->threads, "this_machine",
-        machine_json(&view->here), "groups", groups, "ranks", ranks, "why", why);
+        machine_json(&view->here), "groups", groups, "ranks", ranks, "placement",
+        pr_plan_placement_json(&view->placement), "why", why);
     if (root && view->forecast &&
         json_object_set_new(root, "forecast", pr_prediction_json(&view->prediction)) != 0) {
         json_decref(root);
@@ -329,25 +336,39 @@ static pr_status print_json(const plan_view *view)
 
 // ---- the command ----
 
-// What a run on the machine would be given if nothing else is said: its threads and memory.
+static int32_t ranks_of_node(const pr_options *options)
+{
+    return (options->ranks + options->nodes - 1) / options->nodes;
+}
+
+// What a run on the machine would be given if nothing else is said: its nodes, threads and memory.
 static void adopt_machine(pr_machine *machine, pr_options *options)
 {
     if (options->ranks == 0)
-        options->ranks = 1;
-    options->threads = pr_machine_threads(machine, options->ranks, options->threads);
+        options->ranks = options->nodes ? options->nodes : 1;
+    if (options->nodes == 0)
+        options->nodes = machine->cores
+                             ? 1
+                             : (options->ranks + machine->node_devices - 1) / machine->node_devices;
+    options->threads = pr_machine_threads(machine, ranks_of_node(options), options->threads);
     if (machine->cores)
         *machine = pr_machine_with_threads(machine, options->threads);
     if (options->memory == 0)
         options->memory = (int64_t)(machine->memory_bytes * 0.9);
 }
 
-// What a run on this machine would be given.
-static void adopt_this_machine(const pr_rank_proposal *here, pr_options *options)
+// What a run on such nodes would be given.
+static void
+adopt_node(const pr_rank_proposal *here, const pr_topology *topology, pr_options *options)
 {
+    if (options->nodes == 0)
+        options->nodes = 1;
     if (options->ranks == 0)
-        options->ranks = here->ranks;
+        options->ranks = options->nodes * here->ranks;
     if (options->threads == 0)
-        options->threads = pr_thread_share(here->cores, options->ranks);
+        options->threads = pr_thread_share(here->cores, ranks_of_node(options));
+    if (options->topology && options->memory == 0 && topology->memory_bytes > 0)
+        options->memory = (int64_t)((double)topology->memory_bytes * 0.9) / ranks_of_node(options);
 }
 
 // What the user's options and the model make of the ranks. The options are copied; *fits says why not.
@@ -361,25 +382,32 @@ static pr_status fill_view(
     pr_status *fits)
 {
     pr_machine machine;
-    pr_topology topology;
     bool named = options->machine && pr_machine_find(options->machine, &machine);
     *adopted = *options;
     *view = (plan_view){0};
-    pr_topology_read(&topology);
-    pr_thread_propose(&topology.map, &topology.usable, &view->here);
+    if (options->topology)
+        PR_TRY(pr_topology_describe(options->topology, &view->topology));
+    else
+        pr_topology_read(&view->topology);
+    pr_thread_propose(&view->topology.map, &view->topology.usable, &view->here);
     if (named)
         adopt_machine(&machine, adopted);
-    else
-        adopt_this_machine(&view->here, adopted);
+    adopt_node(&view->here, &view->topology, adopted);
     view->threads = adopted->threads;
-    PR_TRY(pr_memory_facts_fill(adopted, model, weights, device, adopted->ranks, &view->facts));
+    PR_TRY(pr_memory_facts_fill(
+        adopted, model, weights, device, ranks_of_node(adopted), &view->facts));
     PR_TRY(pr_layout_choose(&view->facts, adopted->ranks, &view->layout, view->why));
     pr_layout_describe(&view->layout, view->flags);
     *fits = pr_memory_budget_blocks(&view->facts, &view->layout, &view->blocks);
     view->forecast = named && *fits == PR_OK;
     if (view->forecast)
         pr_prediction_make(&view->facts, &machine, &view->layout, view->blocks, &view->prediction);
-    return PR_OK;
+    pr_plan_nodes nodes = {
+        .nodes = adopted->nodes,
+        .nodes_per_switch = adopted->nodes_per_switch,
+        .topology = named && !options->topology ? NULL : &view->topology,
+    };
+    return pr_plan_placement_make(&view->layout, &nodes, adopted, &view->placement);
 }
 
 // Fills a view from the model directory and hands it to `use`, whose context it does not touch.
@@ -405,6 +433,7 @@ static pr_status with_view(
         close_model);
     PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
     status = use(&view, context);
+    pr_plan_placement_release(&view.placement);
     if (status == PR_OK)
         status = fits;
 close_device:
@@ -416,9 +445,20 @@ close_model:
     return status;
 }
 
+static pr_status draw(const plan_view *view, const char *path)
+{
+    char title[PR_LAYOUT_TEXT_BYTES + 256];
+    const char *model = view->facts.model->path, *name = strrchr(model, '/');
+    bool names = name && name[1];
+    snprintf(title, sizeof title, "%s %s", names ? name + 1 : model, view->flags);
+    return pr_plan_drawing_write(&view->placement, title, path);
+}
+
 static pr_status print_view(const plan_view *view, void *context)
 {
     const pr_options *options = context;
+    if (options->svg)
+        PR_TRY(draw(view, options->svg));
     if (options->json)
         return print_json(view);
     print_text(view);

@@ -35,6 +35,8 @@ const char *pr_status_name(pr_status status)
         return "input/output error";
     case PR_ERR_REQUEST:
         return "request failed";
+    case PR_ERR_INTERRUPTED:
+        return "interrupted";
     case PR_ERR_TIMEOUT:
         return "timed out";
     case PR_ERR_PEER:

@@ -14,9 +14,10 @@ typedef enum pr_status {
     PR_ERR_RESOURCE = -10,    // memory, KV blocks, descriptors: may work later or with other limits
     PR_ERR_IO = -11,          // the system refused a read, write, map or socket call
     PR_ERR_REQUEST = -20,     // one request is lost, the rest goes on
-    PR_ERR_TIMEOUT = -30,     // a wait within a group passed its limit
-    PR_ERR_PEER = -31,        // another rank is gone or sent nonsense
-    PR_ERR_INTERNAL = -40,    // our own mistake
+    PR_ERR_INTERRUPTED = -25,  // the run was told to end before it began
+    PR_ERR_TIMEOUT = -30,      // a wait within a group passed its limit
+    PR_ERR_PEER = -31,         // another rank is gone or sent nonsense
+    PR_ERR_INTERNAL = -40,     // our own mistake
 } pr_status;
 
 #define PR_MUST_CHECK __attribute__((warn_unused_result))

@@ -18,7 +18,7 @@ enum { PR_ROLES = 3 };
 
 typedef struct pr_group_layout {
     pr_role role;
-    int32_t first_rank;  // in MPI_COMM_WORLD; the group's ranks are consecutive
+    int32_t first_rank;  // of the ordered world; the group's ranks are consecutive
     int32_t ranks;
     int32_t tp;  // divides ranks; lanes = ranks / tp
 } pr_group_layout;

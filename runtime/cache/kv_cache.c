@@ -383,6 +383,17 @@ int32_t pr_kv_cache_cached_blocks(const pr_kv_cache *cache)
     return cache->index ? pr_prefix_index_count(cache->index) : 0;
 }
 
+void pr_kv_cache_forget(pr_kv_cache *cache)
+{
+    assert(pr_kv_cache_used_blocks(cache) == 0);
+    while (cache->oldest != NONE) {
+        int32_t block = cache->oldest;
+        unlink_recent(cache, block);
+        forget_prefix(cache, block);
+        push_free(cache, block);
+    }
+}
+
 static int32_t check_free_stack(const pr_kv_cache *cache)
 {
     int32_t count = 0;

@@ -101,6 +101,9 @@ int32_t pr_kv_cache_free_blocks(const pr_kv_cache *cache);    // free or evictab
 int32_t pr_kv_cache_used_blocks(const pr_kv_cache *cache);    // referenced
 int32_t pr_kv_cache_cached_blocks(const pr_kv_cache *cache);  // published, referenced or not
 
+// Nobody holds a block: what was published is forgotten, as by eviction.
+void pr_kv_cache_forget(pr_kv_cache *cache);
+
 // Every published block by chain and depth, in no order that means anything.
 void pr_kv_cache_visit(
     const pr_kv_cache *cache,

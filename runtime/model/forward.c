@@ -276,9 +276,11 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
     pr_layer_attention_begin(forward->attention, batch);
     embed(forward, batch);
     for (int32_t layer = 0; layer < forward->model->layers; layer++) {
+        forward->parallel->layer = layer;
         PR_TRY(attention_block(forward, layer, batch));
         PR_TRY(mlp_block(forward, layer, batch->tokens));
     }
+    forward->parallel->layer = -1;
     add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y);
     PR_TRY(project_rows(forward, batch->output_row, batch->outputs));
     *logits = forward->logits;

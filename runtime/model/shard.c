@@ -101,6 +101,8 @@ static pr_status load_matrix(void *context, const pr_shard_matrix *part, pr_matr
     const pr_packed_shape shape = pr_packed_shape_of(&part->source);
     const char *from;
     size_t size_bytes;
+    if (load->params->stop && atomic_load(load->params->stop) != 0)
+        return PR_ERR_INTERRUPTED;
     pr_status status =
         part->packed ? load_packed(load, part, matrix) : load_stored(load, part, matrix);
     if (status == PR_ERR_IO)

@@ -73,6 +73,7 @@ typedef struct pr_shard_params {
     pr_device *device;
     pr_load_mode load;                  // 0: PR_LOAD_AUTO
     atomic_int_fast64_t *loaded_bytes;  // grows meanwhile, for who watches; or NULL
+    const atomic_int *stop;  // not 0: loading ends with PR_ERR_INTERRUPTED, untold; or NULL
 } pr_shard_params;
 
 // Loads and packs. Checks the existence, shape and dtype of every tensor this rank needs first.

@@ -40,7 +40,7 @@ static pr_group_state *candidate(pr_scheduler *scheduler, pr_role role)
     int32_t groups = 0;
     for (int32_t g = 0; g < scheduler->groups; g++) {
         pr_group_state *group = &scheduler->group[g];
-        if (group->role != role || group->leaving)
+        if (group->role != role || group->leaving || group->lost)
             continue;
         groups++;
         if (!best || seated(group) < seated(best))
@@ -54,7 +54,7 @@ static pr_balance_side side_of(const pr_scheduler *scheduler, pr_role role)
     pr_balance_side side = {0};
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
-        for (int32_t l = 0; group->role == role && l < group->lanes; l++) {
+        for (int32_t l = 0; group->role == role && !group->lost && l < group->lanes; l++) {
             const pr_decode_load *load =
                 pr_dispatch_decode(scheduler->dispatch, group->lane[l].decode_number);
             side.lanes++;
@@ -114,11 +114,8 @@ static void begin_leaving(pr_scheduler *scheduler, pr_group_state *group)
         scheduler->balance.rho_decode);
     group->leaving = true;
     scheduler->leavers++;
-    for (int32_t l = 0; l < group->lanes; l++) {
-        pr_lane_unlist(&group->lane[l]);
-        pr_dispatch_retire(
-            scheduler->dispatch, group->lane[l].number, true, pr_scheduler_now_s(scheduler));
-    }
+    for (int32_t l = 0; l < group->lanes; l++)
+        pr_seating_retire(scheduler, &group->lane[l]);
 }
 
 static bool is_empty(const pr_group_state *group)
@@ -143,6 +140,25 @@ static void change_role(pr_scheduler *scheduler, pr_group_state *group)
     pr_record_role(scheduler, number, group->role);
 }
 
+void pr_role_change_keep(pr_scheduler *scheduler, pr_role role)
+{
+    pr_group_state *leaver = NULL;
+    for (int32_t g = 0; g < scheduler->groups; g++) {
+        pr_group_state *group = &scheduler->group[g];
+        if (group->role != role || group->lost)
+            continue;
+        if (!group->leaving)
+            return;
+        leaver = group;
+    }
+    if (!leaver)
+        return;
+    leaver->leaving = false;
+    scheduler->leavers--;
+    for (int32_t l = 0; l < leaver->lanes; l++)
+        pr_seating_return(scheduler, &leaver->lane[l]);
+}
+
 void pr_role_change_round(pr_scheduler *scheduler)
 {
     if (!scheduler->changes_roles)
@@ -151,7 +167,8 @@ void pr_role_change_round(pr_scheduler *scheduler)
         if (scheduler->group[g].leaving && is_empty(&scheduler->group[g]))
             change_role(scheduler, &scheduler->group[g]);
     }
-    if (!pr_balance_due(&scheduler->balance, pr_scheduler_now_s(scheduler)))
+    if (!pr_scheduler_can_serve(scheduler) ||
+        !pr_balance_due(&scheduler->balance, pr_scheduler_now_s(scheduler)))
         return;
     int32_t groups;
     pr_balance_move move = ask(scheduler, &groups);

@@ -17,6 +17,9 @@
 // Whether groups may change their roles: asked for, and prefill and decode groups only, three or more.
 bool pr_role_change_is_possible(const pr_scheduler_params *params);
 
+// If only groups that leave the role are left in it, one stays.
+void pr_role_change_keep(pr_scheduler *scheduler, pr_role role);
+
 // At the begin of a round, before any group is open in it.
 void pr_role_change_round(pr_scheduler *scheduler);
 

@@ -118,11 +118,30 @@ void pr_record_cancel(pr_scheduler *scheduler, uint64_t id)
         fprintf(out, "cancel %" PRIu64 "\n", id);
 }
 
+void pr_record_group(pr_scheduler *scheduler, pr_record_kind kind, int32_t value)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(
+            out, "%s %d\n",
+            kind == PR_RECORD_LOST   ? "lost"
+            : kind == PR_RECORD_BACK ? "back"
+                                     : "pause",
+            (int)value);
+}
+
 void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)
 {
     FILE *out = next_line(scheduler);
     if (out)
         fprintf(out, "advance %" PRId64 "\n", now_ns);
+}
+
+void pr_record_end_time(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "end %" PRId64 " %d\n", end_ns, (int)at_end);
 }
 
 void pr_record_next(pr_scheduler *scheduler) { scheduler->record_calls++; }

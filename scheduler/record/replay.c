@@ -41,6 +41,18 @@ static pr_status replay_event(
     case PR_RECORD_ADVANCE:
         pr_scheduler_advance(scheduler, event->now_ns);
         break;
+    case PR_RECORD_END:
+        pr_scheduler_set_end(scheduler, event->end_ns, event->at_end);
+        break;
+    case PR_RECORD_LOST:
+        pr_scheduler_group_lost(scheduler, event->group);
+        break;
+    case PR_RECORD_BACK:
+        pr_scheduler_group_back(scheduler, event->group);
+        break;
+    case PR_RECORD_PAUSE:
+        pr_scheduler_pause(scheduler, event->paused);
+        break;
     case PR_RECORD_PLAN:
     case PR_RECORD_ROLE:
         break;

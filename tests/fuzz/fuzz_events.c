@@ -52,6 +52,12 @@ static void run_checked(pr_record_reader *reader, pr_scheduler *scheduler)
             pr_scheduler_cancel(scheduler, event.id);
         else if (event.kind == PR_RECORD_ADVANCE)
             pr_scheduler_advance(scheduler, event.now_ns);
+        else if (event.kind == PR_RECORD_LOST)
+            pr_scheduler_group_lost(scheduler, event.group);
+        else if (event.kind == PR_RECORD_BACK)
+            pr_scheduler_group_back(scheduler, event.group);
+        else if (event.kind == PR_RECORD_PAUSE)
+            pr_scheduler_pause(scheduler, event.paused);
         else if (
             event.kind == PR_RECORD_SUBMIT &&
             pr_scheduler_submit(scheduler, event.request) != PR_OK)

@@ -86,11 +86,19 @@ static void run_twice(const sim_config *config, sim_result *sum)
     sum->steps += first.steps;
     sum->cancelled += first.cancelled;
     sum->rejected += first.rejected;
+    sum->left += first.left;
+    sum->counts.rejected_walltime += first.counts.rejected_walltime;
+    sum->counts.cut += first.counts.cut;
     sum->counts.preemptions += first.counts.preemptions;
     sum->counts.handovers += first.counts.handovers;
     sum->counts.handovers_lost += first.counts.handovers_lost;
     sum->counts.gathers += first.counts.gathers;
     sum->counts.gathers_lost += first.counts.gathers_lost;
+    sum->losses += first.losses;
+    sum->counts.groups_lost += first.counts.groups_lost;
+    sum->counts.groups_back += first.counts.groups_back;
+    sum->counts.moved += first.counts.moved;
+    sum->counts.resumed += first.counts.resumed;
 }
 
 static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
@@ -133,6 +141,7 @@ static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
             .most_jobs = seed % 6 == 1 ? 5 : 0,
             .target_ms = seed % 2 ? 400 : 0,
             .tick_ns = seed % 4 ? 4000000 : 0,
+            .end_ns = seed % 4 && seed % 9 < 3 ? 200000000 << seed % 4 : 0,
             .prefix_caching = seed % 7 > 0,
             .prompt_delivery = seed % 11 == 0,
         };
@@ -141,13 +150,75 @@ static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
     pr_error_capture_end();
     print_message(
         "scheduler: %lld events, %lld steps of groups, %lld cancelled, %lld rejected, %lld "
-        "preempted, %lld handovers (%lld damaged), %lld gathers (%lld damaged)\n",
+        "preempted, %lld handovers (%lld damaged), %lld gathers (%lld damaged), %lld left, %lld "
+        "refused for want of time, %lld cut\n",
         (long long)sum.events, (long long)sum.steps, (long long)sum.cancelled,
         (long long)sum.rejected, (long long)sum.counts.preemptions, (long long)sum.counts.handovers,
         (long long)sum.counts.handovers_lost, (long long)sum.counts.gathers,
-        (long long)sum.counts.gathers_lost);
+        (long long)sum.counts.gathers_lost, (long long)sum.left,
+        (long long)sum.counts.rejected_walltime, (long long)sum.counts.cut);
     assert_true(sum.cancelled > 0 && sum.rejected > 0 && sum.counts.preemptions > 0);
     assert_true(sum.counts.handovers_lost > 0 && sum.counts.gathers_lost > 0);
+    assert_true(sum.left > 0 && sum.counts.rejected_walltime > 0 && sum.counts.cut > 0);
+}
+
+// Every request ends as it would have: no token twice, none missing, whatever its phase was when its group
+// was lost; and the scheduler's own promises hold.
+static void requests_outlive_the_groups_that_are_lost(void **state)
+{
+    (void)state;
+    static const char *const LAYOUT[] = {
+        "mixed 3x1:1",
+        "mixed 3x2:1",
+        "prefill 2x1:1 decode 2x1:1",
+        "prefill 2x2:2 decode 2x4:2",
+        "mixed 2x2:2 prefill 1x1:1 decode 1x2:1",
+        "mixed 4x1:1",
+        "prefill 3x2:1 decode 2x1:1",
+    };
+    enum { LAYOUTS = sizeof LAYOUT / sizeof LAYOUT[0] };
+    sim_result sum = {0};
+    char spec[64];
+    pr_error_capture_begin();
+    for (uint64_t seed = 0; sum.events < steps_wanted / 8; seed++) {
+        int32_t longest = 24 + (int32_t)(seed * 11 % 70), block_tokens = 1 << seed % 4;
+        sim_config config = {
+            .seed = seed + 1000000,
+            .layout = LAYOUT[seed % LAYOUTS],
+            .policy = seed % 3 ? policy_of(pr_hash_mix(seed), spec) : "lps",
+            .kv_blocks = longest / block_tokens + (int32_t)(seed * 7 % 30),
+            .block_tokens = block_tokens,
+            .max_model_len = longest,
+            .budget = 4 + (int32_t)(seed * 5 % 40),
+            .max_seqs = 1 + (int32_t)(seed % 9),
+            .lease = 1 + (int32_t)(seed % 6),
+            .requests = 60,
+            .max_prompt = longest * 2 / 3,
+            .max_tokens = 40,
+            .cancel_percent = seed % 4 ? 0 : 20,
+            .damage_percent = seed % 5 == 0 ? 5 : 0,
+            .siblings = seed % 4 == 1 ? 3 : 0,
+            .tick_ns = seed % 4 ? 4000000 : 0,
+            .prefix_caching = seed % 7 > 0,
+            .prompt_delivery = seed % 11 == 0,
+            .loss_permille = seed % 2 ? 30 : 2,
+            .losses_stay = seed % 3 == 0,
+            .balance =
+                {.period_s = seed % 13 == 6 ? 0.02 : 0, .tpot_target_s = 0.1, .rotate = true},
+        };
+        run_twice(&config, &sum);
+    }
+    pr_error_capture_end();
+    print_message(
+        "losses: %lld events, %lld groups lost, %lld back, %lld requests moved, %lld went on, %lld "
+        "handovers, %lld gathers\n",
+        (long long)sum.events, (long long)sum.counts.groups_lost, (long long)sum.counts.groups_back,
+        (long long)sum.counts.moved, (long long)sum.counts.resumed, (long long)sum.counts.handovers,
+        (long long)sum.counts.gathers);
+    assert_true(sum.losses > 0 && sum.losses == sum.counts.groups_lost);
+    assert_true(sum.counts.groups_back > 0 && sum.counts.groups_back < sum.losses);
+    assert_true(sum.counts.resumed > 0 && sum.counts.moved >= sum.counts.resumed);
+    assert_true(sum.counts.gathers > 0 && sum.counts.handovers > 0);
 }
 
 int main(int argc, char **argv)
@@ -155,6 +226,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(dispatch_keeps_its_promises_with_every_policy),
         cmocka_unit_test(the_scheduler_keeps_its_promises_on_every_layout),
+        cmocka_unit_test(requests_outlive_the_groups_that_are_lost),
     };
     if (argc == 3 && !strcmp(argv[1], "--steps"))
         steps_wanted = atoll(argv[2]);

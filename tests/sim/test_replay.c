@@ -108,6 +108,7 @@ static void a_recorded_run_replays_to_the_same_hash(void **state)
         for (int32_t i = 0; i < RECORDINGS; i++) {
             sim_config config = recordings[i].config;
             config.seed = seed;
+            config.loss_permille = seed % 2 ? 20 : 0;
             config.record = tmpfile();
             assert_non_null(config.record);
             sim_result run = sim_run_all(&config);

@@ -22,16 +22,20 @@ typedef struct sim_config {
     int32_t tenants, most_jobs;  // 0: one; no bound
     int32_t target_ms;           // of some requests, at most; 0: no targets
     int64_t tick_ns;             // at most so much time between two events; 0: no clock
+    int64_t end_ns;              // the end is set now and then, at most so far ahead; 0: never
     const char *policy;          // NULL: lps
     pr_balance_params balance;
-    bool prompt_delivery;  // messages are always faster than steps
+    int32_t loss_permille;  // of the turns, in which a group is lost; it comes back
+    bool losses_stay;       // unless so: then others can do without it
+    bool prompt_delivery;   // messages are always faster than steps
     FILE *record;
     kv_mirror *mirror;  // listens; NULL: nobody does
 } sim_config;
 
 typedef struct sim_result {
     uint64_t hash;
-    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, outputs_before;
+    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, left, losses;
+    int64_t outputs_before;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -48,6 +52,7 @@ typedef struct sim_run {
     sim_world *world;
     sim_client *client;  // [requests + 1], by id
     int32_t submitted;
+    bool paused;
     int64_t now_ns;
     sim_result result;
 } sim_run;
@@ -176,10 +181,17 @@ static inline void sim_drain(sim_run *run)
             SIM_ASSERT(decision.reason && !client->done && !client->cancelled);
             client->done = true;
             run->result.rejected++;
+        } else if (decision.kind == PR_DECISION_LEFT) {
+            sim_client *client = &run->client[decision.id];
+            SIM_ASSERT(!client->done && !client->cancelled);
+            client->done = true;
+            run->result.left++;
         } else {
             for (int32_t g = 0; g < run->layout.groups; g++)
                 run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
             sim_group *group = &run->world->group[decision.plan->group];
+            SIM_ASSERT(!group->lost);
+            group->issued = decision.plan->number;
             int32_t unfinished = group->wires + group->inboxes + (group->running != NULL);
             SIM_ASSERT(unfinished < SIM_PLANS);
             group->wire[group->wires++] = sim_plan_copy(decision.plan);
@@ -192,12 +204,58 @@ static inline void sim_drain(sim_run *run)
 
 // Actions. A number each: 0 submit, 1 cancel, then per group wire and step, per rank its report,
 // then handovers.
-enum { SIM_SUBMIT, SIM_CANCEL, SIM_WIRE, SIM_STEP, SIM_REPORT, SIM_KV };
+enum {
+    SIM_SUBMIT,
+    SIM_CANCEL,
+    SIM_END,
+    SIM_WIRE,
+    SIM_STEP,
+    SIM_REPORT,
+    SIM_KV,
+    SIM_LOSE,
+    SIM_PAUSE,
+    SIM_RESUME,
+    SIM_BACK
+};
 
 typedef struct sim_action {
     int32_t kind, number;
     sim_handover *handover;
 } sim_action;
+
+// Whether the other groups could bring every request to its end.
+static inline bool sim_can_lose(const sim_run *run, int32_t lost)
+{
+    int32_t groups[PR_ROLES] = {0};
+    for (int32_t g = 0; g < run->layout.groups; g++) {
+        if (g != lost && !run->world->group[g].lost)
+            groups[pr_scheduler_role(run->scheduler, g)]++;
+    }
+    return groups[PR_ROLE_MIXED] + groups[PR_ROLE_PREFILL] > 0 &&
+           (groups[PR_ROLE_PREFILL] == 0 || groups[PR_ROLE_DECODE] > 0);
+}
+
+static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
+{
+    sim_world *world = run->world;
+    int32_t n = 0, lost = -1;
+    for (int32_t g = 0; g < run->layout.groups; g++)
+        lost = world->group[g].lost ? g : lost;
+    if (sim_random(world, 1000) < (uint32_t)run->config->loss_permille) {
+        int32_t g = (int32_t)sim_random(world, (uint32_t)run->layout.groups);
+        if (!world->group[g].lost && (!run->config->losses_stay || sim_can_lose(run, g)))
+            action[n++] = (sim_action){.kind = SIM_LOSE, .number = g};
+    }
+    if (lost < 0 || run->config->losses_stay)
+        return n;
+    if (world->group[lost].settled)
+        action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    else if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    if (run->paused && pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_RESUME};
+    return n;
+}
 
 static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
 {
@@ -207,6 +265,8 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         action[n++] = (sim_action){.kind = SIM_SUBMIT};
     if (run->submitted > 0 && sim_random(world, 1000) < (uint32_t)run->config->cancel_percent)
         action[n++] = (sim_action){.kind = SIM_CANCEL};
+    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 200) == 0)
+        action[n++] = (sim_action){.kind = SIM_END};
     for (int32_t g = 0; g < run->layout.groups; g++) {
         if (world->group[g].wires > 0)
             action[n++] = (sim_action){.kind = SIM_WIRE, .number = g};
@@ -219,6 +279,8 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         if (at->sent && at->expected)
             action[n++] = (sim_action){.kind = SIM_KV, .handover = at};
     }
+    if (run->config->loss_permille)
+        n += sim_list_losses(run, action + n);
     if (run->config->prompt_delivery && n > 0)
         return n;
     for (int32_t g = 0; g < run->layout.groups; g++) {
@@ -250,6 +312,14 @@ static inline void sim_cancel(sim_run *run)
     }
 }
 
+// Mostly a new end, now and then none.
+static inline void sim_set_end(sim_run *run)
+{
+    int64_t end_ns = run->now_ns + 1 + sim_random(run->world, (uint32_t)run->config->end_ns);
+    pr_at_end at_end = sim_random(run->world, 2) ? PR_AT_END_LEAVE : PR_AT_END_REJECT;
+    pr_scheduler_set_end(run->scheduler, sim_random(run->world, 4) ? end_ns : 0, at_end);
+}
+
 static inline void sim_act(sim_run *run, const sim_action *action)
 {
     sim_world *world = run->world;
@@ -261,6 +331,9 @@ static inline void sim_act(sim_run *run, const sim_action *action)
     case SIM_CANCEL:
         sim_cancel(run);
         break;
+    case SIM_END:
+        sim_set_end(run);
+        break;
     case SIM_WIRE:
         group->inbox[group->inboxes++] = group->wire[0];
         group->wire[0] = group->wire[1];
@@ -271,6 +344,26 @@ static inline void sim_act(sim_run *run, const sim_action *action)
         break;
     case SIM_REPORT:
         sim_deliver_report(run, action->number);
+        break;
+    case SIM_LOSE:
+        sim_lose_group(world, action->number);
+        pr_scheduler_group_lost(run->scheduler, action->number);
+        run->result.losses++;
+        break;
+    case SIM_PAUSE:
+        pr_scheduler_pause(run->scheduler, true);
+        run->paused = true;
+        break;
+    case SIM_RESUME:
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = false;
+        for (int32_t g = 0; g < run->layout.groups; g++)
+            world->group[g].settled = world->group[g].lost;
+        break;
+    case SIM_BACK:
+        pr_scheduler_group_back(run->scheduler, action->number);
+        group->lost = group->settled = false;
+        group->last_plan = group->issued;
         break;
     default:
         sim_deliver_kv(
@@ -302,6 +395,7 @@ static inline void sim_check_loads(const sim_run *run, bool ended)
         SIM_ASSERT(load.used_blocks > 0 || load.sequences == 0);
         SIM_ASSERT(load.cached_blocks >= 0 && load.cached_blocks <= load.blocks);
         SIM_ASSERT(run->config->prefix_caching || load.cached_blocks == 0);
+        SIM_ASSERT(!run->world->group[g].lost || load.cached_blocks + load.sequences == 0);
         SIM_ASSERT(!ended || (load.sequences == 0 && load.used_blocks == 0));
     }
     SIM_ASSERT(!run->config->mirror || cached == run->config->mirror->blocks);
@@ -320,8 +414,13 @@ static inline void sim_loop(sim_run *run)
             uint64_t hash = pr_scheduler_hash(run->scheduler);
             sim_drain(run);
             pr_scheduler_check(run->scheduler);
-            if (hash == pr_scheduler_hash(run->scheduler))
+            int64_t wake_ns = pr_scheduler_wakes_ns(run->scheduler);
+            if (hash != pr_scheduler_hash(run->scheduler))
+                continue;
+            if (wake_ns == INT64_MAX)
                 return;
+            run->now_ns = wake_ns > run->now_ns ? wake_ns : run->now_ns;
+            pr_scheduler_advance(run->scheduler, run->now_ns);
             continue;
         }
         run->result.events++;

@@ -83,6 +83,8 @@ typedef struct sim_group {
     pr_role role;
     pr_plan *wire[SIM_PLANS], *inbox[SIM_PLANS], *running;
     int32_t wires, inboxes;
+    bool lost, settled;
+    uint64_t issued;  // number of the last plan that the scheduler made for it
     uint64_t last_plan;
     int32_t step;
     sim_sequence *sequences;
@@ -275,6 +277,35 @@ static inline int32_t sim_capacity(const sim_world *world, const sim_sequence *s
     return sequence->blocks * world->params->block_tokens;
 }
 
+// The group's ranks are gone with all they hold; what they have reported may still come.
+static inline void sim_lose_group(sim_world *world, int32_t g)
+{
+    sim_group *group = &world->group[g];
+    size_t positions = (size_t)world->params->kv_blocks * (size_t)world->params->block_tokens;
+    group->lost = true;
+    group->settled = false;
+    while (group->wires > 0)
+        sim_plan_free(group->wire[--group->wires]);
+    while (group->inboxes > 0)
+        sim_plan_free(group->inbox[--group->inboxes]);
+    if (group->running)
+        sim_plan_free(group->running);
+    group->running = NULL;
+    while (group->sequences)
+        sim_remove(group, group->sequences);
+    for (int32_t l = 0; l < pr_layout_lanes(world->layout, g); l++)
+        memset(group->kv[l], 0, positions * sizeof(uint64_t));
+    for (sim_handover **at = &world->handovers; *at;) {
+        sim_handover *handover = *at;
+        if (handover->handover.from_group != g && handover->handover.to_group != g) {
+            at = &handover->next;
+            continue;
+        }
+        *at = handover->next;
+        free(handover);
+    }
+}
+
 // Execution of a plan.
 
 static inline sim_handover *sim_find_handover(sim_world *world, const pr_handover *handover)
@@ -392,6 +423,8 @@ static inline void sim_begin_plan(sim_world *world, int32_t g, const pr_plan *pl
         sim_start(world, g, &plan->start[i]);
     for (int32_t i = 0; i < plan->handovers; i++) {
         const pr_handover *handover = &plan->handover[i];
+        if (world->group[handover->from_group].lost || world->group[handover->to_group].lost)
+            continue;
         sim_handover *noted = sim_find_handover(world, handover);
         SIM_ASSERT(!memcmp(noted->to_block, handover->to_block, (size_t)handover->blocks * 4));
         SIM_ASSERT(!memcmp(noted->from_block, handover->from_block, (size_t)handover->blocks * 4));
@@ -443,7 +476,7 @@ static inline void sim_send_kv(sim_world *world, int32_t g, const sim_sequence *
     const pr_plan *plan = world->group[g].running;
     for (int32_t i = 0; i < plan->handovers; i++) {
         if (plan->handover[i].id != sequence->id || plan->handover[i].from_group != g ||
-            plan->handover[i].gather)
+            plan->handover[i].gather || world->group[plan->handover[i].to_group].lost)
             continue;
         sim_handover *handover = sim_find_handover(world, &plan->handover[i]);
         handover->sent = true;

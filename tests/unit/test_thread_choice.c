@@ -206,6 +206,21 @@ static void a_rank_stays_in_one_numa_node_also_where_their_cores_alternate(void 
     assert_described(&choice, "4 threads on 8 cores that 2 ranks may use, bound to CPUs 1,3,5,7");
 }
 
+static void the_numa_node_of_a_rank_is_that_of_all_its_cores_or_none(void **state)
+{
+    (void)state;
+    pr_core_map map = make_map(8, 2, 1);
+    pr_cpu_set all = from_to(0, 8), second = from_to(4, 8), usable[2] = {all, all};
+    pr_thread_choice choice;
+    pr_thread_choose(&map, usable, 2, 1, &ours, &choice);  // bound to 4-7
+    assert_int_equal(pr_thread_numa(&map, &all, &choice), 1);
+    pr_thread_choose(&map, usable, 1, 0, &ours, &choice);  // bound to all
+    assert_int_equal(pr_thread_numa(&map, &all, &choice), -1);
+    const pr_thread_choice floats = {.threads = 1};
+    assert_int_equal(pr_thread_numa(&map, &all, &floats), -1);
+    assert_int_equal(pr_thread_numa(&map, &second, &floats), 1);
+}
+
 static void this_machine_is_read_as_the_system_says(void **state)
 {
     (void)state;
@@ -267,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_mask_without_a_known_core_gives_one_thread),
         cmocka_unit_test(a_rank_for_each_numa_node_is_proposed),
         cmocka_unit_test(a_rank_stays_in_one_numa_node_also_where_their_cores_alternate),
+        cmocka_unit_test(the_numa_node_of_a_rank_is_that_of_all_its_cores_or_none),
         cmocka_unit_test(this_machine_is_read_as_the_system_says),
 #ifdef PR_HAVE_HWLOC
         cmocka_unit_test(a_large_node_is_read_from_hwloc_and_cut_by_numa_nodes),
