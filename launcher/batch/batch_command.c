@@ -73,12 +73,16 @@ static void sum_up_walltime(const pr_controller *controller, const pr_scheduler_
     pr_controller_walltime(controller, &state, &end_unix_s);
     if (counts->left == 0)
         return;
+    char needs[64] = "";
+    if (state.longest_left_s > 0)
+        snprintf(
+            needs, sizeof needs, ", each of them may take %.1f to %.1f s", state.shortest_left_s,
+            state.longest_left_s);
     pr_log(
         PR_LOG_INFO,
         "walltime: %lld requests of those read are left for the next job, %lld of them begun; idle "
-        "tail %.1f s (they may take %.1f to %.1f s)",
-        (long long)counts->left, (long long)counts->cut, (double)state.idle_tail_ns * 1e-9,
-        state.shortest_left_s, state.longest_left_s);
+        "tail %.1f s%s",
+        (long long)counts->left, (long long)counts->cut, (double)state.idle_tail_ns * 1e-9, needs);
 }
 
 static void sum_up(

@@ -199,6 +199,7 @@ static void requests_outlive_the_groups_that_are_lost(void **state)
             .damage_percent = seed % 5 == 0 ? 5 : 0,
             .siblings = seed % 4 == 1 ? 3 : 0,
             .tick_ns = seed % 4 ? 4000000 : 0,
+            .end_ns = seed % 4 && seed % 9 < 2 ? 400000000 : 0,
             .prefix_caching = seed % 7 > 0,
             .prompt_delivery = seed % 11 == 0,
             .loss_permille = seed % 2 ? 30 : 2,

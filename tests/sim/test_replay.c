@@ -80,6 +80,23 @@ static const recording recordings[] = {
       .cancel_percent = 10,
       .balance = {.period_s = 0.02, .tpot_target_s = 0.1, .rotate = true},
       .prefix_caching = true}},
+    {"time_limit",
+     {.seed = 5,
+      .layout = "mixed 1x2:1 prefill 1x1:1 decode 1x2:2",
+      .kv_blocks = 24,
+      .block_tokens = 4,
+      .max_model_len = 64,
+      .budget = 16,
+      .max_seqs = 6,
+      .lease = 4,
+      .requests = 60,
+      .max_prompt = 30,
+      .max_tokens = 30,
+      .cancel_percent = 10,
+      .siblings = 2,
+      .tick_ns = 4000000,
+      .end_ns = 600000000,
+      .prefix_caching = true}},
     {"resumed",
      {.seed = 5,
       .layout = "prefill 1x2:1 decode 1x2:1",
@@ -103,7 +120,7 @@ enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };
 static void a_recorded_run_replays_to_the_same_hash(void **state)
 {
     (void)state;
-    int64_t gathers = 0, role_changes = 0;
+    int64_t gathers = 0, role_changes = 0, kept_out = 0;
     for (uint64_t seed = 0; seed < 20; seed++) {
         for (int32_t i = 0; i < RECORDINGS; i++) {
             sim_config config = recordings[i].config;
@@ -124,9 +141,11 @@ static void a_recorded_run_replays_to_the_same_hash(void **state)
             assert_int_equal(replayed.counts.role_changes, run.counts.role_changes);
             gathers += run.counts.gathers;
             role_changes += run.counts.role_changes;
+            kept_out += run.counts.left + run.counts.rejected_walltime;
+            assert_int_equal(replayed.counts.left, run.counts.left);
         }
     }
-    assert_true(gathers > 0 && role_changes > 20);
+    assert_true(gathers > 0 && role_changes > 20 && kept_out > 100);
 }
 
 static FILE *open_recording(const char *directory, const char *name, const char *mode)
@@ -164,6 +183,8 @@ static void a_damaged_recording_is_refused_with_its_line(void **state)
         "report 1 0 0 0 0 5 5 0 15 0 99999999 \n",
         "report 1 0 0 0 0 5 5 0 15 0 1 5 1 0\n",
         "cancel x\n",
+        "end x 0\n",
+        "end 5 7\n",
         "next 0 00000000\n",
         "next 1\n",
         "plan 1 7 0 0 0 0\n",

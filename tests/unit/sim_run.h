@@ -265,7 +265,7 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         action[n++] = (sim_action){.kind = SIM_SUBMIT};
     if (run->submitted > 0 && sim_random(world, 1000) < (uint32_t)run->config->cancel_percent)
         action[n++] = (sim_action){.kind = SIM_CANCEL};
-    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 200) == 0)
+    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 20) == 0)
         action[n++] = (sim_action){.kind = SIM_END};
     for (int32_t g = 0; g < run->layout.groups; g++) {
         if (world->group[g].wires > 0)
