@@ -79,6 +79,15 @@ pr_letter *pr_letter_create(const pr_frame *frame)
     return letter;
 }
 
+static void free_letters(pr_letter *letter)
+{
+    while (letter) {
+        pr_letter *next = letter->next;
+        free(letter);
+        letter = next;
+    }
+}
+
 const char *pr_frame_fault(const pr_frame *frame)
 {
     if (frame->magic != PR_FRAME_MAGIC)
@@ -124,6 +133,19 @@ void pr_control_lose(pr_control *control, int32_t rank, const char *reason)
         return;
     announce_loss(control, rank, reason);
     control->peer[rank].drop_due = true;
+}
+
+bool pr_control_welcome(pr_control *control, int32_t rank)
+{
+    control_peer *peer = &control->peer[rank];
+    pr_letter *obituary = pr_letter_create(&(pr_frame){.size_bytes = OBITUARY_BYTES});
+    if (!peer->exists || !peer->lost || peer->drop_due || !obituary) {
+        free(obituary);
+        return false;
+    }
+    free_letters(peer->early);
+    *peer = (control_peer){.exists = true, .obituary = obituary, .heard_ns = control->looked_ns};
+    return true;
 }
 
 static void take_pong(control_peer *peer, const pr_letter *letter)
@@ -558,13 +580,39 @@ destroy_created:
     return status;
 }
 
-static void free_letters(pr_letter *letter)
+size_t pr_control_invite(pr_control *control, void *invitation)
 {
-    while (letter) {
-        pr_letter *next = letter->next;
-        free(letter);
-        letter = next;
+    char *kind = invitation;
+    if (!control->link)
+        return 0;
+    size_t size_bytes = control->link->invite(control->link, kind + 1, PR_INVITATION_BYTES - 1);
+    *kind = control->link->name[0];
+    return size_bytes > 0 ? size_bytes + 1 : 0;
+}
+
+pr_status pr_control_join(
+    pr_world *world,
+    int32_t ping_ms,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control **worker)
+{
+    const char *kind = invitation;
+    pr_control *created;
+    if (size_bytes < 2)
+        return pr_fail(PR_ERR_INTERNAL, "an empty invitation to the control plane");
+    pr_control_params params = {.world = world, .ping_ms = ping_ms};
+    PR_TRY(create_endpoint(&params, false, &created));
+    pr_status status =
+        *kind == 't'
+            ? pr_control_tcp_join(world, created, kind + 1, size_bytes - 1, &created->link)
+            : pr_control_ucx_join(world, created, kind + 1, size_bytes - 1, &created->link);
+    if (status != PR_OK) {
+        pr_control_destroy(created);
+        return status;
     }
+    *worker = created;
+    return PR_OK;
 }
 
 static bool has_live_peer(const pr_control *control)

@@ -67,6 +67,17 @@ pr_status pr_control_post(
 pr_status
 pr_control_receive(pr_control *control, int32_t timeout_ms, pr_message *message) PR_MUST_CHECK;
 
+// Rank 0's controller endpoint: writes what a process needs to take the place of a lost rank; returns its
+// bytes, 0 if it cannot be done. Such a process joins with it: its worker endpoint, as from create.
+enum { PR_INVITATION_BYTES = 2048 };
+size_t pr_control_invite(pr_control *control, void *invitation);  // [PR_INVITATION_BYTES]
+pr_status pr_control_join(
+    pr_world *world,
+    int32_t ping_ms,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control **worker) PR_MUST_CHECK;
+
 // Wakes a receive of this endpoint from another thread or a signal handler (async-signal-safe).
 void pr_control_wake(pr_control *control);
 

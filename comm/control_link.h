@@ -58,12 +58,16 @@ struct pr_control_link {
     void (*progress)(pr_control_link *link);
     bool (*arm)(pr_control_link *link);  // before sleeping on fd; false: progress again first
     void (*drop)(pr_control_link *link, int32_t peer);  // the endpoint has given the peer up
-    void (*destroy)(pr_control_link *link);             // closes what is still open
+    // Rank 0: writes what a process needs to take a lost rank's place; returns its bytes, 0 if it cannot.
+    size_t (*invite)(pr_control_link *link, void *buffer, size_t capacity_bytes);
+    void (*destroy)(pr_control_link *link);  // closes what is still open
 };
 
 // What a link says to its endpoint, from within progress or send.
 void pr_control_deliver(pr_control *control, int32_t from, pr_letter *letter);  // letter is given
 void pr_control_lose(pr_control *control, int32_t peer, const char *reason);
+// A process has come in the place of a peer. False: the peer was not lost.
+bool pr_control_welcome(pr_control *control, int32_t peer);
 
 // Collective over the world; every rank gets the same answer. UCX: PR_ERR_UNSUPPORTED, and nothing
 // logged when `quiet`, where it is not built in or some rank cannot open it.
@@ -72,8 +76,34 @@ pr_control_tcp_create(pr_world *world, pr_control *control, pr_control_link **li
 pr_status pr_control_ucx_create(
     pr_world *world, pr_control *control, bool quiet, pr_control_link **link) PR_MUST_CHECK;
 
-// Connects the star: *sockets is [ranks], from malloc, -1 where there is no connection. Collective.
-pr_status pr_control_tcp_connect(pr_world *world, int **sockets) PR_MUST_CHECK;
+// Of one process that takes the place of a lost rank: by the invitation of rank 0's link.
+pr_status pr_control_tcp_join(
+    pr_world *world,
+    pr_control *control,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control_link **link) PR_MUST_CHECK;
+pr_status pr_control_ucx_join(
+    pr_world *world,
+    pr_control *control,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control_link **link) PR_MUST_CHECK;
+
+// Where rank 0 goes on listening after the star is connected, for processes that replace lost ranks.
+typedef struct pr_tcp_door pr_tcp_door;
+void pr_control_tcp_door_close(pr_tcp_door *door);
+int pr_control_tcp_door_fd(const pr_tcp_door *door);
+size_t pr_control_tcp_door_invite(const pr_tcp_door *door, void *buffer, size_t capacity_bytes);
+// One caller: its socket and rank, or -1.
+int pr_control_tcp_door_accept(const pr_tcp_door *door, int32_t *rank);
+// The other side: *sockets as from connect.
+pr_status pr_control_tcp_door_enter(
+    pr_world *world, const void *invitation, size_t size_bytes, int **sockets) PR_MUST_CHECK;
+
+// Connects the star: *sockets is [ranks], from malloc, -1 where there is no connection. *door is NULL but
+// on rank 0 where lost ranks may be replaced. Collective.
+pr_status pr_control_tcp_connect(pr_world *world, int **sockets, pr_tcp_door **door) PR_MUST_CHECK;
 
 // Two queues between two endpoints of one process; side 0 and 1. The last release frees.
 typedef struct pr_local_pair pr_local_pair;

@@ -38,6 +38,7 @@ typedef struct tcp_state {
     pr_control *control;
     int32_t ranks;
     tcp_connection **connection;  // [ranks], NULL where there is none
+    pr_tcp_door *door;            // rank 0, or NULL
 } tcp_state;
 
 static void close_connection(pr_control_link *link, tcp_connection *connection)
@@ -114,7 +115,7 @@ static void tcp_send(pr_control_link *link, int32_t to, const pr_frame *frame, c
 {
     tcp_state *state = link->state;
     tcp_connection *connection = state->connection[to];
-    if (connection->fd < 0 || connection->deaf)
+    if (!connection || connection->fd < 0 || connection->deaf)
         return;
     size_t size_bytes = frame->size_bytes, sent = 0;
     if (connection->out_begin == connection->out_end) {
@@ -138,7 +139,8 @@ static void tcp_send(pr_control_link *link, int32_t to, const pr_frame *frame, c
 static size_t tcp_queued_bytes(const pr_control_link *link, int32_t to)
 {
     const tcp_state *state = link->state;
-    return state->connection[to]->out_end - state->connection[to]->out_begin;
+    const tcp_connection *connection = state->connection[to];
+    return connection ? connection->out_end - connection->out_begin : 0;
 }
 
 static void write_out(pr_control_link *link, tcp_connection *connection)
@@ -252,17 +254,68 @@ static void read_in(pr_control_link *link, tcp_connection *connection)
     }
 }
 
+static bool adopt_socket(pr_control_link *link, int32_t peer, int fd)
+{
+    tcp_state *state = link->state;
+    tcp_connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return false;
+    connection->fd = fd;
+    connection->peer = peer;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+    if (epoll_ctl(link->fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        free(connection);
+        return false;
+    }
+    state->connection[peer] = connection;
+    return true;
+}
+
+// A process that replaces a lost rank; anyone else is sent away.
+static void answer_door(pr_control_link *link)
+{
+    tcp_state *state = link->state;
+    int32_t peer = 0;
+    int fd = pr_control_tcp_door_accept(state->door, &peer);
+    if (fd < 0)
+        return;
+    tcp_connection *old = state->connection[peer];
+    bool free_place = !old || old->fd < 0;
+    if (free_place && pr_control_welcome(state->control, peer)) {
+        if (old)
+            free(old->out);
+        free(old);
+        state->connection[peer] = NULL;
+        if (adopt_socket(link, peer, fd))
+            return;
+        pr_control_lose(state->control, peer, "cannot be heard: out of memory");
+    }
+    close(fd);
+}
+
 static void tcp_progress(pr_control_link *link)
 {
     struct epoll_event event[EVENTS_PER_TURN];
     int events = epoll_wait(link->fd, event, EVENTS_PER_TURN, 0);
+    bool knocked = false;
     for (int i = 0; i < events; i++) {
         tcp_connection *connection = event[i].data.ptr;
+        knocked = knocked || !connection;
+        if (!connection)
+            continue;
         if (connection->fd >= 0 && (event[i].events & EPOLLOUT))
             write_out(link, connection);
         if (connection->fd >= 0 && (event[i].events & ~(uint32_t)EPOLLOUT))
             read_in(link, connection);
     }
+    if (knocked)  // last: it frees a connection
+        answer_door(link);
+}
+
+static size_t tcp_invite(pr_control_link *link, void *buffer, size_t capacity_bytes)
+{
+    const tcp_state *state = link->state;
+    return state->door ? pr_control_tcp_door_invite(state->door, buffer, capacity_bytes) : 0;
 }
 
 static bool tcp_arm(pr_control_link *link)
@@ -274,7 +327,8 @@ static bool tcp_arm(pr_control_link *link)
 static void tcp_drop(pr_control_link *link, int32_t peer)
 {
     tcp_state *state = link->state;
-    close_connection(link, state->connection[peer]);
+    if (state->connection[peer])
+        close_connection(link, state->connection[peer]);
 }
 
 static void tcp_destroy(pr_control_link *link)
@@ -288,6 +342,7 @@ static void tcp_destroy(pr_control_link *link)
         free(state->connection[i]);
     }
     close(link->fd);
+    pr_control_tcp_door_close(state->door);
     free(state->connection);
     free(state);
     free(link);
@@ -295,28 +350,24 @@ static void tcp_destroy(pr_control_link *link)
 
 static pr_status adopt_sockets(pr_control_link *link, const int *sockets)
 {
-    tcp_state *state = link->state;
+    const tcp_state *state = link->state;
     for (int32_t i = 0; i < state->ranks; i++) {
-        if (sockets[i] < 0)
-            continue;
-        tcp_connection *connection = calloc(1, sizeof *connection);
-        if (!connection)
-            return pr_fail(PR_ERR_RESOURCE, "no memory for control connections");
-        connection->fd = sockets[i];
-        connection->peer = i;
-        state->connection[i] = connection;
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-        if (epoll_ctl(link->fd, EPOLL_CTL_ADD, sockets[i], &event) != 0)
-            return pr_fail(PR_ERR_IO, "cannot watch a control connection: %s", strerror(errno));
+        if (sockets[i] >= 0 && !adopt_socket(link, i, sockets[i]))
+            return pr_fail(
+                PR_ERR_RESOURCE, "no memory or no watch for control connections: %s",
+                strerror(errno));
     }
+    struct epoll_event event = {.events = EPOLLIN};
+    if (state->door &&
+        epoll_ctl(link->fd, EPOLL_CTL_ADD, pr_control_tcp_door_fd(state->door), &event) != 0)
+        return pr_fail(PR_ERR_IO, "cannot watch for callers: %s", strerror(errno));
     return PR_OK;
 }
 
-pr_status pr_control_tcp_create(pr_world *world, pr_control *control, pr_control_link **link)
+// Takes the sockets and the door.
+static pr_status create_link(
+    int32_t ranks, pr_control *control, int *sockets, pr_tcp_door *door, pr_control_link **link)
 {
-    int32_t ranks = pr_world_ranks(world);
-    int *sockets = NULL;
-    PR_TRY(pr_control_tcp_connect(world, &sockets));
     pr_control_link *created = calloc(1, sizeof *created);
     tcp_state *state = calloc(1, sizeof *state);
     tcp_connection **connections = calloc((size_t)ranks, sizeof(tcp_connection *));
@@ -328,9 +379,11 @@ pr_status pr_control_tcp_create(pr_world *world, pr_control *control, pr_control
         free(state);
         free(created);
         free(sockets);
+        pr_control_tcp_door_close(door);
         return pr_fail(PR_ERR_RESOURCE, "no memory or descriptor for the control connections");
     }
-    *state = (tcp_state){.control = control, .ranks = ranks, .connection = connections};
+    *state =
+        (tcp_state){.control = control, .ranks = ranks, .connection = connections, .door = door};
     *created = (pr_control_link){
         .name = "tcp",
         .fd = fd,
@@ -340,6 +393,7 @@ pr_status pr_control_tcp_create(pr_world *world, pr_control *control, pr_control
         .progress = tcp_progress,
         .arm = tcp_arm,
         .drop = tcp_drop,
+        .invite = tcp_invite,
         .destroy = tcp_destroy};
     pr_status status = adopt_sockets(created, sockets);
     free(sockets);
@@ -348,4 +402,24 @@ pr_status pr_control_tcp_create(pr_world *world, pr_control *control, pr_control
     else
         tcp_destroy(created);
     return status;
+}
+
+pr_status pr_control_tcp_create(pr_world *world, pr_control *control, pr_control_link **link)
+{
+    int *sockets = NULL;
+    pr_tcp_door *door = NULL;
+    PR_TRY(pr_control_tcp_connect(world, &sockets, &door));
+    return create_link(pr_world_ranks(world), control, sockets, door, link);
+}
+
+pr_status pr_control_tcp_join(
+    pr_world *world,
+    pr_control *control,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control_link **link)
+{
+    int *sockets = NULL;
+    PR_TRY(pr_control_tcp_door_enter(world, invitation, size_bytes, &sockets));
+    return create_link(pr_world_ranks(world), control, sockets, NULL, link);
 }

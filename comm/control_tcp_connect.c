@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "comm/control_link.h"
+#include "comm/recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -279,7 +280,87 @@ static void finish_sockets(int32_t ranks, const int *sockets)
     }
 }
 
-static pr_status connect_star(pr_world *world, int *sockets)
+struct pr_tcp_door {
+    int listener;
+    int32_t ranks;
+    tcp_invitation invitation;
+};
+
+// Takes the listener.
+static pr_status
+keep_door(const tcp_invitation *invitation, int listener, int32_t ranks, pr_tcp_door **door)
+{
+    pr_tcp_door *kept = calloc(1, sizeof *kept);
+    if (!kept) {
+        close(listener);
+        return pr_fail(PR_ERR_RESOURCE, "no memory to go on listening");
+    }
+    *kept = (pr_tcp_door){.listener = listener, .ranks = ranks, .invitation = *invitation};
+    *door = kept;
+    return PR_OK;
+}
+
+void pr_control_tcp_door_close(pr_tcp_door *door)
+{
+    if (!door)
+        return;
+    close(door->listener);
+    free(door);
+}
+
+int pr_control_tcp_door_fd(const pr_tcp_door *door) { return door->listener; }
+
+size_t pr_control_tcp_door_invite(const pr_tcp_door *door, void *buffer, size_t capacity_bytes)
+{
+    if (capacity_bytes < sizeof door->invitation)
+        return 0;
+    memcpy(buffer, &door->invitation, sizeof door->invitation);
+    return sizeof door->invitation;
+}
+
+int pr_control_tcp_door_accept(const pr_tcp_door *door, int32_t *rank)
+{
+    int *sockets = malloc((size_t)door->ranks * sizeof *sockets), found = -1;
+    for (int32_t i = 0; sockets && i < door->ranks; i++)
+        sockets[i] = -1;
+    if (sockets)
+        accept_one(&door->invitation, door->listener, door->ranks, sockets);
+    for (int32_t i = 0; sockets && i < door->ranks; i++) {
+        if (sockets[i] < 0)
+            continue;
+        found = sockets[i];
+        *rank = i;
+    }
+    if (found >= 0)
+        finish_sockets(door->ranks, sockets);
+    free(sockets);
+    return found;
+}
+
+pr_status
+pr_control_tcp_door_enter(pr_world *world, const void *invitation, size_t size_bytes, int **sockets)
+{
+    int32_t ranks = pr_world_ranks(world);
+    tcp_invitation invited;
+    if (size_bytes != sizeof invited)
+        return pr_fail(PR_ERR_INTERNAL, "an invitation of %zu bytes", size_bytes);
+    memcpy(&invited, invitation, sizeof invited);
+    int *created = malloc((size_t)ranks * sizeof *created);
+    if (!created)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for control connections");
+    for (int32_t i = 0; i < ranks; i++)
+        created[i] = -1;
+    pr_status status = join(&invited, pr_world_rank(world), &created[0]);
+    if (status != PR_OK) {
+        free(created);
+        return status;
+    }
+    finish_sockets(ranks, created);
+    *sockets = created;
+    return PR_OK;
+}
+
+static pr_status connect_star(pr_world *world, int *sockets, pr_tcp_door **door)
 {
     int32_t rank = pr_world_rank(world), ranks = pr_world_ranks(world);
     bool single_host = false;
@@ -295,14 +376,16 @@ static pr_status connect_star(pr_world *world, int *sockets)
         status = accept_all(&invitation, listener, ranks, sockets);
     else if (status == PR_OK)
         status = join(&invitation, rank, &sockets[0]);
-    if (listener >= 0)
+    if (listener >= 0 && status == PR_OK && pr_recovery_is_possible())
+        status = keep_door(&invitation, listener, ranks, door);
+    else if (listener >= 0)
         close(listener);
     int64_t failed = status != PR_OK;
     PR_TRY(pr_world_max(world, &failed));
     return status == PR_OK && failed ? PR_ERR_PEER : status;
 }
 
-pr_status pr_control_tcp_connect(pr_world *world, int **sockets)
+pr_status pr_control_tcp_connect(pr_world *world, int **sockets, pr_tcp_door **door)
 {
     int32_t ranks = pr_world_ranks(world);
     int *created = malloc((size_t)ranks * sizeof *created);
@@ -310,7 +393,8 @@ pr_status pr_control_tcp_connect(pr_world *world, int **sockets)
         return pr_fail(PR_ERR_RESOURCE, "no memory for control connections");
     for (int32_t i = 0; i < ranks; i++)
         created[i] = -1;
-    pr_status status = connect_star(world, created);
+    *door = NULL;
+    pr_status status = connect_star(world, created, door);
     if (status == PR_OK) {
         finish_sockets(ranks, created);
         *sockets = created;

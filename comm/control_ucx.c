@@ -26,6 +26,7 @@ typedef struct ucx_peer {
     int32_t rank;
     ucp_ep_h ep;          // NULL: none, or closed
     size_t queued_bytes;  // given to UCX and not done
+    void *newcomer;       // address of a process that comes in its place, or NULL
 } ucx_peer;
 
 struct ucx_state {
@@ -37,6 +38,7 @@ struct ucx_state {
     int32_t hellos;          // heard while joining
     int32_t pending;         // requests not done
     const char *join_fault;  // why joining failed
+    bool newcomers;
 };
 
 // A frame on its way out; lives until UCX is done with it.
@@ -210,9 +212,42 @@ static ucs_status_t on_hello(
     size_t size_bytes,
     const ucp_am_recv_param_t *param)
 {
-    (void)header, (void)header_bytes, (void)data, (void)size_bytes, (void)param;
-    ((ucx_state *)context)->hellos++;
+    ucx_state *state = context;
+    pr_frame hello;
+    state->hellos++;
+    if (size_bytes == 0 || (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) ||
+        header_bytes != sizeof hello)
+        return UCS_OK;
+    memcpy(&hello, header, sizeof hello);
+    if (hello.from < 0 || hello.from >= state->ranks)
+        return UCS_OK;
+    ucx_peer *peer = &state->peer[hello.from];
+    if (peer->ep || peer->newcomer || !(peer->newcomer = malloc(size_bytes)))
+        return UCS_OK;
+    memcpy(peer->newcomer, data, size_bytes);
+    state->newcomers = true;  // connected later: not from within a callback
     return UCS_OK;
+}
+
+static ucs_status_t connect_peer(ucx_state *state, int32_t rank, const void *address);
+
+// Answers processes that came in the place of lost peers.
+static void take_newcomers(ucx_state *state)
+{
+    pr_frame hello = {.magic = PR_FRAME_MAGIC, .version = PR_FRAME_VERSION};
+    state->newcomers = false;
+    for (int32_t i = 0; i < state->ranks; i++) {
+        ucx_peer *peer = &state->peer[i];
+        if (!peer->newcomer)
+            continue;
+        bool welcome = pr_control_welcome(state->control, i);
+        if (welcome && connect_peer(state, i, peer->newcomer) == UCS_OK)
+            send_as(HELLO_ID, peer, &hello, NULL);
+        else if (welcome)
+            lose(peer, UCS_ERR_UNREACHABLE);
+        free(peer->newcomer);
+        peer->newcomer = NULL;
+    }
 }
 
 static void ucx_progress(pr_control_link *link)
@@ -220,6 +255,22 @@ static void ucx_progress(pr_control_link *link)
     ucx_state *state = link->state;
     for (int32_t i = 0; i < PROGRESS_PER_TURN && ucp_worker_progress(state->worker); i++)
         continue;
+    if (state->newcomers)
+        take_newcomers(state);
+}
+
+static size_t ucx_invite(pr_control_link *link, void *buffer, size_t capacity_bytes)
+{
+    const ucx_state *state = link->state;
+    ucp_address_t *address = NULL;
+    size_t size_bytes = 0;
+    if (ucp_worker_get_address(state->worker, &address, &size_bytes) != UCS_OK)
+        return 0;
+    bool fits = size_bytes <= capacity_bytes;
+    if (fits)
+        memcpy(buffer, address, size_bytes);
+    ucp_worker_release_address(state->worker, address);
+    return fits ? size_bytes : 0;
 }
 
 static bool ucx_arm(pr_control_link *link)
@@ -270,6 +321,8 @@ static void destroy_state(ucx_state *state)
         ucp_worker_destroy(state->worker);
     if (state->context)
         ucp_cleanup(state->context);
+    for (int32_t i = 0; state->peer && i < state->ranks; i++)
+        free(state->peer[i].newcomer);
     free(state->peer);
     free(state);
 }
@@ -416,27 +469,50 @@ static pr_status open_star(pr_world *world, ucx_state *state, bool quiet, int *f
     return agree(world, state->join_fault, quiet);
 }
 
-pr_status
-pr_control_ucx_create(pr_world *world, pr_control *control, bool quiet, pr_control_link **link)
+// Says hello to rank 0 with our address, and hears its hello.
+static ucs_status_t enter(ucx_state *state, int32_t rank, const void *invitation)
 {
-    ucx_state *state = calloc(1, sizeof *state);
+    ucp_address_t *address = NULL;
+    size_t size_bytes = 0;
+    pr_frame hello = {.magic = PR_FRAME_MAGIC, .version = PR_FRAME_VERSION, .from = rank};
+    ucs_status_t status = ucp_worker_get_address(state->worker, &address, &size_bytes);
+    if (status == UCS_OK)
+        status = connect_peer(state, 0, invitation);
+    if (status != UCS_OK)
+        return status;
+    hello.size_bytes = (uint32_t)size_bytes;
+    send_as(HELLO_ID, &state->peer[0], &hello, address);
+    ucp_worker_release_address(state->worker, address);
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)JOIN_MS * 1000000;
+    while (!state->join_fault && (state->hellos == 0 || state->pending > 0)) {
+        if (!ucp_worker_progress(state->worker))
+            sched_yield();
+        if (pr_clock_now_ns() > deadline_ns)
+            state->join_fault = "rank 0 did not answer over tcp";
+    }
+    return state->join_fault ? UCS_ERR_UNREACHABLE : UCS_OK;
+}
+
+static pr_status take_memory(int32_t ranks, ucx_state **state, pr_control_link **link)
+{
+    ucx_state *made = calloc(1, sizeof *made);
     pr_control_link *created = calloc(1, sizeof *created);
-    int fd = -1;
-    if (!state || !created) {
-        free(state);
+    if (!made || !created) {
+        free(made);
         free(created);
         return pr_fail(PR_ERR_RESOURCE, "no memory for the control connections");
     }
-    state->ranks = pr_world_ranks(world);
-    state->peer = calloc((size_t)state->ranks, sizeof *state->peer);
-    pr_status status = open_star(world, state, quiet, &fd);
-    if (status != PR_OK) {
-        destroy_state(state);
-        free(created);
-        return status;
-    }
+    made->ranks = ranks;
+    made->peer = calloc((size_t)ranks, sizeof *made->peer);
+    *state = made;
+    *link = created;
+    return PR_OK;
+}
+
+static void complete(ucx_state *state, pr_control *control, int fd, pr_control_link *link)
+{
     state->control = control;
-    *created = (pr_control_link){
+    *link = (pr_control_link){
         .name = "ucx",
         .fd = fd,
         .state = state,
@@ -445,7 +521,52 @@ pr_control_ucx_create(pr_world *world, pr_control *control, bool quiet, pr_contr
         .progress = ucx_progress,
         .arm = ucx_arm,
         .drop = ucx_drop,
+        .invite = ucx_invite,
         .destroy = ucx_destroy};
+}
+
+pr_status
+pr_control_ucx_create(pr_world *world, pr_control *control, bool quiet, pr_control_link **link)
+{
+    ucx_state *state;
+    pr_control_link *created;
+    int fd = -1;
+    PR_TRY(take_memory(pr_world_ranks(world), &state, &created));
+    pr_status status = open_star(world, state, quiet, &fd);
+    if (status != PR_OK) {
+        destroy_state(state);
+        free(created);
+        return status;
+    }
+    complete(state, control, fd, created);
+    *link = created;
+    return PR_OK;
+}
+
+pr_status pr_control_ucx_join(
+    pr_world *world,
+    pr_control *control,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control_link **link)
+{
+    (void)size_bytes;  // the address knows its length
+    ucx_state *state;
+    pr_control_link *created;
+    int fd = -1;
+    PR_TRY(take_memory(pr_world_ranks(world), &state, &created));
+    ucs_status_t opened = state->peer ? open_worker(state, &fd) : UCS_ERR_NO_MEMORY;
+    if (opened == UCS_OK)
+        opened = enter(state, pr_world_rank(world), invitation);
+    if (opened != UCS_OK) {
+        pr_status status = pr_fail(
+            PR_ERR_PEER, "cannot join the UCX control plane: %s",
+            state->join_fault ? state->join_fault : ucs_status_string(opened));
+        destroy_state(state);
+        free(created);
+        return status;
+    }
+    complete(state, control, fd, created);
     *link = created;
     return PR_OK;
 }
@@ -460,6 +581,17 @@ pr_control_ucx_create(pr_world *world, pr_control *control, bool quiet, pr_contr
         return PR_ERR_UNSUPPORTED;
     return pr_fail(
         PR_ERR_UNSUPPORTED, "this program was built without UCX: use the tcp control back end");
+}
+
+pr_status pr_control_ucx_join(
+    pr_world *world,
+    pr_control *control,
+    const void *invitation,
+    size_t size_bytes,
+    pr_control_link **link)
+{
+    (void)invitation, (void)size_bytes;
+    return pr_control_ucx_create(world, control, false, link);
 }
 
 #endif

@@ -159,6 +159,49 @@ free_created:
 #endif
 }
 
+#ifdef PR_HAVE_MPI
+static pr_status
+join_again(pr_world *world, const pr_group_layout *layout, int32_t epoch, pr_group *group)
+{
+    MPI_Group all, ours;
+    MPI_Comm whole = pr_world_comm(world);
+    int range[1][3] = {{layout->first_rank, layout->first_rank + layout->ranks - 1, 1}};
+    PR_TRY(pr_mpi_check(MPI_Comm_group(whole, &all), "group creation", -1));
+    PR_TRY(pr_mpi_check(MPI_Group_range_incl(all, 1, range, &ours), "group creation", -1));
+    PR_TRY(pr_mpi_check(
+        MPI_Comm_create_group(whole, ours, epoch % 32768, &group->comm), "group creation", -1));
+    MPI_Group_free(&all);
+    MPI_Group_free(&ours);
+    MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN);
+    PR_TRY(count_node_ranks(group->comm, &group->node_ranks));
+    return split(group->comm, group->lane, group->tp_rank, &group->lane_comm);
+}
+#endif
+
+pr_status
+pr_group_create_again(pr_world *world, const pr_layout *layout, int32_t epoch, pr_group **group)
+{
+    int32_t rank = pr_world_rank(world), index = pr_layout_group_of(layout, rank);
+    PR_TRY(check_shape(world, layout, index));
+    pr_group *created = calloc(1, sizeof *created);
+    if (!created)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the group");
+    fill_place(created, &layout->group[index], rank);
+    pr_status status = PR_OK;
+#ifdef PR_HAVE_MPI
+    created->comm = created->lane_comm = MPI_COMM_NULL;
+    status = join_again(world, &layout->group[index], epoch, created);
+#else
+    (void)epoch;
+#endif
+    if (status != PR_OK) {
+        pr_group_destroy(created);
+        return status;
+    }
+    *group = created;
+    return PR_OK;
+}
+
 void pr_group_destroy(pr_group *group)
 {
     if (!group)

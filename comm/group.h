@@ -14,6 +14,11 @@ typedef struct pr_group pr_group;
 pr_status pr_group_create(pr_world *world, const pr_layout *layout, pr_group **group) PR_MUST_CHECK;
 void pr_group_destroy(pr_group *group);
 
+// The same, collective over the group's ranks only, some of which replace lost ones (recovery.h). epoch:
+// another one every time.
+pr_status pr_group_create_again(
+    pr_world *world, const pr_layout *layout, int32_t epoch, pr_group **group) PR_MUST_CHECK;
+
 // A rank of the group is lost: nothing of it is used again, and what MPI and the others may still reach of
 // it (communicators, buffers, windows) is not given back when it is destroyed.
 void pr_group_abandon(pr_group *group);

@@ -121,6 +121,20 @@ static pr_status take_slabs(pr_kv_transfer *transfer)
     return PR_OK;
 }
 
+// A world with replacements has no other use for its communicator.
+static pr_status take_comm(pr_kv_transfer *transfer)
+{
+    if (pr_recovery_is_replacement()) {
+        transfer->comm = pr_world_comm(transfer->params.world);
+        return PR_OK;
+    }
+    PR_TRY(pr_mpi_check(
+        MPI_Comm_dup(pr_world_comm(transfer->params.world), &transfer->comm),
+        "KV transfer creation", -1));
+    MPI_Comm_set_errhandler(transfer->comm, MPI_ERRORS_RETURN);
+    return PR_OK;
+}
+
 pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_transfer **transfer)
 {
     pr_kv_transfer *created = calloc(1, sizeof *created);
@@ -139,12 +153,7 @@ pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_trans
     for (int32_t i = 0; i < SLABS; i++)
         created->slab[i].request = MPI_REQUEST_NULL;
     if (pr_world_ranks(params->world) > 1) {
-        PR_TRY_GOTO(
-            pr_mpi_check(
-                MPI_Comm_dup(pr_world_comm(params->world), &created->comm), "KV transfer creation",
-                -1),
-            destroy_created);
-        MPI_Comm_set_errhandler(created->comm, MPI_ERRORS_RETURN);
+        PR_TRY_GOTO(take_comm(created), destroy_created);
         if (params->store && created->group >= 0) {
             created->lane = lane_of(params->layout, created->group, created->rank);
             PR_TRY_GOTO(check_store(created), destroy_created);
@@ -410,6 +419,45 @@ void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group)
 {
     transfer->losses += !transfer->lost[group];
     transfer->lost[group] = true;
+}
+
+void pr_kv_transfer_return(pr_kv_transfer *transfer, int32_t group)
+{
+    transfer->losses -= transfer->lost[group];
+    transfer->lost[group] = false;
+}
+
+static void forget_moves(kv_move **list)
+{
+    free_moves(*list);
+    *list = NULL;
+}
+
+pr_status pr_kv_transfer_renew(pr_kv_transfer *transfer, bool afresh)
+{
+    PR_TRY(drop_lost(transfer, true, &transfer->sending));
+    PR_TRY(drop_lost(transfer, true, &transfer->gathering));
+    PR_TRY(drop_lost(transfer, false, &transfer->expected));
+    if (afresh) {
+        forget_moves(&transfer->sending);
+        forget_moves(&transfer->gathering);
+        forget_moves(&transfer->expected);
+        while (transfer->arrived) {
+            kv_arrival *next = transfer->arrived->next;
+            free(transfer->arrived);
+            transfer->arrived = next;
+        }
+    }
+    for (int32_t i = 0; i < SLABS; i++) {
+        bool done = false;
+        if (transfer->slab[i].busy)
+            PR_TRY(test_slab(&transfer->slab[i], &done));
+        if (transfer->slab[i].busy && !done)
+            PR_TRY(abandon_slab(transfer, &transfer->slab[i]));
+        transfer->slab[i].busy = false;
+    }
+    transfer->comm = pr_world_comm(transfer->params.world);
+    return PR_OK;
 }
 
 static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv_pair *pair)

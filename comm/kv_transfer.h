@@ -50,6 +50,11 @@ pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *handover) PR_
 // The group's ranks are lost: what is noted or will be of moves from or to them is dropped, unreported. May
 // be called from within a wait (recovery.h).
 void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group);
+// The group has ranks again.
+void pr_kv_transfer_return(pr_kv_transfer *transfer, int32_t group);
+// Goes on in the world with its replacements (recovery.h): no KV is on its way between ranks that live. afresh:
+// this rank's own group was lost, nothing is noted any more.
+pr_status pr_kv_transfer_renew(pr_kv_transfer *transfer, bool afresh) PR_MUST_CHECK;
 
 // Moves what can move without waiting. Appends finished arrivals to arrival[capacity], *arrivals counts.
 pr_status pr_kv_transfer_progress(

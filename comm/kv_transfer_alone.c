@@ -59,6 +59,19 @@ void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group)
     (void)group;
 }
 
+void pr_kv_transfer_return(pr_kv_transfer *transfer, int32_t group)
+{
+    (void)transfer;
+    (void)group;
+}
+
+pr_status pr_kv_transfer_renew(pr_kv_transfer *transfer, bool afresh)
+{
+    (void)transfer;
+    (void)afresh;
+    return PR_OK;
+}
+
 int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
 {
     (void)transfer;

@@ -14,6 +14,12 @@
 // MPI_COMM_NULL if MPI was not started.
 MPI_Comm pr_world_comm(const pr_world *world);
 
+// The world is this communicator from now on (recovery.c).
+void pr_world_adopt(pr_world *world, MPI_Comm comm);
+
+// A process that replaces a lost rank becomes a part of the world: *comm, and the facts it is told.
+pr_status pr_recovery_join(MPI_Comm *comm) PR_MUST_CHECK;
+
 // Translates an MPI code; peer is a world rank, -1 for a collective.
 pr_status pr_mpi_check(int code, const char *operation, int32_t peer) PR_MUST_CHECK;
 

@@ -7,6 +7,10 @@
 // looks, now and then, whether he has been told. What MPI still works on is left to it until the process
 // ends: requests, their buffers, communicators, windows. Nobody calls MPI_Finalize, which would wait for the
 // dead. Source: Open MPI 4.1.4, tried (docs/recovery.md).
+// A replacement is one more process of this program, started by MPI_Comm_spawn with rank 0's command line on
+// the host of the lost rank. Those that live make a communicator of themselves (MPI_Comm_create_group), start it
+// together, and all become one world with the old numbers. These calls block: whoever is lost within them
+// takes the run along.
 // Threads: the worker's.
 #ifndef PR_COMM_RECOVERY_H
 #define PR_COMM_RECOVERY_H
@@ -14,12 +18,35 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "comm/world.h"
+
 // Whether the launcher lets the others live on. The program ends by _exit then. Never calls MPI.
 bool pr_recovery_is_possible(void);
 
 // From now on every wait of comm/ that lasts asks about once in a millisecond. True: it is in vain, and
 // ends with PR_ERR_PEER. NULL: nobody is asked.
 void pr_recovery_ask(bool (*in_vain)(void *context), void *context);
+
+// Collective over the world, at start-up, where recovery is possible: who is on which host.
+pr_status pr_recovery_prepare(pr_world *world) PR_MUST_CHECK;
+
+// Collective over the ranks that live, none of which has anything under way: starts a process for each lost
+// rank. Afterwards the world has all its ranks again; communicators made from it before are as they were.
+// facts: of rank 0, what the replacements are told. PR_ERR_UNSUPPORTED: they could not be started, and
+// nothing has changed.
+pr_status pr_recovery_replace(
+    pr_world *world,
+    const int32_t *lost,  // [losses] ranks, ascending
+    int32_t losses,
+    int32_t epoch,  // another one every time
+    const void *facts,
+    int64_t facts_bytes) PR_MUST_CHECK;
+
+// Whether this process replaces a lost rank. Never calls MPI.
+bool pr_recovery_is_replacement(void);
+// What it was told; valid as long as the world. Such a world has only this use: nothing collective but
+// recovery's own.
+const void *pr_recovery_facts(const pr_world *world, int64_t *facts_bytes);
 
 // For the waits.
 bool pr_recovery_is_in_vain(int64_t now_ns);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "comm/mpi_wait.h"
+#include "comm/recovery.h"
 #include "comm/watch.h"
 #include "runtime/base/log.h"
 
@@ -41,6 +42,8 @@ bool pr_world_is_launched(void)
 
 bool pr_world_is_first(void)
 {
+    if (pr_recovery_is_replacement())
+        return false;
     static const char *const names[] = {
         "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -52,6 +55,17 @@ bool pr_world_is_first(void)
 }
 
 #ifdef PR_HAVE_MPI
+
+void pr_world_adopt(pr_world *world, MPI_Comm comm)
+{
+    int rank = 0, ranks = 1;
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+    world->comm = comm;
+    world->rank = rank;
+    world->ranks = ranks;
+}
 
 static pr_status init_mpi(pr_world *world)
 {
@@ -67,14 +81,13 @@ static pr_status init_mpi(pr_world *world)
     if (provided < MPI_THREAD_FUNNELED)
         return pr_fail(PR_ERR_UNSUPPORTED, "this MPI library has no MPI_THREAD_FUNNELED");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &world->comm), "MPI_Comm_dup", -1));
-    MPI_Comm_set_errhandler(world->comm, MPI_ERRORS_RETURN);
-    int rank = 0, ranks = 1;
-    MPI_Comm_rank(world->comm, &rank);
-    MPI_Comm_size(world->comm, &ranks);
-    world->rank = rank;
-    world->ranks = ranks;
-    if (ranks == 1 && tasks_of_srun() > 1)
+    MPI_Comm comm;
+    if (pr_recovery_is_replacement())
+        PR_TRY(pr_recovery_join(&comm));
+    else
+        PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup", -1));
+    pr_world_adopt(world, comm);
+    if (world->ranks == 1 && tasks_of_srun() > 1)
         return pr_fail(
             PR_ERR_ARGUMENT,
             "srun started %d tasks but MPI sees each of them alone: use srun --mpi=pmix",

@@ -55,6 +55,7 @@ int pr_simulate_command(const pr_options *options);
 int pr_serve_command(const pr_options *options);
 int pr_chat_command(const pr_options *options);
 int pr_top_command(const pr_options *options);
+int pr_emit_command(const pr_options *options);
 int pr_job_command(const pr_options *options);
 
 #endif

@@ -7,8 +7,8 @@
 
 #include "launcher/layout_choice.h"
 #include "launcher/observe/step_tally.h"
+#include "launcher/recover/group_rebuild.h"
 #include "launcher/recover/losses.h"
-#include "launcher/recover/recover_order.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
@@ -37,7 +37,8 @@ struct pr_controller {
     int32_t outstanding;       // ranks that owe counts
     bool stopping;             // everything is answered
     pr_losses *losses;         // NULL: the first loss ends the run
-    uint64_t *cancelled;       // asked for while decisions are carried out; [cancels]
+    pr_group_rebuild *rebuild;
+    uint64_t *cancelled;  // asked for while decisions are carried out; [cancels]
     int32_t cancels, cancel_capacity;
     group_watch *watch;    // [groups]
     pr_step_tally *steps;  // of every group
@@ -45,6 +46,33 @@ struct pr_controller {
     int64_t looked_ns;     // when the groups were last looked at
     int64_t wake_ns;       // when the face wants to be fed; INT64_MAX: no matter when
 };
+
+// A group has come back: its ranks have work to give account of again.
+static void note_back(void *context, int32_t index)
+{
+    pr_controller *controller = context;
+    const pr_group_layout *group = &controller->params.layout->group[index];
+    for (int32_t i = 0; i < group->ranks; i++)
+        controller->counted[group->first_rank + i] = false;
+}
+
+static pr_status create_recovery(pr_controller *controller)
+{
+    const pr_controller_params *params = &controller->params;
+    if (!params->recovers)
+        return PR_OK;
+    PR_TRY(pr_losses_create(params->layout, &controller->losses));
+    pr_group_rebuild_params rebuild = {
+        .layout = params->layout,
+        .scheduler = controller->scheduler,
+        .control = params->control,
+        .losses = controller->losses,
+        .replaces = params->respawns,
+        .context = controller,
+        .back = note_back,
+    };
+    return pr_group_rebuild_create(&rebuild, &controller->rebuild);
+}
 
 pr_status pr_controller_create(const pr_controller_params *params, pr_controller **controller)
 {
@@ -63,8 +91,8 @@ pr_status pr_controller_create(const pr_controller_params *params, pr_controller
         made->counts && made->counted && made->stopped && made->watch && made->sample.group
             ? pr_scheduler_create(&params->scheduler, &made->scheduler)
             : pr_fail(PR_ERR_RESOURCE, "no memory for the controller");
-    if (status == PR_OK && params->recovers)
-        status = pr_losses_create(params->layout, &made->losses);
+    if (status == PR_OK)
+        status = create_recovery(made);
     if (status == PR_OK)
         status = pr_step_tally_create(params->layout->groups, &made->steps);
     if (status != PR_OK) {
@@ -89,6 +117,7 @@ void pr_controller_destroy(pr_controller *controller)
     free(controller->watch);
     free(controller->sample.group);
     pr_step_tally_destroy(controller->steps);
+    pr_group_rebuild_destroy(controller->rebuild);
     pr_losses_destroy(controller->losses);
     free(controller->cancelled);
     free(atomic_load(&controller->verdict));
@@ -197,6 +226,11 @@ const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_ro
     return pr_scheduler_step_fit(controller->scheduler, role);
 }
 
+bool pr_controller_is_stuck(const pr_controller *controller)
+{
+    return controller->rebuild && pr_group_rebuild_is_stuck(controller->rebuild);
+}
+
 uint64_t pr_controller_hash(const pr_controller *controller)
 {
     return pr_scheduler_hash(controller->scheduler);
@@ -272,24 +306,7 @@ static pr_status take_report(pr_controller *controller, const pr_message *messag
     return status;
 }
 
-// A rank that cannot be sent to is lost: the message about that is on its way.
-static pr_status order_all(pr_controller *controller, pr_recover_kind kind, int32_t group)
-{
-    pr_recover_order order = {.kind = kind, .group = group};
-    for (int32_t rank = 0; rank < controller->params.layout->ranks; rank++) {
-        if (pr_losses_has_rank(controller->losses, rank))
-            continue;
-        pr_error_capture_begin();
-        pr_status sent = pr_control_send(
-            controller->params.control, rank, PR_MESSAGE_ORDER, &order, sizeof order);
-        pr_error_capture_end();
-        if (sent != PR_OK && sent != PR_ERR_PEER)
-            return sent;
-    }
-    return PR_OK;
-}
-
-// Its group's sequences wait again, and the group is never planned for again.
+// Its group's sequences wait again.
 static pr_status lose_group(pr_controller *controller, int32_t group, const pr_message *message)
 {
     pr_scheduler_counts before, after;
@@ -301,8 +318,10 @@ static pr_status lose_group(pr_controller *controller, int32_t group, const pr_m
     pr_scheduler_count(controller->scheduler, &after);
     pr_losses_tell(controller->losses, name, message->data, &before, &after);
     controller->watch[group].done = controller->watch[group].sent;
-    PR_TRY(order_all(controller, PR_RECOVER_LOSE, group));
-    if (controller->stopping || pr_scheduler_can_serve(controller->scheduler))
+    pr_recover_order order = {.kind = PR_RECOVER_LOSE, .group = group};
+    PR_TRY(pr_group_rebuild_order(controller->rebuild, &order));
+    if (controller->stopping || pr_scheduler_can_serve(controller->scheduler) ||
+        pr_group_rebuild_hopes(controller->rebuild))
         return PR_OK;
     return pr_fail(
         PR_ERR_PEER,
@@ -315,14 +334,18 @@ static pr_status lose_rank(pr_controller *controller, const pr_message *message)
 {
     int32_t rank = message->from;
     int32_t group = pr_layout_group_of(controller->params.layout, rank);
-    if (controller->counted[rank])  // one that has sent its counts may leave
+    bool replaced = controller->losses && group >= 0 && rank > 0 &&
+                    pr_losses_has_group(controller->losses, group);
+    if (controller->counted[rank] && !replaced)  // one that has sent its counts may leave
         return PR_OK;
     if (!controller->losses || rank == 0 || group < 0)
         return fail_lost_rank(controller, rank);
-    controller->counted[rank] = true;
-    if (controller->stopped[rank])
+    if (controller->stopped[rank] && !controller->counted[rank])
         controller->outstanding--;
-    return pr_losses_add(controller->losses, rank) ? lose_group(controller, group, message) : PR_OK;
+    controller->counted[rank] = true;
+    if (pr_losses_add(controller->losses, rank))
+        PR_TRY(lose_group(controller, group, message));
+    return pr_group_rebuild_lose(controller->rebuild, rank);
 }
 
 static pr_status take_message(pr_controller *controller, const pr_message *message)
@@ -331,6 +354,8 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
     case PR_MESSAGE_REPORT:
         return take_report(controller, message);
     case PR_MESSAGE_COUNTS:
+        if (controller->rebuild && !controller->stopped[message->from])
+            return PR_OK;  // of a rank whose group was not back
         if (message->size_bytes != sizeof(pr_worker_counts) || controller->counted[message->from])
             return pr_fail(PR_ERR_PEER, "rank %d sent malformed counts", message->from);
         memcpy(&controller->counts[message->from], message->data, sizeof(pr_worker_counts));
@@ -341,6 +366,8 @@ static pr_status take_message(pr_controller *controller, const pr_message *messa
         return fail_faulty_ranks(controller, *message);
     case PR_MESSAGE_LOST:
         return lose_rank(controller, message);
+    case PR_MESSAGE_DONE:
+        return controller->rebuild ? pr_group_rebuild_answer(controller->rebuild, message) : PR_OK;
     default:
         return PR_OK;
     }
@@ -441,6 +468,8 @@ static void show_decision(pr_timeline *timeline, const pr_decision *decision)
         pr_timeline_token(timeline, now_ns, decision->token);
     else if (decision->kind == PR_DECISION_REJECTED)
         pr_timeline_ended(timeline, now_ns, decision->id, "rejected");
+    else if (decision->kind == PR_DECISION_LEFT)
+        pr_timeline_ended(timeline, now_ns, decision->id, "left");
 }
 
 static pr_status carry_out_round(pr_controller *controller)
@@ -464,6 +493,10 @@ static pr_status carry_out_round(pr_controller *controller)
             break;
         case PR_DECISION_REJECTED:
             PR_TRY(face->rejected(face->context, controller, &decision));
+            break;
+        case PR_DECISION_LEFT:
+            if (face->left)
+                PR_TRY(face->left(face->context, controller, decision.id));
             break;
         }
     }
@@ -538,6 +571,8 @@ static pr_status answer_everything(pr_controller *controller)
         PR_TRY(take_messages(controller, wait_ms(controller)));
         PR_TRY(take_verdict(controller));
         PR_TRY(check_groups(controller));
+        if (controller->rebuild)
+            PR_TRY(pr_group_rebuild_look(controller->rebuild));
     }
     return PR_OK;
 }
@@ -552,18 +587,32 @@ static int32_t first_uncounted(const pr_controller *controller)
     return rank;
 }
 
-static pr_status stop_groups(pr_controller *controller, bool decode, int64_t deadline_ns)
+// Whether the rank is told to stop, and then its counts are waited for.
+static bool is_told(const pr_controller *controller, int32_t rank, bool decode, bool *awaited)
 {
     const pr_layout *layout = controller->params.layout;
+    int32_t index = pr_layout_group_of(layout, rank);
+    if (index < 0) {  // rank 0 without a worker attends to losses only
+        *awaited = false;
+        return controller->losses && decode;
+    }
+    bool given_up =
+        pr_controller_is_stuck(controller) && pr_losses_has_group(controller->losses, index);
+    *awaited = !controller->counted[rank] && !given_up;
+    return (layout->group[index].role == PR_ROLE_DECODE) == decode &&
+           !pr_losses_has_rank(controller->losses, rank);
+}
+
+static pr_status stop_groups(pr_controller *controller, bool decode, int64_t deadline_ns)
+{
     char name[RANK_NAME_BYTES];
-    for (int32_t rank = 0; rank < layout->ranks; rank++) {
-        int32_t index = pr_layout_group_of(layout, rank);
-        if (index < 0 || (layout->group[index].role == PR_ROLE_DECODE) != decode ||
-            controller->counted[rank])
+    for (int32_t rank = 0; rank < controller->params.layout->ranks; rank++) {
+        bool awaited;
+        if (!is_told(controller, rank, decode, &awaited))
             continue;
-        controller->stopped[rank] = true;
+        controller->stopped[rank] = awaited;
+        controller->outstanding += awaited;
         PR_TRY(send_to(controller, rank, PR_MESSAGE_STOP, NULL, 0));
-        controller->outstanding++;
     }
     while (controller->outstanding > 0) {
         if (pr_clock_now_ns() > deadline_ns)

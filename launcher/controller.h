@@ -28,6 +28,9 @@ typedef struct pr_face {
     pr_status (*prompt_logprobs)(void *context, const pr_report *report);
     // No further token of the sequence will come.
     pr_status (*rejected)(void *context, pr_controller *controller, const pr_decision *decision);
+    // The run's time ends before the sequence would, or did: what is known of it is for the next run. From
+    // the first on it is of no use to bring more requests. NULL: the face lets the run refuse instead.
+    pr_status (*left)(void *context, pr_controller *controller, uint64_t id);
     // A plan goes out to its group. NULL: the face does not care.
     void (*planned)(void *context, const pr_plan *plan);
     // After each round of decisions: a chance to keep what they brought. NULL: nothing is kept.
@@ -48,7 +51,8 @@ typedef struct pr_controller_params {
     pr_face face;
     FILE *record;           // events for replay, or NULL
     pr_timeline *timeline;  // or NULL
-    bool recovers;          // the loss of a rank costs its group only (recover/losses.h)
+    bool recovers;          // the loss of a rank costs its group only (recover/group_rebuild.h)
+    bool respawns;          // and the rank is replaced
     bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
@@ -80,6 +84,8 @@ bool pr_controller_interrupted(const pr_controller *controller);
 const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
 const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role);
+// After run: some ranks may wait for one that is lost and never end by themselves.
+bool pr_controller_is_stuck(const pr_controller *controller);
 uint64_t pr_controller_hash(const pr_controller *controller);
 
 #endif

@@ -18,13 +18,14 @@
 #include "launcher/leave/stop_signals.h"
 #include "launcher/node_ranks.h"
 #include "launcher/placement/world_order.h"
+#include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
 
-enum { PING_MS = 5000, ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
+enum { ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
 // For the controller to keep what is done; for the end of all ranks, or this one ends by itself.
-enum { GIVE_UP_S = 5, ABORT_S = 5 };
+enum { GIVE_UP_S = 10, ABORT_S = 5 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
@@ -187,27 +188,31 @@ static pr_status take_place(pr_engine *engine)
     return pr_kv_store_create(engine->device, &store, &engine->store);
 }
 
-static pr_status join_group(pr_engine *engine)
+static pr_status create_transfer(pr_engine *engine)
 {
-    const pr_model *model = engine->model;
     const pr_options *options = engine->options;
-    pr_control_params control = {
-        .world = engine->world,
-        .backend = options->control,
-        .ping_ms = PING_MS,
-    };
     pr_kv_transfer_params transfer = {
         .world = engine->world,
         .layout = &engine->layout,
         .store = engine->store,
-        .kv_heads = model->kv_heads,
+        .kv_heads = engine->model->kv_heads,
         .max_blocks = engine->max_model_len / options->block_size + 2,
         .timeout_ms = options->comm_timeout,
         .corrupt_for_test = getenv("POLYREME_TEST_CORRUPT_KV") != NULL,
     };
+    return pr_kv_transfer_create(&transfer, &engine->transfer);
+}
+
+static pr_status join_group(pr_engine *engine)
+{
+    pr_control_params control = {
+        .world = engine->world,
+        .backend = engine->options->control,
+        .ping_ms = PR_ENGINE_PING_MS,
+    };
     PR_TRY(pr_group_create(engine->world, &engine->layout, &engine->group));
     PR_TRY(pr_control_create(&control, &engine->control, &engine->controller_control));
-    return pr_kv_transfer_create(&transfer, &engine->transfer);
+    return create_transfer(engine);
 }
 
 // ---- The bytes of the tokens: rank 0 has the tokenizer, every rank's grammars need them ----
@@ -245,14 +250,15 @@ static pr_status share_token_bytes(pr_engine *engine)
     return PR_OK;
 }
 
-static pr_status create_worker(pr_engine *engine)
+pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
 {
     const pr_options *options = engine->options;
     const pr_model *model = engine->model;
     if (!engine->group)
         return PR_OK;
     pr_comm_params comm = {
-        .exchange = pr_options_exchange(options),
+        // Memory of ranks that MPI has started at different times may not be shared.
+        .exchange = plan_number > 0 ? PR_EXCHANGE_AUTO : pr_options_exchange(options),
         .experts = model->experts,
         .chosen = model->experts_chosen,
         .hidden = model->hidden,
@@ -278,7 +284,8 @@ static pr_status create_worker(pr_engine *engine)
         .max_num_seqs = options->max_num_seqs,
         .max_model_len = engine->max_model_len,
         .timeout_ms = options->comm_timeout,
-        .recovers = pr_recovery_is_possible(),
+        .plan_number = plan_number,
+        .recovers = pr_rank_recovery_is_on(engine),
     };
     return pr_worker_create(&worker, &engine->worker);
 }
@@ -410,6 +417,43 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
+// ---- What the watchdog finds ----
+
+static pr_controller *_Atomic running_controller;
+static atomic_bool has_told;
+
+// The worker and the watchdog may find out both: why this rank ends is told once.
+static void tell_end(const char *text)
+{
+    if (!atomic_exchange(&has_told, true))
+        pr_log(PR_LOG_ERROR, "%s", text);
+}
+
+static void on_fault(void *context, pr_status status, const char *text)
+{
+    pr_engine *engine = context;
+    pr_controller *controller = atomic_load(&running_controller);
+    if (status == PR_ERR_PEER && controller)
+        return;  // it has been told by the control plane
+    if (controller && pr_controller_give_up(controller, text))
+        sleep(GIVE_UP_S);  // the controller tells it and ends the process, unless it hangs, too
+    tell_end(text);
+    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+    pr_world_abort(engine->world, pr_exit_code(status));
+}
+
+static pr_status open_watch(pr_engine *engine)
+{
+    pr_run_watch_params params = {
+        .world = engine->world,
+        .limit_s = engine->options->watchdog,
+        .fault = on_fault,
+        .context = engine,
+    };
+    pr_watch_adopt();
+    return pr_run_watch_create(&params, &engine->watch);
+}
+
 // From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 static pr_status order_ranks(pr_engine *engine)
 {
@@ -469,13 +513,14 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     pr_start_mark(&engine->start, PR_START_MODEL);
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
+    PR_TRY(pr_rank_recovery_prepare(engine));
     STAGE(engine, open_record(engine));
     STAGE(engine, open_timeline(engine));
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
     PR_TRY(share_token_bytes(engine));
-    STAGE(engine, create_worker(engine));
+    STAGE(engine, pr_engine_create_worker(engine, 0));
     pr_start_mark(&engine->start, PR_START_GROUPS);
     PR_TRY(pr_start_tell_weights(
         &engine->start, engine->world,
@@ -513,34 +558,26 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     return say_exchange(engine);
 }
 
-// ---- What the watchdog finds ----
-
-static pr_controller *_Atomic running_controller;
-
-static void on_fault(void *context, pr_status status, const char *text)
+// A process that replaces a lost rank agrees with nobody: it takes what the others have agreed on.
+static pr_status open_replacement(pr_engine *engine)
 {
-    pr_engine *engine = context;
-    pr_controller *controller = atomic_load(&running_controller);
-    if (status == PR_ERR_PEER && controller)
-        return;  // it has been told by the control plane
-    if (controller && pr_controller_give_up(controller, text))
-        sleep(GIVE_UP_S);  // the controller ends the process
-    else
-        pr_log(PR_LOG_ERROR, "%s", text);
-    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
-    pr_world_abort(engine->world, pr_exit_code(status));
+    PR_TRY(pr_rank_recovery_take_facts(engine));
+    PR_TRY(open_model(engine));
+    PR_TRY(take_place(engine));
+    PR_TRY(create_transfer(engine));
+    PR_TRY(pr_tokenizer_open(engine->options->model, &engine->tokenizer));
+    PR_TRY(pr_token_bytes_from_tokenizer(
+        engine->tokenizer, engine->model->vocabulary, &engine->token_bytes));
+    PR_TRY(pr_token_bytes_index(engine->token_bytes));
+    return pr_rank_recovery_say_ready(engine);
 }
 
-static pr_status open_watch(pr_engine *engine)
+static pr_status open_rank(pr_engine *engine, const pr_engine_prepare *prepare)
 {
-    pr_run_watch_params params = {
-        .world = engine->world,
-        .limit_s = engine->options->watchdog,
-        .fault = on_fault,
-        .context = engine,
-    };
-    pr_watch_adopt();
-    return pr_run_watch_create(&params, &engine->watch);
+    if (pr_recovery_is_replacement())
+        return open_replacement(engine);
+    PR_TRY(open_watch(engine));
+    return open_stages(engine, prepare);
 }
 
 pr_status
@@ -562,9 +599,7 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     made->ranks = pr_world_ranks(made->world);
     if (made->ranks > 1)
         pr_log_set_rank(made->rank);
-    status = open_watch(made);
-    if (status == PR_OK)
-        status = open_stages(made, prepare);
+    status = open_rank(made, prepare);
     if (status != PR_OK || made->nothing_to_do) {
         pr_engine_close(made, NULL, PR_OK);
         *engine = NULL;
@@ -605,20 +640,18 @@ static void *run_controller(void *argument)
 // the worker itself only if nothing of that happens.
 static pr_status run_worker(pr_engine *engine)
 {
-    if (!engine->worker)
-        return PR_OK;
     // Only now: threads that were started before keep the whole mask.
-    if (engine->threads.bound)
+    if (engine->threads.bound && engine->group_index >= 0)
         pr_topology_bind_caller(engine->threads.cpu[0]);
     pr_error_capture_begin();
-    pr_status status = pr_worker_run(engine->worker);
+    pr_status status = pr_rank_recovery_run(engine);
     pr_error_capture_end();
     if (status == PR_OK)
         return PR_OK;
     for (int i = 0; i < FAULT_WAIT_MS / 10 && !pr_engine_signal(); i++)
         usleep(10000);
     if (!pr_engine_signal())
-        pr_log(PR_LOG_ERROR, "%s", pr_error_text());
+        tell_end(pr_error_text());
     return status;
 }
 
@@ -632,7 +665,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .face = *face,
         .record = engine->record,
         .timeline = engine->timeline,
-        .recovers = pr_recovery_is_possible(),
+        .recovers = pr_rank_recovery_is_on(engine),
+        .respawns = strcmp(engine->options->respawn, "off") != 0,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -670,9 +704,12 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
         _exit(pr_exit_code(status));
+    bool stuck = controller && pr_controller_is_stuck(controller);
     pr_controller_destroy(controller);
     // Who is lost would be waited for: the rest goes with the process (main.c).
-    if (engine->ranks > 1 && pr_recovery_is_possible()) {
+    if (pr_rank_recovery_is_on(engine)) {
+        if (stuck)
+            pr_world_abort(engine->world, PR_EXIT_OK);
         pr_control_destroy(engine->controller_control);
         pr_control_destroy(engine->control);
         return;

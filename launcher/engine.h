@@ -35,8 +35,9 @@ typedef struct pr_engine {
     pr_scheduler_params scheduler;
     // This rank's place; group_index -1: the dedicated controller.
     int32_t group_index, lane;
-    pr_thread_choice threads;  // of this rank
-    int32_t numa;              // where they are; -1: in several domains
+    pr_thread_choice threads;         // of this rank
+    pr_thread_choice *every_threads;  // [ranks], where lost ranks are replaced; else NULL
+    int32_t numa;                     // where they are; -1: in several domains
     pr_weights *weights;
     pr_device *device;
     pr_shard *shard;
@@ -50,6 +51,8 @@ typedef struct pr_engine {
     FILE *record;
     pr_timeline *timeline;  // rank 0, or NULL
 } pr_engine;
+
+enum { PR_ENGINE_PING_MS = 5000 };
 
 // What the command opens on rank 0 (input, output) before the model is loaded; a fault there ends
 // all ranks as one in the stages above does.
@@ -67,6 +70,9 @@ pr_status pr_engine_open(
 
 // Fills engine->model_name from the options: --served-model-name, or the last part of the path.
 pr_status pr_engine_name_model(pr_engine *engine) PR_MUST_CHECK;
+
+// Collective over the group, which there is: the worker, whose plans begin after this one.
+pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number) PR_MUST_CHECK;
 
 // Collective: runs the face on rank 0 (NULL elsewhere) until it is done or interrupted by a signal on any
 // rank. *controller (rank 0) stays valid for its counts until close.

@@ -65,7 +65,7 @@ static int64_t sum_up(int64_t days, const int64_t number[MOST_NUMBERS], int32_t 
     return seconds;
 }
 
-pr_status pr_job_choice_parse_duration(const char *text, int64_t *seconds)
+pr_status pr_job_choice_parse_duration(const char *option, const char *text, int64_t *seconds)
 {
     int64_t number[MOST_NUMBERS] = {0}, days = -1;
     int32_t numbers = 0, day_numbers = 0;
@@ -84,9 +84,7 @@ pr_status pr_job_choice_parse_duration(const char *text, int64_t *seconds)
     if (sum <= 0)
         return pr_fail(
             PR_ERR_ARGUMENT,
-            "--walltime '%s': give auto, off or a time as for Slurm: MINUTES, M:S, H:M:S, D-H, "
-            "D-H:M "
-            "or D-H:M:S",
+            "%s '%s': give a time as for Slurm: MINUTES, M:S, H:M:S, D-H, D-H:M or D-H:M:S", option,
             text);
     *seconds = sum;
     return PR_OK;
@@ -183,7 +181,7 @@ static pr_status read_option(const pr_options *options, pr_job_choice *choice)
     choice->no_end = strcmp(walltime, "off") == 0;
     if (choice->no_end || strcmp(walltime, "auto") == 0)
         return PR_OK;
-    PR_TRY(pr_job_choice_parse_duration(walltime, &seconds));
+    PR_TRY(pr_job_choice_parse_duration("--walltime", walltime, &seconds));
     PR_TRY(pr_process_start_read(0, &start_unix_s));
     choice->own_end_unix_s = start_unix_s + seconds;
     return PR_OK;

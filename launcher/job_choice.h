@@ -46,7 +46,8 @@ pr_status pr_job_choice_read(pr_job_choice *choice, pr_job *job) PR_MUST_CHECK;
 // The source that is here, or NULL. Slurm before Kubernetes: a Slurm in pods is nearer to us than the pods.
 const pr_job_source *pr_job_choice_source(void);
 
-// The seconds of a DURATION; PR_ERR_ARGUMENT says what is allowed.
-pr_status pr_job_choice_parse_duration(const char *text, int64_t *seconds) PR_MUST_CHECK;
+// The seconds of a DURATION; PR_ERR_ARGUMENT says what is allowed. option is how the user named it.
+pr_status
+pr_job_choice_parse_duration(const char *option, const char *text, int64_t *seconds) PR_MUST_CHECK;
 
 #endif

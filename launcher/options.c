@@ -103,6 +103,9 @@ static const pr_option engine[] = {
     {.name = "watchdog", .value_name = "SECONDS", .kind = PR_OPTION_FLOAT, .offset = FIELD(watchdog),
      .standard = "10", .least = 0, .most = 86400,
      .help = "silence of a rank after which it counts as stuck, is named and ends the run; 0 = never (debuggers)"},
+    {.name = "respawn", .value_name = "WHEN", .kind = PR_OPTION_STRING, .offset = FIELD(respawn),
+     .standard = "auto", .choices = "auto|off",
+     .help = "start a process for a lost rank, under mpirun --enable-recovery; off does without its group"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
      .standard = "auto", .choices = "auto|shared|messages",
      .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
@@ -414,6 +417,61 @@ static const pr_option doctor[] = {
      .help = "start MPI too, in a child process for 20 s at most; also under mpirun or srun"},
 };
 
+static const pr_option emit[] = {
+    {.name = "what", .value_name = "WHAT", .kind = PR_OPTION_STRING, .offset = FIELD(what),
+     .position = 1, .required = true, .choices = "sbatch", .common = true,
+     .help = "what to print: sbatch, a job script for Slurm"},
+    {.name = "kind", .value_name = "KIND", .kind = PR_OPTION_STRING, .offset = FIELD(kind),
+     .position = 2, .common = true, .help = "which one; without it they are listed"},
+    {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .common = true, .help = "directory with config.json, tokenizer.json and *.safetensors"},
+    {.name = "input", .letters = "i", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(input), .common = true, .help = "requests, one JSON object a line"},
+    {.name = "output", .letters = "o", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(output), .common = true,
+     .help = "results; of scaling a folder. Default: results.jsonl, scaling"},
+    {.name = "endpoint-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
+     .offset = FIELD(endpoint_file), .standard = "polyreme-endpoint.json", .common = true,
+     .help = "where the service writes its address and state, for its clients"},
+    {.name = "nodes", .letters = "N", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
+     .standard = "1", .least = 1, .most = 65536, .common = true, .help = "nodes of a job"},
+    {.name = "ranks-per-node", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(ranks_per_node), .standard = "1", .least = 1, .most = 1024, .common = true,
+     .help = "ranks on each: one for a GPU, or for a NUMA node (see polyreme plan)"},
+    {.name = "prefill-nodes", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(prefill_nodes), .standard = "1", .least = 1, .most = 65536,
+     .help = "nodes that do prefill, of hetjob"},
+    {.name = "decode-nodes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(decode_nodes),
+     .standard = "1", .least = 1, .most = 65536, .help = "nodes that do decode, of hetjob"},
+    {.name = "time", .letters = "t", .value_name = "TIME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(time), .standard = "1:00:00", .common = true,
+     .help = "limit of one job, as for Slurm: 90 (minutes), 1:30:00, 2-12 (days-hours)"},
+    {.name = "partition", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(partition),
+     .common = true, .help = "partition; several with commas"},
+    {.name = "decode-partition", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(decode_partition), .help = "that of the decode nodes; default: --partition"},
+    {.name = "account", .letters = "A", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(account), .common = true, .help = "whose time is used"},
+    {.name = "gpus-per-node", .value_name = "N", .kind = PR_OPTION_STRING,
+     .offset = FIELD(gpus_per_node), .common = true,
+     .help = "GPUs of each node, all of which each of its ranks sees; N or TYPE:N"},
+    {.name = "job-name", .letters = "J", .value_name = "NAME", .kind = PR_OPTION_STRING,
+     .offset = FIELD(job_name), .help = "name in the queue; default: polyreme-KIND"},
+    {.name = "parts", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(parts),
+     .standard = "8", .least = 1, .most = 100000, .help = "jobs of batch-array"},
+    {.name = "parts-at-once", .value_name = "N", .kind = PR_OPTION_INT,
+     .offset = FIELD(parts_at_once), .standard = "0", .least = 0, .most = 100000,
+     .help = "of them at most so many run; 0 = all"},
+    {.name = "rank-counts", .value_name = "LIST", .kind = PR_OPTION_STRING,
+     .offset = FIELD(rank_counts), .standard = "1", .help = "numbers of ranks that scaling compares: 1,2,4"},
+    {.name = "lead-minutes", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(lead_minutes),
+     .standard = "15", .least = 1, .most = 10000,
+     .help = "so long before its end a chain's job lets its successor start"},
+    {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
+     .offset = FIELD(run_options), .common = true,
+     .help = "more options of serve or batch, as the shell reads them: --run-options='--max-num-seqs 128'"},
+};
+
 static const pr_option report[] = {
     {.name = "json", .kind = PR_OPTION_FLAG, .offset = FIELD(json), .common = true,
      .help = "print one JSON object instead of text"},
@@ -483,6 +541,7 @@ const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_doctor = {"Doctor", doctor, COUNT(doctor)};
+const pr_option_group pr_options_emit = {"Job script", emit, COUNT(emit)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
@@ -493,12 +552,12 @@ const pr_option_group pr_options_top = {"View", top, COUNT(top)};
 
 // A field that two groups fill has the default of the later one where a command has neither.
 const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
-    &pr_options_convert, &pr_options_chat,     &pr_options_top,      &pr_options_access,
-    &pr_options_client,  &pr_options_general,  &pr_options_model,    &pr_options_layout,
-    &pr_options_engine,  &pr_options_batch,    &pr_options_generate, &pr_options_plan,
-    &pr_options_report,  &pr_options_simulate, &pr_options_workload, &pr_options_scheduling,
-    &pr_options_bench,   &pr_options_fleet,    &pr_options_messages, &pr_options_serve,
-    &pr_options_job,     &pr_options_doctor,
+    &pr_options_emit,       &pr_options_convert, &pr_options_chat,     &pr_options_top,
+    &pr_options_access,     &pr_options_client,  &pr_options_general,  &pr_options_model,
+    &pr_options_layout,     &pr_options_engine,  &pr_options_batch,    &pr_options_generate,
+    &pr_options_plan,       &pr_options_report,  &pr_options_simulate, &pr_options_workload,
+    &pr_options_scheduling, &pr_options_bench,   &pr_options_fleet,    &pr_options_messages,
+    &pr_options_serve,      &pr_options_job,     &pr_options_doctor,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
@@ -516,7 +575,7 @@ static pr_status check_together(const pr_options *options)
     int64_t walltime_s;
     const char *walltime = options->walltime ? options->walltime : "auto";
     if (strcmp(walltime, "auto") != 0 && strcmp(walltime, "off") != 0)
-        PR_TRY(pr_job_choice_parse_duration(walltime, &walltime_s));
+        PR_TRY(pr_job_choice_parse_duration("--walltime (or auto, off)", walltime, &walltime_s));
     if (options->max_num_batched_tokens < options->max_num_seqs)
         return pr_fail(
             PR_ERR_ARGUMENT,

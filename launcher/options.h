@@ -49,6 +49,7 @@ typedef struct pr_options {
     const char *bind;      // "auto", "on" or "off"
     int32_t comm_timeout;  // ms
     double watchdog;       // s; 0 = off
+    const char *respawn;
     const char *exchange;
     const char *control;
     const char *record;       // FILE or NULL
@@ -169,6 +170,15 @@ typedef struct pr_options {
     // doctor
     bool start_mpi;
 
+    // emit; model, input, output, nodes and endpoint_file are those of others
+    const char *what, *kind;
+    int32_t ranks_per_node, prefill_nodes, decode_nodes;
+    const char *time, *partition, *decode_partition, *account, *gpus_per_node, *job_name;
+    int32_t parts, parts_at_once;  // 0 = all
+    const char *rank_counts;       // "1,2,4"
+    int32_t lead_minutes;
+    const char *run_options;
+
     // plan, doctor, simulate, bench, top
     bool json;
 
@@ -191,6 +201,7 @@ extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_doctor;
+extern const pr_option_group pr_options_emit;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -198,7 +209,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 22 };
+enum { PR_OPTION_GROUPS = 23 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

@@ -7,7 +7,6 @@
 #include "comm/recovery.h"
 #include "comm/watch.h"
 #include "launcher/prompt_scorer.h"
-#include "launcher/recover/recover_order.h"
 #include "launcher/slot.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -26,11 +25,12 @@ struct pr_worker {
     pr_constraints *constraints;
     pr_plan *queue[PLANS_AHEAD];  // received, not yet begun; oldest first
     int32_t queued;
-    uint64_t plan_number;  // the last one begun
-    bool stop;             // PR_MESSAGE_STOP is there
-    bool left;             // the group has agreed to leave its plans for the stop
-    bool orphaned;         // the controller is gone
-    bool broken;           // the group has lost a rank
+    uint64_t plan_number;    // the last one begun
+    bool stop;               // PR_MESSAGE_STOP is there
+    bool left;               // the group has agreed to leave its plans for the stop
+    bool orphaned;           // the controller is gone
+    bool broken;             // the group has lost a rank
+    pr_recover_order order;  // to be carried out by whoever runs the worker
     // The step being composed: rows of this lane.
     int32_t *token, *position;  // [max_num_batched_tokens]
     int32_t *output_row;        // [max_num_seqs]
@@ -121,6 +121,7 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
     };
     PR_TRY_GOTO(pr_prompt_scorer_create(&scorer, &made->scorer), failed);
     made->counts.read_bytes = params->shard->read_bytes;
+    made->plan_number = params->plan_number;
     *worker = made;
     return PR_OK;
 failed:
@@ -169,10 +170,15 @@ static pr_status take_order(pr_worker *worker, const pr_message *message)
     if (message->size_bytes != sizeof order)
         return pr_fail(PR_ERR_INTERNAL, "an order of %zu bytes", message->size_bytes);
     memcpy(&order, message->data, sizeof order);
-    if (order.group == worker->params.group_index)
+    bool ours = order.group == worker->params.group_index;
+    if (order.kind == PR_RECOVER_LOSE && ours)
         worker->broken = true;
-    else
+    else if (order.kind == PR_RECOVER_LOSE)
         pr_kv_transfer_lose(worker->params.transfer, order.group);
+    else if (order.kind == PR_RECOVER_RETURN)
+        pr_kv_transfer_return(worker->params.transfer, order.group);
+    else
+        worker->order = order;
     return PR_OK;
 }
 
@@ -619,7 +625,8 @@ static pr_status run_plan(pr_worker *worker, const pr_plan *plan)
 // Sleeps until the next plan or the stop; looks after transfers while there are any.
 static pr_status wait_for_plan(pr_worker *worker)
 {
-    while (!worker->stop && !worker->broken && (worker->queued == 0 || worker->left)) {
+    while (!worker->stop && !worker->broken && worker->order.kind == PR_RECOVER_NONE &&
+           (worker->queued == 0 || worker->left)) {
         PR_TRY(progress_transfers(worker));
         pr_watch_idle();
         bool moving = pr_kv_transfer_pending(worker->params.transfer) > 0;
@@ -642,7 +649,7 @@ static pr_status send_counts(pr_worker *worker)
     return send_to_controller(worker, PR_MESSAGE_COUNTS, &worker->counts, sizeof worker->counts);
 }
 
-// Until the stop, or until the group is broken.
+// Until the stop, an order, or until the group is broken.
 static pr_status run_plans(pr_worker *worker)
 {
     for (;;) {
@@ -686,7 +693,7 @@ static pr_status stand_by(pr_worker *worker)
         pr_plan_free(worker->queue[--worker->queued]);
     for (int32_t i = 0; i < worker->slots->slots; i++)
         pr_slot_release(&worker->slots->slot[i]);
-    while (!worker->stop && !worker->orphaned) {
+    while (!worker->stop && !worker->orphaned && worker->order.kind == PR_RECOVER_NONE) {
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, -1, &message));
         PR_TRY(take_message(worker, &message));
@@ -701,14 +708,19 @@ static pr_status run_until_stopped(pr_worker *worker)
         status = stand_by(worker);
     if (worker->orphaned)
         return lose_controller(worker);
-    return status == PR_OK ? send_counts(worker) : status;
+    bool stopped = status == PR_OK && worker->order.kind == PR_RECOVER_NONE;
+    return stopped ? send_counts(worker) : status;
 }
 
-pr_status pr_worker_run(pr_worker *worker)
+bool pr_worker_is_broken(const pr_worker *worker) { return worker->broken; }
+
+pr_status pr_worker_run(pr_worker *worker, pr_recover_order *order)
 {
+    worker->order.kind = PR_RECOVER_NONE;
     pr_recovery_ask(worker->params.recovers ? is_in_vain : NULL, worker);
     pr_status status = run_until_stopped(worker);
     pr_recovery_ask(NULL, NULL);
+    *order = worker->order;
     if (status != PR_OK && !worker->orphaned) {
         const char *text = pr_error_text();
         pr_status told =

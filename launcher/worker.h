@@ -16,6 +16,7 @@
 #include "comm/control.h"
 #include "comm/group.h"
 #include "comm/kv_transfer.h"
+#include "launcher/recover/recover_order.h"
 #include "runtime/model/forward.h"
 #include "runtime/sampling/token_bytes.h"
 
@@ -33,6 +34,7 @@ typedef struct pr_worker_params {
     const pr_token_bytes *token_bytes;
     int32_t max_num_batched_tokens, max_num_seqs, max_model_len;
     int32_t timeout_ms;
+    uint64_t plan_number;  // the group's plans begin after this one
     bool recovers;  // a group that loses a rank stands by, and the run goes on (comm/recovery.h)
 } pr_worker_params;
 
@@ -47,7 +49,10 @@ typedef struct pr_worker_counts {
 pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker) PR_MUST_CHECK;
 void pr_worker_destroy(pr_worker *worker);
 
-// Until PR_MESSAGE_STOP. On an error rank 0 has been told (PR_MESSAGE_FAULT), unless it is gone.
-pr_status pr_worker_run(pr_worker *worker) PR_MUST_CHECK;
+// Until PR_MESSAGE_STOP, or until an order that somebody else carries out; *order is NONE after the stop. May be
+// called again then. On an error rank 0 has been told (PR_MESSAGE_FAULT), unless it is gone.
+pr_status pr_worker_run(pr_worker *worker, pr_recover_order *order) PR_MUST_CHECK;
+
+bool pr_worker_is_broken(const pr_worker *worker);  // its group has lost a rank
 
 #endif

@@ -6,6 +6,7 @@
 #include "scheduler/placement.h"
 #include "scheduler/seating.h"
 #include "scheduler/transfer.h"
+#include "scheduler/walltime/drain.h"
 
 static void start_ready(pr_group_state *group)
 {
@@ -133,7 +134,7 @@ pr_status pr_batching_admit(
         lane, sequence, PR_SEAT_COMPUTE, pr_placement_room(sequence), &sequence->cached, &copy));
     sequence->phase = PR_PHASE_PREFILL;
     sequence->target = sequence->tokens;
-    sequence->planned = sequence->cached;
+    sequence->planned = sequence->computed = sequence->cached;
     scheduler->counts.cached_tokens += sequence->cached;
     pr_plan_draft *draft = &scheduler->group[lane->group].draft;
     if (copy.from >= 0)
@@ -167,6 +168,8 @@ static void finish_plan(pr_scheduler *scheduler, pr_group_state *group)
     bool waits = group->done == group->planned;
     if (pr_plan_draft_empty(&group->draft) && !(waits && decodes))
         return;
+    if (waits)
+        group->meter.busy_ns = scheduler->now_ns;
     pr_plan *plan = &group->draft.plan;
     plan->number = ++group->planned;
     plan->max_steps = decodes ? scheduler->params.lease_steps : plan->chunks > 0;
@@ -197,6 +200,7 @@ static void open_group(pr_scheduler *scheduler, pr_group_state *group)
 
 void pr_batching_round(pr_scheduler *scheduler)
 {
+    pr_drain_cut(scheduler);
     pr_role_change_round(scheduler);
     for (int32_t g = 0; g < scheduler->groups; g++)
         open_group(scheduler, &scheduler->group[g]);

@@ -102,7 +102,7 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
     }
     learn_transfer_time(scheduler, sequence);
     scheduler->counts.gathered_tokens += sequence->fetched - sequence->planned;
-    sequence->cached = sequence->planned = sequence->fetched;
+    sequence->cached = sequence->planned = sequence->computed = sequence->fetched;
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, sequence->fetched);
 }
 

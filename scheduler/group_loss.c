@@ -20,7 +20,7 @@ static void move_away(pr_scheduler *scheduler, pr_sequence *sequence)
         pr_scheduler_forget(scheduler, sequence);
         return;
     }
-    sequence->moved = true;
+    sequence->moved = sequence->job.moved = true;
     scheduler->counts.moved++;
     pr_scheduler_requeue(scheduler, sequence);
 }
@@ -69,6 +69,7 @@ void pr_group_loss_begin(pr_scheduler *scheduler, int32_t number)
         return;
     hash_change(scheduler, number, true);
     group->lost = true;
+    group->settled = false;
     group->open = false;
     group->done = group->void_plans = group->planned;
     scheduler->leavers -= group->leaving;
@@ -84,10 +85,10 @@ void pr_group_loss_begin(pr_scheduler *scheduler, int32_t number)
 void pr_group_loss_end(pr_scheduler *scheduler, int32_t number)
 {
     pr_group_state *group = &scheduler->group[number];
-    if (!group->lost || !pr_group_loss_is_quiet(scheduler))
+    if (!group->settled)
         return;
     hash_change(scheduler, number, false);
-    group->lost = false;
+    group->lost = group->settled = false;
     scheduler->counts.groups_back++;
     for (int32_t l = 0; l < group->lanes; l++)
         pr_seating_return(scheduler, &group->lane[l]);
@@ -112,6 +113,13 @@ bool pr_group_loss_is_quiet(const pr_scheduler *scheduler)
         }
     }
     return quiet;
+}
+
+void pr_group_loss_settle(pr_scheduler *scheduler)
+{
+    bool quiet = pr_group_loss_is_quiet(scheduler);
+    for (int32_t g = 0; g < scheduler->groups; g++)
+        scheduler->group[g].settled |= quiet && scheduler->group[g].lost;
 }
 
 // What a prefill group has begun only decode groups go on with, also beside mixed ones.

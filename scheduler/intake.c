@@ -5,6 +5,7 @@
 #include "scheduler/gather.h"
 #include "scheduler/seating.h"
 #include "scheduler/transfer.h"
+#include "scheduler/walltime/forecast.h"
 
 static pr_sequence *find(const pr_scheduler *scheduler, uint64_t id, uint32_t generation)
 {
@@ -38,6 +39,7 @@ chunk_done(pr_scheduler *scheduler, const pr_report *report, const pr_chunk_repo
         complain(report, "a chunk", chunk->id);
         return;
     }
+    sequence->computed = chunk->computed;
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, chunk->computed);
     pr_seating_computed(scheduler, sequence, chunk->computed);
 }
@@ -82,7 +84,7 @@ token_sampled(pr_scheduler *scheduler, const pr_report *report, const pr_token_r
     sequence->token[sequence->tokens++] = token->token;
     scheduler->counts.output_tokens++;
     scheduler->counts.resumed += sequence->moved;
-    sequence->moved = false;
+    sequence->moved = sequence->job.moved = false;
     pr_seating_generated(scheduler, sequence);
     pr_scheduler_decide_token(scheduler, token);
     if (!handing)
@@ -150,6 +152,7 @@ void pr_intake_report(pr_scheduler *scheduler, const pr_report *report)
     if (done > group->done)
         group->done = done;
     learn_step_time(scheduler, group->role, report);
+    pr_forecast_report(scheduler, group, report);
     for (int32_t i = 0; i < report->chunks; i++)
         chunk_done(scheduler, report, &report->chunk[i]);
     for (int32_t i = 0; i < report->tokens; i++)

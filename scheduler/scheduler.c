@@ -18,6 +18,8 @@
 #include "scheduler/record/record.h"
 #include "scheduler/seating.h"
 #include "scheduler/transfer.h"
+#include "scheduler/walltime/drain.h"
+#include "scheduler/walltime/forecast.h"
 
 enum { FIRST_EXPECTED_OUTPUTS = 256 };  // before any request has ended
 
@@ -153,6 +155,8 @@ pr_status pr_scheduler_create(const pr_scheduler_params *params, pr_scheduler **
         pr_step_fit_begin(&made->fit[role], &params->cost);
     pr_step_fit_transfer_begin(&made->transfer_fit, &params->cost);
     PR_TRY_GOTO(create_ring(made), destroy);
+    PR_TRY_GOTO(pr_forecast_create(made), destroy);
+    pr_drain_begin(made);
     PR_TRY_GOTO(pr_sequence_table_create(&made->table), destroy);
     *scheduler = made;
     return PR_OK;
@@ -174,6 +178,7 @@ void pr_scheduler_destroy(pr_scheduler *scheduler)
         pr_plan_draft_destroy(&scheduler->group[g].draft);
     }
     pr_sequence_table_destroy(&scheduler->table);
+    pr_forecast_destroy(scheduler);
     pr_dispatch_destroy(scheduler->dispatch);
     pr_cache_map_destroy(scheduler->decode_map);
     free(scheduler->compute_lane);
@@ -317,6 +322,8 @@ void pr_scheduler_pause(pr_scheduler *scheduler, bool paused)
     begin_event(scheduler);
     pr_record_group(scheduler, PR_RECORD_PAUSE, paused);
     scheduler->paused = paused;
+    if (!paused)
+        pr_group_loss_settle(scheduler);
 }
 
 bool pr_scheduler_is_quiet(const pr_scheduler *scheduler)
@@ -341,6 +348,15 @@ void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns)
         scheduler->changed = true;
 }
 
+void pr_scheduler_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
+{
+    if (end_ns == scheduler->drain.end_ns && at_end == scheduler->drain.at_end)
+        return;
+    begin_event(scheduler);
+    pr_record_end_time(scheduler, end_ns, at_end);
+    pr_drain_set_end(scheduler, end_ns, at_end);
+}
+
 void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t seat)
 {
     const pr_lane *lane = sequence->seat[seat].lane;
@@ -360,6 +376,7 @@ void pr_scheduler_forget(pr_scheduler *scheduler, pr_sequence *sequence)
 
 void pr_scheduler_finish(pr_scheduler *scheduler, pr_sequence *sequence)
 {
+    pr_drain_gone(scheduler, sequence);
     pr_seating_leave(scheduler, sequence);
     pr_lane_unseat(sequence, PR_SEAT_COMPUTE);
     pr_lane_unseat(sequence, PR_SEAT_DECODE);
@@ -371,25 +388,28 @@ void pr_scheduler_requeue(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     pr_scheduler_drop(scheduler, sequence, PR_SEAT_COMPUTE);
     pr_scheduler_drop(scheduler, sequence, PR_SEAT_DECODE);
+    pr_drain_returns(scheduler, sequence);
     sequence->phase = PR_PHASE_WAITING;
     sequence->generation++;
     sequence->refused = false;
     pr_seating_wait_again(scheduler, sequence);
 }
 
-static pr_outcome *add_outcome(pr_scheduler *scheduler)
+static pr_outcome *add_outcome(pr_scheduler *scheduler, pr_decision_kind kind)
 {
     pr_outcome_ring *ring = &scheduler->ring;
     assert(ring->outcomes < ring->capacity);
     pr_outcome *outcome = &ring->outcome[(ring->first + ring->outcomes++) % ring->capacity];
+    outcome->kind = kind;
     outcome->cancelled = false;
     outcome->reason = NULL;
+    outcome->http_status = 0;
     return outcome;
 }
 
 void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token)
 {
-    pr_outcome *outcome = add_outcome(scheduler);
+    pr_outcome *outcome = add_outcome(scheduler, PR_DECISION_TOKEN);
     outcome->token = *token;
     if (token->tops > 0)
         memcpy(outcome->top, token->top, (size_t)token->tops * sizeof *token->top);
@@ -401,11 +421,26 @@ void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *t
 void pr_scheduler_decide_rejection(
     pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status)
 {
-    pr_outcome *outcome = add_outcome(scheduler);
+    pr_outcome *outcome = add_outcome(scheduler, PR_DECISION_REJECTED);
     outcome->token = (pr_token_report){.id = id};
     outcome->reason = reason;
     outcome->http_status = http_status;
     scheduler->counts.rejected++;
+}
+
+void pr_scheduler_decide_no_time(pr_scheduler *scheduler, uint64_t id, double needs_s)
+{
+    if (scheduler->drain.at_end == PR_AT_END_LEAVE) {
+        add_outcome(scheduler, PR_DECISION_LEFT)->token = (pr_token_report){.id = id};
+        scheduler->counts.left++;
+        return;
+    }
+    pr_outcome *outcome = add_outcome(scheduler, PR_DECISION_REJECTED);
+    outcome->token = (pr_token_report){.id = id};
+    outcome->needs_s = needs_s;
+    outcome->http_status = 503;
+    scheduler->counts.rejected++;
+    scheduler->counts.rejected_walltime++;
 }
 
 static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
@@ -418,9 +453,11 @@ static bool next_outcome(pr_scheduler *scheduler, pr_decision *decision)
         if (outcome->cancelled)
             continue;
         const pr_token_report *token = &outcome->token;
-        decision->kind = outcome->reason ? PR_DECISION_REJECTED : PR_DECISION_TOKEN;
-        decision->token = outcome->reason ? NULL : token;
+        decision->kind = outcome->kind;
+        decision->token = outcome->kind == PR_DECISION_TOKEN ? token : NULL;
         decision->reason = outcome->reason;
+        if (outcome->kind == PR_DECISION_REJECTED && !outcome->reason)
+            decision->reason = pr_drain_reason(scheduler, outcome->needs_s);
         decision->http_status = outcome->http_status;
         decision->id = token->id;
         int64_t word[] = {decision->kind, token->id, token->index, token->token, token->finish};
@@ -470,13 +507,16 @@ int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler)
 int32_t pr_scheduler_waiting(const pr_scheduler *scheduler)
 {
     return pr_dispatch_waiting(scheduler->dispatch) + scheduler->fresh.sequences +
-           scheduler->held.sequences;
+           scheduler->held.sequences + scheduler->drain.parked.sequences +
+           scheduler->drain.left.sequences;
 }
 
 int64_t pr_scheduler_wakes_ns(const pr_scheduler *scheduler)
 {
     double at_s = pr_dispatch_wakes_s(scheduler->dispatch);
-    return isfinite(at_s) ? scheduler->begin_ns + (int64_t)ceil(at_s * 1e9) : INT64_MAX;
+    int64_t at_ns = isfinite(at_s) ? scheduler->begin_ns + (int64_t)ceil(at_s * 1e9) : INT64_MAX;
+    int64_t drain_ns = pr_drain_wakes_ns(scheduler);
+    return drain_ns < at_ns ? drain_ns : at_ns;
 }
 
 uint64_t pr_scheduler_hash(const pr_scheduler *scheduler) { return scheduler->hash; }
@@ -494,7 +534,7 @@ pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group)
 void pr_scheduler_group_load(const pr_scheduler *scheduler, int32_t group, pr_group_load *load)
 {
     const pr_group_state *state = &scheduler->group[group];
-    *load = (pr_group_load){.role = state->role};
+    *load = (pr_group_load){.role = state->role, .lost = state->lost, .plans = state->planned};
     for (int32_t l = 0; l < state->lanes; l++) {
         const pr_lane *lane = &state->lane[l];
         load->sequences += lane->sequences;

@@ -57,15 +57,23 @@ typedef enum pr_decision_kind {
     PR_DECISION_PLAN,      // send plan to its group
     PR_DECISION_TOKEN,     // a token is final: index 0, 1, 2, ... of a request, each exactly once
     PR_DECISION_REJECTED,  // will never run; reason says why. The request is freed after this
+    PR_DECISION_LEFT,      // does not end before the end of the run's time; freed after this
 } pr_decision_kind;
+
+// What becomes of a request that cannot end in time.
+typedef enum pr_at_end {
+    PR_AT_END_LEAVE,   // LEFT once nothing else is to be done: for a run that comes after this one
+    PR_AT_END_REJECT,  // REJECTED as soon as it is known
+} pr_at_end;
 
 typedef struct pr_decision {
     pr_decision_kind kind;
     const pr_plan *plan;           // valid until the next call of any function
     const pr_token_report *token;  // finish != NONE on the last; HANDED never appears here
-    uint64_t id;                   // TOKEN, REJECTED
+    uint64_t id;                   // TOKEN, REJECTED, LEFT
     const char *reason;            // REJECTED: one line for the user
-    int32_t http_status;           // REJECTED: 429 too much waits, 503 waited too long, 500 a fault
+    int32_t
+        http_status;  // REJECTED: 429 too much waits, 503 waited too long or no time, 500 a fault
 } pr_decision;
 
 pr_status
@@ -85,9 +93,11 @@ void pr_scheduler_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_scheduler_cancel(pr_scheduler *scheduler, uint64_t id);  // no further token of it appears
 // The time of the events that follow, from 0 and never back (an earlier one is ignored).
 void pr_scheduler_advance(pr_scheduler *scheduler, int64_t now_ns);
+// When the run's time ends, on the clock of advance; 0: never. It may be moved at any time (walltime/drain.h).
+void pr_scheduler_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end);
 
 // The ranks of the group are lost, with all that they hold: who sat there waits again, with the tokens it
-// has (group_loss.h). The group has empty lanes again; only while the scheduler is quiet.
+// has (group_loss.h). The group has empty lanes again; only after a pause that was quiet.
 void pr_scheduler_group_lost(pr_scheduler *scheduler, int32_t group);
 void pr_scheduler_group_back(pr_scheduler *scheduler, int32_t group);
 // No plan is made until the pause ends. Quiet: none is out, and no KV is on its way.
@@ -100,7 +110,8 @@ void pr_scheduler_next(pr_scheduler *scheduler, pr_decision *decision);
 
 // Submitted and not gone: also those whose last token is known while their KV is still on its way.
 int32_t pr_scheduler_unfinished(const pr_scheduler *scheduler);
-int32_t pr_scheduler_waiting(const pr_scheduler *scheduler);   // not yet admitted anywhere
+int32_t
+pr_scheduler_waiting(const pr_scheduler *scheduler);  // not yet admitted anywhere, left or not
 int64_t pr_scheduler_wakes_ns(const pr_scheduler *scheduler);  // when time alone changes something
 uint64_t pr_scheduler_hash(const pr_scheduler *scheduler);     // over all decisions so far
 
@@ -109,10 +120,21 @@ typedef struct pr_scheduler_counts {
     int64_t preemptions, handovers, handovers_lost, rejected, short_cuts;
     int64_t gathers, gathered_tokens, gathers_lost;
     int64_t role_changes;
+    int64_t left, rejected_walltime;  // for want of time; rejected_walltime is part of rejected
+    int64_t cut;                      // of both: had begun, and the end came before theirs
     int64_t groups_lost, groups_back;
     int64_t moved, resumed;  // requests whose group was lost; of these, tokens that came elsewhere
 } pr_scheduler_counts;
 void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *counts);
+
+typedef struct pr_walltime_state {
+    int64_t end_ns;  // 0: none; what follows is then 0 too
+    bool drains;     // somebody could not start for want of time, since the end was last set
+    int32_t kept;    // requests that wait and cannot end in time, or not behind what runs now
+    double longest_s, shortest_left_s;  // predicted, alone: of all requests; of those kept for good
+    int64_t idle_tail_ns;  // from the last end of a request to the end, while nothing runs
+} pr_walltime_state;
+void pr_scheduler_walltime(const pr_scheduler *scheduler, pr_walltime_state *state);
 
 // What the group does now: the layout's role until it changes (balance/role_change.h).
 pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
@@ -120,6 +142,8 @@ pr_role pr_scheduler_role(const pr_scheduler *scheduler, int32_t group);
 // What a group has to do and to hold now, over its lanes.
 typedef struct pr_group_load {
     pr_role role;
+    bool lost;
+    uint64_t plans;     // made so far
     int32_t sequences;  // seated; one that is handed over sits in two groups
     int32_t blocks, used_blocks, cached_blocks;  // of KV; used: referenced; cached: published
 } pr_group_load;

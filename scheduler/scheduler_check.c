@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "scheduler/scheduler_state.h"
+#include "scheduler/walltime/drain.h"
 
 static void check_sequence(const pr_lane *lane, const pr_sequence *sequence)
 {
@@ -93,6 +94,7 @@ static void check_role(const pr_scheduler *scheduler, const pr_group_state *grou
 
 void pr_scheduler_check(const pr_scheduler *scheduler)
 {
+    pr_drain_check(scheduler);
     int32_t sequences = pr_scheduler_waiting(scheduler), leavers = 0;
     pr_dispatch_check(scheduler->dispatch);
     for (int32_t g = 0; g < scheduler->groups; g++) {

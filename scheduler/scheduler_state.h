@@ -10,6 +10,7 @@
 #include "scheduler/lane.h"
 #include "scheduler/plan_draft.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/walltime/walltime.h"
 
 enum {
     PR_PLANS_AHEAD = 2,  // unfinished plans of a group: one runs, one waits at the worker
@@ -21,6 +22,16 @@ enum {
     PR_GATHERS_LOST = 2,  // so many damaged gathers of one request: it is computed without
 };
 
+// The step of a group whose reports are coming in.
+typedef struct pr_step_meter {
+    uint64_t plan;
+    uint32_t step;
+    pr_step_work work;  // of the busiest lane, term by term
+    int64_t taken_ns;   // since the step before, or since the group got something to do
+    int64_t first_ns;   // its first report
+    int64_t busy_ns;    // the group, which had nothing to do, got a plan
+} pr_step_meter;
+
 typedef struct pr_group_state {
     pr_role role;
     int32_t lanes;
@@ -30,15 +41,20 @@ typedef struct pr_group_state {
     bool open;            // takes part in this round
     bool leaving;         // its role: nobody new is seated there until it is empty
     bool lost;            // group_loss.h
+    bool settled;         // it is lost, and the scheduler has been quiet since
     uint64_t void_plans;  // up to this number: of ranks that are lost, whatever is reported of them
     bool ready;           // the draft is a finished plan, to be returned by next
+    bool look;            // somebody went since parked sequences were last held against it
+    pr_step_meter meter;
     pr_plan_draft draft;
 } pr_group_state;
 
-// A token or rejection to be returned by next.
+// A token or a request's bad end, to be returned by next.
 typedef struct pr_outcome {
+    pr_decision_kind kind;
     bool cancelled;
-    const char *reason;  // NULL: a token
+    const char *reason;  // REJECTED; NULL: for want of time, of which it needs so much
+    double needs_s;
     int32_t http_status;
     pr_token_report token;
     pr_logprob top[PR_MAX_TOP_LOGPROBS];
@@ -51,6 +67,31 @@ typedef struct pr_outcome_ring {
     int32_t most_tokens;  // of capacity; the rest is for rejections
     pr_outcome *outcome;  // [capacity]
 } pr_outcome_ring;
+
+// walltime/forecast.c
+typedef struct pr_forecast {
+    pr_walltime_rates rates[PR_ROLES];
+    pr_walltime_wait handover;
+    pr_walltime_lane lane;  // scratch, as the two below
+    pr_walltime_group group;
+    pr_walltime_member *arriving;  // [most_arriving]
+    int32_t most_arriving;
+} pr_forecast;
+
+// walltime/drain.c
+typedef struct pr_drain {
+    int64_t end_ns;  // 0: none
+    pr_at_end at_end;
+    bool passed;        // the end came, and nothing runs any more
+    int64_t look_ns;    // when those that wait are looked at again
+    int32_t running;    // sequences with a seat
+    int32_t returning;  // accepted ones that wait
+    pr_sequence_list parked, left;
+    int64_t ended_ns;  // the last end of a sequence that ran
+    bool drains;
+    double longest_s, shortest_left_s;
+    char reason[192];
+} pr_drain;
 
 struct pr_scheduler {
     pr_scheduler_params params;
@@ -86,6 +127,8 @@ struct pr_scheduler {
     pr_scheduler_counts counts;
     pr_step_fit fit[PR_ROLES];  // by role
     pr_step_fit transfer_fit;
+    pr_forecast forecast;
+    pr_drain drain;
     FILE *record;
     int64_t record_calls;  // calls of next since the last recorded event
 };
@@ -111,5 +154,7 @@ void pr_scheduler_drop(pr_scheduler *scheduler, pr_sequence *sequence, int32_t s
 void pr_scheduler_decide_token(pr_scheduler *scheduler, const pr_token_report *token);
 void pr_scheduler_decide_rejection(
     pr_scheduler *scheduler, uint64_t id, const char *reason, int32_t http_status);
+// That it does not end in time, as the run's end wants it.
+void pr_scheduler_decide_no_time(pr_scheduler *scheduler, uint64_t id, double needs_s);
 
 #endif

@@ -7,6 +7,7 @@
 #include "runtime/cache/prefix_index.h"
 #include "scheduler/batching.h"
 #include "scheduler/placement.h"
+#include "scheduler/walltime/drain.h"
 
 // Above so many fine blocks in all pools, the map keeps every 2nd, 4th, ... of a chain.
 static const int64_t MAP_BLOCKS_MOST = INT64_C(1) << 25;
@@ -172,6 +173,12 @@ void pr_seating_wait_again(pr_scheduler *scheduler, pr_sequence *sequence)
     sequence->job.prompt_tokens = sequence->tokens;  // its outputs are computed again like a prompt
     sequence->job.outputs = 0;
     pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
+    if (!pr_drain_goes_first(scheduler, sequence))
+        return;
+    // Only now: it was charged in its own band.
+    pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+    sequence->job.priority = INT32_MIN;
+    pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
 }
 
 void pr_seating_leave(pr_scheduler *scheduler, pr_sequence *sequence)
@@ -232,8 +239,16 @@ static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
     pr_sequence *sequence = pr_sequence_table_find(&scheduler->table, verdict->job->id);
     int32_t prefix_tokens;
     pr_lane *holder = holder_of(scheduler, verdict, &prefix_tokens);
+    if (!pr_drain_may_start(scheduler, lane, sequence)) {
+        pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
+        pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+        pr_drain_park(scheduler, sequence);
+        return;
+    }
     bool seated = pr_batching_admit(scheduler, lane, sequence, holder, prefix_tokens) == PR_OK;
-    if (!seated)
+    if (seated)
+        pr_drain_seated(scheduler, sequence);
+    else
         pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
     pr_dispatch_open(scheduler->dispatch, lane->number, seated && takes_more(scheduler, lane));
 }
@@ -274,12 +289,18 @@ static void enter(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     pr_lane *lane = short_cut(scheduler, sequence);
     pr_sequence_list_remove(sequence);
-    if (lane && pr_batching_admit(scheduler, lane, sequence, NULL, 0) == PR_OK) {
+    if (lane && pr_drain_may_start(scheduler, lane, sequence) &&
+        pr_batching_admit(scheduler, lane, sequence, NULL, 0) == PR_OK) {
+        pr_drain_seated(scheduler, sequence);
         scheduler->counts.short_cuts++;
         return;
     }
-    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler)) !=
+    if (pr_drain_goes_first(scheduler, sequence))
+        sequence->job.priority = INT32_MIN;
+    if (pr_dispatch_arrive(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler)) ==
         PR_OK)
+        pr_drain_sort_out(scheduler, sequence);
+    else
         reject(scheduler, sequence);
 }
 
@@ -290,6 +311,7 @@ void pr_seating_round(pr_scheduler *scheduler)
         release_siblings(scheduler);
     while (scheduler->fresh.first && may_reject(scheduler))
         enter(scheduler, scheduler->fresh.first);
+    pr_drain_round(scheduler);
     for (int32_t i = 0; i < scheduler->compute_lanes; i++)
         pr_dispatch_open(scheduler->dispatch, i, takes_more(scheduler, scheduler->compute_lane[i]));
     while (may_reject(scheduler)) {

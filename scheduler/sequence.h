@@ -46,10 +46,13 @@ typedef struct pr_sequence {
     int32_t cached;       // leading tokens found in the prefix cache at admission, or fetched
     int32_t target;       // tokens to compute before it decodes
     int32_t planned;      // of these, sent as chunks
+    int32_t computed;     // of these, known to be done
     bool prompt_published;
-    bool ending;   // nobody wants more tokens, but a handover or gather is still in flight
-    bool refused;  // found no decode lane for its last chunk
-    bool moved;    // its group was lost, and no token came since
+    bool ending;     // nobody wants more tokens, but a handover or gather is still in flight
+    bool refused;    // found no decode lane for its last chunk
+    bool accepted;   // it had a seat: it is not kept back for want of time
+    bool returning;  // accepted, and waits
+    bool moved;      // its group was lost, and no token came since
     pr_seat seat[PR_SEATS];
 
     struct pr_lane *source;  // GATHER: the lane whose blocks it fetches,
@@ -62,6 +65,7 @@ typedef struct pr_sequence {
     int32_t unsent;          // plans that name it and are not made yet
     int32_t arrivals;        // target ranks that reported
     int32_t handovers_lost;  // damaged in all
+    int64_t handover_begin_ns;
     bool damaged;
     bool first_token_known;
 

@@ -4,6 +4,7 @@
 #include "runtime/base/log.h"
 #include "scheduler/placement.h"
 #include "scheduler/seating.h"
+#include "scheduler/walltime/forecast.h"
 
 // There are far fewer transfers than tags: one is free after at most one turn (create limits the seats
 // of all decode lanes, PR_GATHERS_MOST the gathers).
@@ -29,6 +30,7 @@ bool pr_transfer_begin(pr_scheduler *scheduler, pr_sequence *sequence)
         return false;
     sequence->phase = PR_PHASE_HANDOVER;
     sequence->tag = pr_transfer_take_tag(scheduler);
+    sequence->handover_begin_ns = scheduler->now_ns;
     sequence->arrivals = 0;
     sequence->damaged = false;
     sequence->first_token_known = false;
@@ -73,6 +75,7 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
         pr_lane_publish(sequence, PR_SEAT_DECODE, sequence->target);
         pr_lane_unseat(sequence, PR_SEAT_COMPUTE);
         sequence->phase = PR_PHASE_READY;
+        pr_forecast_handed_over(scheduler, sequence);
     }
 }
 

@@ -197,6 +197,7 @@ int pr_batch_command(const pr_options *options)
         return pr_world_is_first() ? pr_batch_state_print(options->state) : PR_EXIT_OK;
     if (options->validate_only)
         return pr_world_is_first() ? validate_only(options) : PR_EXIT_OK;
+    char reason[64];
     opening open = {.options = options};
     pr_engine_prepare preparation = {
         .call = prepare, .context = &open, .nothing_to_do = &open.complete};
@@ -206,6 +207,8 @@ int pr_batch_command(const pr_options *options)
         return PR_EXIT_OK;
     if (status == PR_OK)
         return run_batch(engine, open.run);
+    bool told = status == PR_ERR_INTERRUPTED && open.run && pr_engine_signal() != SIGINT &&
+                pr_batch_run_interrupt(open.run, reason_of_end(reason));
     pr_batch_run_destroy(open.run);
-    return pr_engine_exit_code(status);
+    return told ? PR_EXIT_OK : pr_engine_exit_code(status);
 }

@@ -25,7 +25,7 @@ struct pr_batch_output {
     pr_journal *journal;     // from begin on
     char identity[IDENTITY_BYTES];
     int64_t told_ns;  // when the state was last written
-    bool failed;
+    bool superseded;  // the state is another run's
 };
 
 // ---- Opening ----
@@ -70,6 +70,11 @@ static pr_status look_back(const pr_options *options, bool *complete)
     PR_TRY(check_place(options));
     PR_TRY(pr_batch_state_read(options->output, &state, &there));
     PR_TRY(pr_journal_exists(options->output, &journal));
+    bool done = there && state.phase == PR_BATCH_DONE && access(options->output, F_OK) == 0;
+    if (done) {  // its run may have been killed while it removed its journal
+        pr_journal_discard(options->output);
+        journal = false;
+    }
     if (there && state.phase == PR_BATCH_RUNNING)
         pr_log(
             PR_LOG_WARN, "another run may still be working on %s: this one takes over",
@@ -80,8 +85,7 @@ static pr_status look_back(const pr_options *options, bool *complete)
             "%s.journal holds an earlier run that is not finished: go on with --resume, or remove "
             "it",
             options->output);
-    *complete = options->resume && !journal && there && state.phase == PR_BATCH_DONE &&
-                access(options->output, F_OK) == 0;
+    *complete = options->resume && done;
     if (*complete)
         pr_log(
             PR_LOG_INFO, "%s is complete: %lld answered, %lld refused; nothing to resume",
@@ -123,16 +127,17 @@ static pr_status describe(const pr_engine *engine, char *text, uint64_t *identit
 {
     const pr_options *options = engine->options;
     uint64_t model, template = 0;
+    unsigned long long shuffle = (unsigned long long)options->shuffle_seed;
     PR_TRY(pr_model_identity(options->model, &model));
     if (options->chat_template)
         PR_TRY(pr_model_identity_of_file(options->chat_template, &template));
     snprintf(
         text, IDENTITY_BYTES,
-        "model %s (%08x), dtype %s, weights %s, KV %s, max-model-len %d, part %s, chat template "
-        "%s (%x), parsers %s %s%s%s",
+        "model %s (%08x), dtype %s, weights %s, KV %s, max-model-len %d, part %s, shuffle seed "
+        "%llu, chat template %s (%x), parsers %s %s%s%s",
         engine->model_name, (unsigned)model, options->dtype ? options->dtype : "auto",
         pr_options_weights_text(engine->quantization), pr_dtype_name(engine->kv_dtype),
-        (int)engine->max_model_len, options->part ? options->part : "all",
+        (int)engine->max_model_len, options->part ? options->part : "all", shuffle,
         options->chat_template ? options->chat_template : "its own", (unsigned)template,
         options->tool_call_parser, options->reasoning_parser,
         options->allow_special_in_content ? ", special tokens in content" : "",
@@ -160,12 +165,25 @@ static pr_status tell_running(pr_batch_output *output)
     return pr_batch_state_write(output->options->output, &state);
 }
 
+// A state from before says nothing about a file that is streamed to.
+static pr_status begin_stream(pr_batch_output *output)
+{
+    PR_TRY(pr_result_file_begin(output->stream));
+    return strcmp(output->options->output, "-") == 0
+               ? PR_OK
+               : pr_batch_state_remove(output->options->output);
+}
+
 pr_status pr_batch_output_begin(pr_batch_output *output, const pr_engine *engine)
 {
     uint64_t identity;
+    bool goes_on;
     if (output->stream)
-        return pr_result_file_begin(output->stream);
+        return begin_stream(output);
     PR_TRY(describe(engine, output->identity, &identity));
+    PR_TRY(pr_journal_exists(output->options->output, &goes_on));
+    if (!goes_on)  // first the state: an earlier run's "done" is not about the journal that comes
+        PR_TRY(tell_running(output));
     PR_TRY(pr_journal_open(
         &(pr_journal_params){
             .output = output->options->output,
@@ -228,6 +246,18 @@ pr_status pr_batch_output_find(
         (long long)line->number, output->options->output);
 }
 
+pr_status pr_batch_output_end_input(const pr_batch_output *output, int64_t lines)
+{
+    if (!output->journal || pr_journal_known(output->journal)->positions <= lines)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "the input has ended after %lld lines, but %s.journal knows one that comes later: resume "
+        "with "
+        "the input of that run, or remove the journal",
+        (long long)lines, output->options->output);
+}
+
 pr_status
 pr_batch_output_claim(pr_batch_output *output, const pr_input_line *line, const pr_id_key *key)
 {
@@ -272,6 +302,9 @@ pr_status pr_batch_output_flush(pr_batch_output *output)
     PR_TRY(pr_journal_flush(output->journal));
     if (pr_clock_now_ns() - output->told_ns < (int64_t)STATE_MS * 1000000)
         return PR_OK;
+    pr_status status = pr_journal_look_for_others(output->journal);
+    output->superseded = status == PR_ERR_PEER;
+    PR_TRY(status);
     return tell_running(output);
 }
 
@@ -299,28 +332,51 @@ write_last_state(pr_batch_output *output, pr_batch_phase phase, const pr_batch_e
     return pr_batch_state_write(output->options->output, &state);
 }
 
+static pr_status preempt(pr_batch_output *output, const pr_batch_ending *ending)
+{
+    PR_TRY(pr_journal_flush(output->journal));
+    PR_TRY(write_last_state(output, PR_BATCH_PREEMPTED, ending));
+    pr_journal *journal = output->journal;
+    output->journal = NULL;
+    return pr_journal_close(journal, true);
+}
+
+// First the state, then the journal: whatever is there when the run is killed, a resume knows what is
+// left to do.
+static pr_status finish(pr_batch_output *output, const pr_batch_ending *ending)
+{
+    const pr_options *options = output->options;
+    PR_TRY(pr_journal_assemble(
+        output->journal, ending->first, ending->end, strcmp(options->order, "input") == 0));
+    PR_TRY(write_last_state(output, PR_BATCH_DONE, ending));
+    pr_journal_discard(options->output);
+    return PR_OK;
+}
+
 pr_status
 pr_batch_output_end(pr_batch_output *output, const pr_batch_ending *ending, bool *resumable)
 {
     *resumable = !ending->complete && output->journal != NULL;
     if (output->stream)
         return end_stream(output);
-    if (!ending->complete) {
-        PR_TRY(pr_journal_flush(output->journal));
-        PR_TRY(write_last_state(output, PR_BATCH_PREEMPTED, ending));
-        pr_journal *journal = output->journal;
-        output->journal = NULL;
-        return pr_journal_close(journal, true);
-    }
-    PR_TRY(pr_journal_assemble(
-        output->journal, ending->first, ending->end, strcmp(output->options->order, "input") == 0));
-    return write_last_state(output, PR_BATCH_DONE, ending);
+    pr_status status = ending->complete ? finish(output, ending) : preempt(output, ending);
+    output->superseded = status == PR_ERR_PEER;
+    if (status != PR_OK)
+        pr_batch_output_salvage(output, pr_error_text());
+    return status;
+}
+
+bool pr_batch_output_interrupt(pr_batch_output *output, const char *reason)
+{
+    return !output->stream && write_last_state(
+                                  output, PR_BATCH_PREEMPTED,
+                                  &(pr_batch_ending){.end = -1, .reason = reason}) == PR_OK;
 }
 
 void pr_batch_output_salvage(pr_batch_output *output, const char *reason)
 {
     pr_status status = output->stream ? end_stream(output) : PR_OK;
-    if (output->journal) {
+    if (output->journal && !output->superseded) {
         status = pr_journal_flush(output->journal);
         status = write_last_state(
             output, PR_BATCH_FAILED, &(pr_batch_ending){.end = -1, .reason = reason});

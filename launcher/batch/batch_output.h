@@ -32,6 +32,8 @@ pr_status pr_batch_output_find(
     pr_batch_output *output,
     const pr_input_line *line,
     const pr_journal_entry **known) PR_MUST_CHECK;
+// The input has ended after so many lines. PR_ERR_ARGUMENT: earlier runs know more.
+pr_status pr_batch_output_end_input(const pr_batch_output *output, int64_t lines) PR_MUST_CHECK;
 // The line is taken; key NULL: it has no custom_id that counts.
 pr_status pr_batch_output_claim(
     pr_batch_output *output, const pr_input_line *line, const pr_id_key *key) PR_MUST_CHECK;
@@ -58,6 +60,9 @@ typedef struct pr_batch_ending {
 // Complete: OUT is whole now. Else the journal and the state say how it goes on; *resumable: by --resume.
 pr_status pr_batch_output_end(
     pr_batch_output *output, const pr_batch_ending *ending, bool *resumable) PR_MUST_CHECK;
+
+// A signal ended the run before begin: the state says that it is to be gone on with. False: there is none.
+bool pr_batch_output_interrupt(pr_batch_output *output, const char *reason);
 
 // The run has failed and the process is about to end.
 void pr_batch_output_salvage(pr_batch_output *output, const char *reason);

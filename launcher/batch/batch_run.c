@@ -376,7 +376,7 @@ static pr_status take_new_line(
     pr_status status = read_line(run, line, &parsed, &request, &refusal, &readable);
     if (status != PR_OK && status != PR_ERR_REQUEST)
         goto clear;
-    pr_status claimed = claim_line(run, line, parsed.custom_id);
+    pr_status claimed = claim_line(run, line, readable ? parsed.custom_id : NULL);
     if (claimed != PR_OK) {
         pr_completion_request_destroy(request);
         status = claimed;
@@ -463,10 +463,12 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
         PR_TRY(pr_batch_input_next(run->input, &line, &state));
         if (state == PR_INPUT_LATER)
             break;
-        if (state == PR_INPUT_END)
-            run->input_ended = true;
-        else
+        if (state == PR_INPUT_LINE) {
             PR_TRY(take_line(run, controller, &line));
+        } else {
+            run->input_ended = true;
+            PR_TRY(pr_batch_output_end_input(run->output, run->lines));
+        }
     }
     *more = !run->input_ended;
     return PR_OK;
@@ -558,6 +560,11 @@ pr_face pr_batch_run_face(pr_batch_run *run)
         .progress = progress,
         .salvage = salvage,
     };
+}
+
+bool pr_batch_run_interrupt(pr_batch_run *run, const char *reason)
+{
+    return run->output && pr_batch_output_interrupt(run->output, reason);
 }
 
 pr_status pr_batch_run_finish(pr_batch_run *run, const char *reason, pr_batch_totals *totals)

@@ -33,6 +33,9 @@ pr_face pr_batch_run_face(pr_batch_run *run);
 // Reads the whole input and checks every line; computes nothing.
 pr_status pr_batch_run_validate(pr_batch_run *run) PR_MUST_CHECK;
 
+// A signal has ended the run before attach. False: nothing says so that --resume would go on with.
+bool pr_batch_run_interrupt(pr_batch_run *run, const char *reason);
+
 // Finishes the output, as far as the run has come; reason: why it ends before all is done.
 pr_status
 pr_batch_run_finish(pr_batch_run *run, const char *reason, pr_batch_totals *totals) PR_MUST_CHECK;

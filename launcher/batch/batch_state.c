@@ -60,6 +60,16 @@ pr_status pr_batch_state_write(const char *output, const pr_batch_state *state)
     return status;
 }
 
+pr_status pr_batch_state_remove(const char *output)
+{
+    char path[PATH_MAX];
+    PR_TRY(make_path(output, path));
+    if (unlink(path) == 0 || errno == ENOENT)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_IO, "cannot remove %s, which is of an earlier run: %s", path, strerror(errno));
+}
+
 // Whether the process that wrote "running" may still run.
 static bool may_live(const json_t *root)
 {
@@ -73,7 +83,7 @@ static bool may_live(const json_t *root)
     return time(NULL) - json_integer_value(json_object_get(root, "updated_unix_s")) < SILENT_S;
 }
 
-static pr_status fill(const json_t *root, const char *path, pr_batch_state *state)
+static bool fill(const json_t *root, pr_batch_state *state)
 {
     const char *name = json_string_value(json_object_get(root, "state"));
     const char *reason = json_string_value(json_object_get(root, "reason"));
@@ -83,7 +93,7 @@ static pr_status fill(const json_t *root, const char *path, pr_batch_state *stat
     while (name && phase <= PR_BATCH_DONE && strcmp(name, phase_name[phase]) != 0)
         phase++;
     if (!name || phase > PR_BATCH_DONE)
-        return pr_fail(PR_ERR_FORMAT, "%s is not the state of a batch", path);
+        return false;
     *state = (pr_batch_state){
         .phase = (pr_batch_phase)phase,
         .requests = json_is_integer(requests) ? json_integer_value(requests) : -1,
@@ -99,23 +109,22 @@ static pr_status fill(const json_t *root, const char *path, pr_batch_state *stat
         state->phase = PR_BATCH_FAILED;
         snprintf(state->reason, sizeof state->reason, "it was killed");
     }
-    return PR_OK;
+    return true;
 }
 
 pr_status pr_batch_state_read(const char *output, pr_batch_state *state, bool *there)
 {
     char path[PATH_MAX];
-    json_error_t error;
+    *there = false;
     PR_TRY(make_path(output, path));
-    *there = access(path, F_OK) == 0;
-    if (!*there)
+    if (access(path, F_OK) != 0)
         return PR_OK;
-    json_t *root = json_load_file(path, 0, &error);
-    if (!root)
-        return pr_fail(PR_ERR_FORMAT, "%s is not the state of a batch: %s", path, error.text);
-    pr_status status = fill(root, path, state);
+    json_t *root = json_load_file(path, 0, NULL);
+    *there = root && fill(root, state);
+    if (!*there)
+        pr_log(PR_LOG_WARN, "%s is not the state of a batch: it is left out of account", path);
     json_decref(root);
-    return status;
+    return PR_OK;
 }
 
 // ---- The report ----

@@ -36,7 +36,10 @@ const char *pr_batch_phase_name(pr_batch_phase phase);
 // Beside OUT, with the time, this process and this machine. PR_ERR_IO.
 pr_status pr_batch_state_write(const char *output, const pr_batch_state *state) PR_MUST_CHECK;
 
-// What the file says; *there: false if there is none. A run that was killed is read as FAILED.
+pr_status pr_batch_state_remove(const char *output) PR_MUST_CHECK;
+
+// What the file says; *there: false if there is none, or none that can be read. A run that was killed is read
+// as FAILED.
 pr_status pr_batch_state_read(const char *output, pr_batch_state *state, bool *there) PR_MUST_CHECK;
 
 // `polyreme batch --state OUT`: the phase, then counts from the journal, on one line of standard

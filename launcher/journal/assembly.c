@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,7 @@ enum { BUFFER_BYTES = 1 << 20 };
 typedef struct assembly {
     const pr_assembly_params *params;
     pr_journal_reader **reader;  // [numbers], opened when first needed
-    char beside[PATH_MAX];
+    char *draft;
     int descriptor;
     unsigned char *buffer;  // [capacity]
     size_t capacity, bytes;
@@ -28,7 +27,7 @@ static pr_status fail_write(const assembly *work)
     return pr_fail(
         PR_ERR_IO,
         "cannot write %s: %s: all results are in %s; make room there, then go on with --resume",
-        work->beside, strerror(errno), work->params->folder);
+        work->draft, strerror(errno), work->params->folder);
 }
 
 static pr_status write_buffer(assembly *work)
@@ -129,25 +128,23 @@ static pr_status copy_in_order_of_completion(assembly *work)
 
 // ---- The file ----
 
-static pr_status open_beside(assembly *work)
+static pr_status open_draft(assembly *work)
 {
-    int length = snprintf(work->beside, sizeof work->beside, "%s.tmp", work->params->output);
-    if (length >= (int)sizeof work->beside) {
-        errno = ENAMETOOLONG;
-        return fail_write(work);
-    }
-    (void)unlink(work->beside);
-    work->descriptor = open(work->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    const pr_assembly_params *params = work->params;
+    work->draft = pr_journal_folder_draft(params->folder, params->number[params->numbers - 1]);
+    if (!work->draft)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the output");
+    work->descriptor = open(work->draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     return work->descriptor >= 0 ? PR_OK : fail_write(work);
 }
 
 static pr_status write_file(assembly *work)
 {
-    PR_TRY(open_beside(work));
+    PR_TRY(open_draft(work));
     PR_TRY(
         work->params->input_order ? copy_in_input_order(work) : copy_in_order_of_completion(work));
     PR_TRY(write_buffer(work));
-    if (fsync(work->descriptor) != 0 || rename(work->beside, work->params->output) != 0)
+    if (fsync(work->descriptor) != 0 || rename(work->draft, work->params->output) != 0)
         return fail_write(work);
     pr_journal_folder_sync(work->params->output);
     return PR_OK;
@@ -163,11 +160,12 @@ pr_status pr_assembly_write(const pr_assembly_params *params)
     if (work.descriptor >= 0) {
         close(work.descriptor);
         if (status != PR_OK)
-            (void)unlink(work.beside);
+            (void)unlink(work.draft);
     }
     for (int32_t i = 0; i < params->numbers; i++)
         pr_journal_reader_close(work.reader[i]);
     free(work.reader);
+    free(work.draft);
     free(work.buffer);
     return status;
 }

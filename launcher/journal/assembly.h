@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The output of a finished batch: the results from the files of its journal, put together in a file
-// beside the output, which takes the output's place when it is whole and on disk.
+// The output of a finished batch: the results from the files of its journal, put together in a draft
+// in the journal's folder, which takes the output's place when it is whole and on disk. The draft bears the
+// number of its run: two runs that finish at once do not write the same.
 // Threads: one. Memory: 8 bytes a line in the order of completion.
 #ifndef PR_LAUNCHER_JOURNAL_ASSEMBLY_H
 #define PR_LAUNCHER_JOURNAL_ASSEMBLY_H
@@ -9,7 +10,8 @@
 
 typedef struct pr_assembly_params {
     const char *output, *folder;
-    const int32_t *number;  // [numbers] of the files that the index calls 0, 1, ...
+    const int32_t
+        *number;  // [numbers] of the files that the index calls 0, 1, ...; the last is this run's
     int32_t numbers;
     const pr_journal_index *index;
     int64_t first, end;  // positions

@@ -9,10 +9,7 @@
 #include "launcher/journal/assembly.h"
 #include "launcher/journal/journal_folder.h"
 #include "launcher/journal/journal_writer.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-
-enum { LOOK_MS = 5000 };
 
 struct pr_journal {
     pr_journal_params params;
@@ -20,8 +17,7 @@ struct pr_journal {
     pr_journal_index index;
     int32_t *number, numbers;  // the files of earlier runs; then this run's
     pr_journal_writer *writer;
-    char *next_path;    // the file of a run that would supersede this one
-    int64_t looked_ns;  // for it
+    char *own_path, *next_path;  // this run's file; that of one that would supersede it
 };
 
 pr_status pr_journal_exists(const char *output, bool *exists)
@@ -37,6 +33,14 @@ pr_status pr_journal_exists(const char *output, bool *exists)
     }
     free(folder);
     return status;
+}
+
+void pr_journal_discard(const char *output)
+{
+    char *folder = pr_journal_folder_path(output);
+    if (folder)
+        pr_journal_folder_remove(folder);
+    free(folder);
 }
 
 // ---- Reading ----
@@ -74,9 +78,14 @@ read_file(const pr_journal_params *params, const char *path, int32_t file, pr_jo
         if (status == PR_OK && more)
             status = pr_journal_index_add(index, file, &record);
     }
-    if (status == PR_OK && pr_journal_reader_torn_bytes(reader) > 0)
+    bool damaged = false;
+    if (status == PR_OK)
+        status = pr_journal_reader_look_on(reader, &damaged);
+    if (damaged)
         pr_log(
-            PR_LOG_DEBUG, "the journal %s ends in %lld bytes of a record that was being written",
+            PR_LOG_WARN,
+            "the journal %s is damaged %lld bytes before its end: what comes there is computed "
+            "again",
             path, (long long)pr_journal_reader_torn_bytes(reader));
     pr_journal_reader_close(reader);
     return status;
@@ -136,8 +145,11 @@ static pr_status create_writer(pr_journal *journal)
     } while (status == PR_ERR_NOT_FOUND);
     PR_TRY(status);
     journal->number[journal->numbers++] = last;
+    journal->own_path = pr_journal_folder_file(journal->folder, last);
     journal->next_path = pr_journal_folder_file(journal->folder, last + 1);
-    return journal->next_path ? PR_OK : pr_fail(PR_ERR_RESOURCE, "no memory for the journal");
+    return journal->own_path && journal->next_path
+               ? PR_OK
+               : pr_fail(PR_ERR_RESOURCE, "no memory for the journal");
 }
 
 static pr_status begin_file(pr_journal *journal)
@@ -177,7 +189,6 @@ pr_status pr_journal_open(const pr_journal_params *params, pr_journal **journal)
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the journal");
     made->params = *params;
-    made->looked_ns = pr_clock_now_ns();
     pr_status status = open_folder(made);
     if (status != PR_OK) {
         pr_error_capture_begin();
@@ -201,6 +212,7 @@ pr_status pr_journal_close(pr_journal *journal, bool in_order)
     pr_status closed = pr_journal_writer_close(journal->writer);
     pr_journal_index_clear(&journal->index);
     free(journal->number);
+    free(journal->own_path);
     free(journal->next_path);
     free(journal->folder);
     free(journal);
@@ -258,17 +270,22 @@ void pr_journal_forget_tokens(pr_journal *journal, int64_t position)
     pr_journal_index_forget_tokens(&journal->index, position);
 }
 
+pr_status pr_journal_look_for_others(const pr_journal *journal)
+{
+    if (access(journal->next_path, F_OK) == 0)
+        return pr_fail(
+            PR_ERR_PEER, "another run has taken over: it writes %s; this one ends",
+            journal->next_path);
+    if (access(journal->own_path, F_OK) != 0 && errno == ENOENT)
+        return pr_fail(
+            PR_ERR_PEER, "the journal %s is gone: another run has finished; this one ends",
+            journal->own_path);
+    return PR_OK;
+}
+
 pr_status pr_journal_flush(pr_journal *journal)
 {
-    PR_TRY(pr_journal_writer_flush(journal->writer));
-    int64_t now_ns = pr_clock_now_ns();
-    if (now_ns - journal->looked_ns < (int64_t)LOOK_MS * 1000000)
-        return PR_OK;
-    journal->looked_ns = now_ns;
-    if (access(journal->next_path, F_OK) != 0)
-        return PR_OK;
-    return pr_fail(
-        PR_ERR_PEER, "another run has taken over: it writes %s; this one ends", journal->next_path);
+    return journal->writer ? pr_journal_writer_flush(journal->writer) : PR_OK;
 }
 
 // ---- The output ----
@@ -288,7 +305,6 @@ pr_status pr_journal_assemble(pr_journal *journal, int64_t first, int64_t end, b
     pr_status status = pr_journal_writer_close(journal->writer);
     journal->writer = NULL;
     PR_TRY(status);
-    PR_TRY(pr_assembly_write(&params));
-    pr_journal_folder_remove(journal->folder);
-    return PR_OK;
+    PR_TRY(pr_journal_look_for_others(journal));
+    return pr_assembly_write(&params);
 }

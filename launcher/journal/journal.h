@@ -2,11 +2,11 @@
 // The journal of a batch: a folder OUT.journal beside the output OUT, in which each run that works on
 // OUT keeps one file of its own (journal_record.h), 000001.journal, 000002.journal, ... What is in the
 // files is durable: claims of input lines, tokens as they come, results. When every line has its result
-// they are put together, OUT appears as a whole, and the folder goes.
+// they are put together, OUT appears as a whole, and the folder can go.
 //
 // No locks: files are only created (O_EXCL) and appended to, each by one process, so local disks, NFS
-// and Lustre serve alike. A run that finds a file numbered after its own has been superseded and ends.
-// Two runs at once cost time but no bytes: what both compute is the same.
+// and Lustre serve alike. A run that finds a file numbered after its own, or its own gone, has been
+// superseded and ends. Two runs at once cost time but no bytes: what both compute is the same.
 // Threads: one. Format and rules: docs/journal.md.
 #ifndef PR_LAUNCHER_JOURNAL_JOURNAL_H
 #define PR_LAUNCHER_JOURNAL_JOURNAL_H
@@ -30,6 +30,9 @@ pr_status pr_journal_exists(const char *output, bool *exists) PR_MUST_CHECK;
 // not asked for, or it is of another model or other options.
 pr_status pr_journal_open(const pr_journal_params *params, pr_journal **journal) PR_MUST_CHECK;
 
+// Removes it. What cannot be removed is told, and stays.
+void pr_journal_discard(const char *output);
+
 // Only reads; for a report on a run that may be going on elsewhere.
 pr_status pr_journal_read(const char *output, pr_journal_index *index) PR_MUST_CHECK;
 
@@ -47,12 +50,14 @@ pr_status pr_journal_add_result(
 // The known tokens of a line have been taken up.
 void pr_journal_forget_tokens(pr_journal *journal, int64_t position);
 
-// What came since the last flush survives this process from here on. Now and then looks whether
-// another run has taken over: PR_ERR_PEER.
+// What came since the last flush survives this process from here on.
 pr_status pr_journal_flush(pr_journal *journal) PR_MUST_CHECK;
 
+// PR_ERR_PEER: another run has taken over, or has finished. To be asked every few seconds.
+pr_status pr_journal_look_for_others(const pr_journal *journal) PR_MUST_CHECK;
+
 // Puts the results of positions [first, end), all of which must be there, together as OUT: in the
-// order of the input, or of their completion. Then the journal is gone.
+// order of the input, or of their completion. PR_ERR_PEER: as above. Then only close and discard are left.
 pr_status pr_journal_assemble(pr_journal *journal, int64_t first, int64_t end, bool input_order)
     PR_MUST_CHECK;
 

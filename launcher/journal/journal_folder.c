@@ -14,7 +14,7 @@
 
 enum { DIGITS = 6, MOST_FILES = 999999 };
 
-static const char ENDING[] = ".journal";
+static const char ENDING[] = ".journal", DRAFT_ENDING[] = ".output";
 
 char *pr_journal_folder_path(const char *output)
 {
@@ -25,23 +25,33 @@ char *pr_journal_folder_path(const char *output)
     return path;
 }
 
-char *pr_journal_folder_file(const char *folder, int32_t number)
+static char *make_path(const char *folder, int32_t number, const char *ending)
 {
-    size_t bytes = strlen(folder) + DIGITS + sizeof ENDING + 8;
+    size_t bytes = strlen(folder) + DIGITS + strlen(ending) + 8;
     char *path = malloc(bytes);
     if (path)
-        snprintf(path, bytes, "%s/%0*d%s", folder, (int)DIGITS, (int)number, ENDING);
+        snprintf(path, bytes, "%s/%0*d%s", folder, (int)DIGITS, (int)number, ending);
     return path;
 }
 
+char *pr_journal_folder_file(const char *folder, int32_t number)
+{
+    return make_path(folder, number, ENDING);
+}
+
+char *pr_journal_folder_draft(const char *folder, int32_t number)
+{
+    return make_path(folder, number, DRAFT_ENDING);
+}
+
 // 0: it is none of ours.
-static int32_t number_of(const char *name)
+static int32_t number_of(const char *name, const char *ending)
 {
     char *end;
     if (strspn(name, "0123456789") != DIGITS)
         return 0;
     long number = strtol(name, &end, 10);
-    return strcmp(end, ENDING) == 0 && number <= MOST_FILES ? (int32_t)number : 0;
+    return strcmp(end, ending) == 0 && number <= MOST_FILES ? (int32_t)number : 0;
 }
 
 static int compare(const void *a, const void *b)
@@ -59,7 +69,7 @@ static pr_status append(int32_t value, int32_t **number, int32_t *numbers)
     return PR_OK;
 }
 
-pr_status pr_journal_folder_list(const char *folder, int32_t **number, int32_t *numbers)
+static pr_status list(const char *folder, const char *ending, int32_t **number, int32_t *numbers)
 {
     *number = NULL;
     *numbers = 0;
@@ -70,7 +80,7 @@ pr_status pr_journal_folder_list(const char *folder, int32_t **number, int32_t *
         return pr_fail(PR_ERR_IO, "cannot read the journal %s: %s", folder, strerror(errno));
     pr_status status = PR_OK;
     for (struct dirent *entry; status == PR_OK && (entry = readdir(open)) != NULL;) {
-        int32_t value = number_of(entry->d_name);
+        int32_t value = number_of(entry->d_name, ending);
         if (value > 0)
             status = append(value, number, numbers);
     }
@@ -86,6 +96,11 @@ pr_status pr_journal_folder_list(const char *folder, int32_t **number, int32_t *
     return PR_OK;
 }
 
+pr_status pr_journal_folder_list(const char *folder, int32_t **number, int32_t *numbers)
+{
+    return list(folder, ENDING, number, numbers);
+}
+
 pr_status pr_journal_folder_create(const char *folder)
 {
     if (mkdir(folder, 0777) == 0 || errno == EEXIST)
@@ -95,18 +110,24 @@ pr_status pr_journal_folder_create(const char *folder)
         strerror(errno));
 }
 
-void pr_journal_folder_remove(const char *folder)
+static void remove_files(const char *folder, const char *ending)
 {
     int32_t *number, numbers;
-    if (pr_journal_folder_list(folder, &number, &numbers) != PR_OK)
+    if (list(folder, ending, &number, &numbers) != PR_OK)
         return;
     for (int32_t i = 0; i < numbers; i++) {
-        char *path = pr_journal_folder_file(folder, number[i]);
+        char *path = make_path(folder, number[i], ending);
         if (path && unlink(path) != 0 && errno != ENOENT)
             pr_log(PR_LOG_WARN, "cannot remove %s: %s", path, strerror(errno));
         free(path);
     }
     free(number);
+}
+
+void pr_journal_folder_remove(const char *folder)
+{
+    remove_files(folder, DRAFT_ENDING);
+    remove_files(folder, ENDING);
     if (rmdir(folder) != 0 && errno != ENOENT)
         pr_log(PR_LOG_WARN, "the journal's folder %s stays: %s", folder, strerror(errno));
 }

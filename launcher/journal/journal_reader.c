@@ -120,6 +120,12 @@ pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *r
         reader->torn_bytes = rest_of_file(reader);
         return PR_OK;
     }
+    if (frame.version != PR_JOURNAL_VERSION)
+        return pr_fail(
+            PR_ERR_FORMAT,
+            "the journal %s is of version %d, and this program reads version %d: resume with the "
+            "program that began it, or remove it",
+            reader->path, (int)frame.version, (int)PR_JOURNAL_VERSION);
     *record = (pr_journal_record){
         .kind = (pr_journal_kind)frame.kind,
         .data = data,
@@ -134,6 +140,27 @@ pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *r
 }
 
 int64_t pr_journal_reader_torn_bytes(const pr_journal_reader *reader) { return reader->torn_bytes; }
+
+static bool is_later_frame(const pr_journal_reader *reader, const unsigned char *data)
+{
+    pr_journal_frame frame;
+    memcpy(&frame, data, sizeof frame);
+    return frame.number > reader->number && pr_journal_record_is_frame(&frame, frame.number);
+}
+
+pr_status pr_journal_reader_look_on(pr_journal_reader *reader, bool *damaged)
+{
+    *damaged = false;
+    size_t at = sizeof(uint64_t);  // where frames may begin: behind the first that is none
+    PR_TRY(fill(reader, sizeof(pr_journal_frame)));
+    while (!*damaged && reader->end - reader->begin >= at + sizeof(pr_journal_frame)) {
+        *damaged = is_later_frame(reader, reader->buffer + reader->begin + at);
+        reader->begin += sizeof(uint64_t);
+        reader->offset += (int64_t)sizeof(uint64_t);
+        PR_TRY(fill(reader, at + sizeof(pr_journal_frame)));
+    }
+    return PR_OK;
+}
 
 pr_status pr_journal_reader_copy(
     const pr_journal_reader *reader, int64_t offset, void *data, size_t size_bytes)

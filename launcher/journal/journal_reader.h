@@ -20,12 +20,15 @@ typedef struct pr_journal_record {
 pr_status pr_journal_reader_open(const char *path, pr_journal_reader **reader) PR_MUST_CHECK;
 void pr_journal_reader_close(pr_journal_reader *reader);
 
-// *more: false at the end. Errors: PR_ERR_IO.
+// *more: false at the end. PR_ERR_IO; PR_ERR_FORMAT: a whole record of another version.
 pr_status pr_journal_reader_next(pr_journal_reader *reader, pr_journal_record *record, bool *more)
     PR_MUST_CHECK;
 
 // After the end: bytes behind the last whole record.
 int64_t pr_journal_reader_torn_bytes(const pr_journal_reader *reader);
+// After the end: whether a later record begins there. Then the file was not cut while it was written, it is
+// damaged. PR_ERR_IO.
+pr_status pr_journal_reader_look_on(pr_journal_reader *reader, bool *damaged) PR_MUST_CHECK;
 
 // Copies [offset, offset + size_bytes) of the file.
 pr_status pr_journal_reader_copy(

@@ -32,9 +32,7 @@ void pr_journal_record_seal(
 
 bool pr_journal_record_is_frame(const pr_journal_frame *frame, uint32_t number)
 {
-    return frame->magic == MAGIC && frame->version == PR_JOURNAL_VERSION &&
-           frame->number == number && frame->kind >= PR_JOURNAL_OPENING &&
-           frame->kind <= PR_JOURNAL_CLOSING;
+    return frame->magic == MAGIC && frame->number == number;
 }
 
 bool pr_journal_record_is_whole(const pr_journal_frame *frame, const void *data)

@@ -4,7 +4,7 @@
 //   [ frame 24 bytes ][ data, size_bytes ][ 0..7 zero bytes ] [ frame ] ...
 //
 // Little endian. A record is whole or it is not there: the first that is not (its bytes were still on
-// their way when the process ended) ends its file for readers.
+// their way when the process ended) ends its file for readers. The frame stays as it is in later versions.
 #ifndef PR_LAUNCHER_JOURNAL_JOURNAL_RECORD_H
 #define PR_LAUNCHER_JOURNAL_JOURNAL_RECORD_H
 
@@ -71,7 +71,7 @@ void pr_journal_record_seal(
     const void *data,
     size_t size_bytes);
 
-// Whether a frame can be what it says; its data is another matter.
+// Whether a frame can be what it says, of whatever version; its data is another matter.
 bool pr_journal_record_is_frame(const pr_journal_frame *frame, uint32_t number);
 bool pr_journal_record_is_whole(const pr_journal_frame *frame, const void *data);
 

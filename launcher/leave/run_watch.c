@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/leave/run_watch.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ typedef struct watch_report {
     pr_watch_state state;
     int32_t signal, leaves;
 } watch_report;
+static_assert(sizeof(watch_report) == 112, "the report is a wire format");
 
 struct pr_run_watch {
     pr_run_watch_params params;

@@ -49,6 +49,10 @@ bool pr_losses_add(pr_losses *losses, int32_t rank)
     return was_whole;
 }
 
+void pr_losses_replace(pr_losses *losses, int32_t rank) { losses->rank[rank] = false; }
+
+void pr_losses_return(pr_losses *losses, int32_t group) { losses->group[group] = false; }
+
 bool pr_losses_has_rank(const pr_losses *losses, int32_t rank)
 {
     return losses && losses->rank[rank];

@@ -15,6 +15,10 @@ void pr_losses_destroy(pr_losses *losses);
 // Notes the rank. True: its group was whole until now.
 bool pr_losses_add(pr_losses *losses, int32_t rank);
 
+// A process has come in the place of the rank; the group is whole.
+void pr_losses_replace(pr_losses *losses, int32_t rank);
+void pr_losses_return(pr_losses *losses, int32_t group);
+
 bool pr_losses_has_rank(const pr_losses *losses, int32_t rank);
 bool pr_losses_has_group(const pr_losses *losses, int32_t group);
 

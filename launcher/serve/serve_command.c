@@ -88,7 +88,7 @@ int pr_serve_command(const pr_options *options)
     if (status != PR_OK) {
         pr_gateway_join(run.gateway, 0);
         pr_gateway_destroy(run.gateway);
-        return pr_engine_exit_code(status);
+        return status == PR_ERR_INTERRUPTED ? PR_EXIT_OK : pr_exit_code(status);
     }
     if (engine->rank == 0)
         status = serve(&run, engine, &controller);

@@ -218,6 +218,7 @@ static pr_status read_event(reading_state *reading, const pr_record_event *event
         reading->round = run->load.requests;
         return PR_OK;
     case PR_RECORD_ADVANCE:
+    case PR_RECORD_END:
     case PR_RECORD_LOST:
     case PR_RECORD_BACK:
     case PR_RECORD_PAUSE:

@@ -306,6 +306,14 @@ static pr_status send_plan(virtual_run *run, const pr_plan *plan)
     return status;
 }
 
+// Rows keep the reason; one with times in it is not for ever.
+static const char *static_reason(const pr_decision *decision)
+{
+    static const char no_time[] = "rejected-walltime";
+    bool is = strncmp(decision->reason, no_time, strlen(no_time)) == 0;
+    return is ? no_time : decision->reason;
+}
+
 static pr_status carry_out_round(virtual_run *run)
 {
     for (;;) {
@@ -323,7 +331,11 @@ static pr_status carry_out_round(virtual_run *run)
         case PR_DECISION_REJECTED:
             pr_run_measure_rejected(
                 run->measure, pr_virtual_load_find(run->params->load, decision.id),
-                decision.reason);
+                static_reason(&decision));
+            break;
+        case PR_DECISION_LEFT:
+            pr_run_measure_rejected(
+                run->measure, pr_virtual_load_find(run->params->load, decision.id), "left");
             break;
         }
     }
@@ -497,6 +509,7 @@ pr_status pr_virtual_run(
     PR_TRY_GOTO(pr_scheduler_create(params->scheduler, &run.scheduler), release);
     if (params->record)
         pr_scheduler_record(run.scheduler, params->record);
+    pr_scheduler_set_end(run.scheduler, params->end_ns, params->at_end);
     PR_TRY_GOTO(create_groups(&run), release);
     if (params->load->requests > 0)
         PR_TRY_GOTO(
@@ -505,6 +518,7 @@ pr_status pr_virtual_run(
     run.result.hash = pr_scheduler_hash(run.scheduler);
     run.result.end_ns = run.now_ns;
     pr_scheduler_count(run.scheduler, &run.result.counts);
+    pr_scheduler_walltime(run.scheduler, &run.result.walltime);
     *result = run.result;
 
 release:

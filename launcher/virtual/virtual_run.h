@@ -44,6 +44,8 @@ typedef struct pr_virtual_run_params {
     const pr_scheduler_params *scheduler;
     const pr_virtual_load *load;
     const pr_virtual_model *model;
+    int64_t end_ns;  // of the run's time, from its start; 0: none
+    pr_at_end at_end;
     FILE *record;  // or NULL; as batch --record
     bool check;    // pr_scheduler_check after every event
 } pr_virtual_run_params;
@@ -53,6 +55,7 @@ typedef struct pr_virtual_result {
     int64_t steps, end_ns;
     double busy_s[3];  // of the groups of a role, all together
     pr_scheduler_counts counts;
+    pr_walltime_state walltime;
 } pr_virtual_result;
 
 // Until every request has ended. Adds to an empty measure. A request that the scheduler refuses is

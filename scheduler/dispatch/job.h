@@ -5,6 +5,7 @@
 #ifndef PR_SCHEDULER_DISPATCH_JOB_H
 #define PR_SCHEDULER_DISPATCH_JOB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 // On its way: NEW (or over) -> WAITING -> RUNNING -> PREFILLED -> DECODING.
@@ -24,6 +25,7 @@ typedef struct pr_job {
     int32_t priority;          // band; lower first (vLLM's meaning)
     uint64_t tenant;
     double ttft_target_s, tpot_target_s;  // 0: none
+    bool moved;        // its lane was lost: it comes before others of its band and tenant
     double expires_s;  // waits no longer than until then for its start; 0: for ever
     int32_t blocks;
     const uint64_t

@@ -24,7 +24,8 @@ static const pr_policy_kind *const KIND[] = {
 
 enum { KINDS = sizeof KIND / sizeof KIND[0] };
 
-static const double AGEING = 8;  // seconds of wait that weigh one second of prefill
+static const double AGEING = 8;            // seconds of wait that weigh one second of prefill
+static const double MOVED_AHEAD_S = 1e12;  // before any other key
 
 const pr_policy_kind *pr_policy_kind_at(int32_t index)
 {
@@ -266,6 +267,8 @@ double pr_policy_remaining_s(pr_policy *policy, const pr_job *job)
 
 double pr_policy_key(const pr_policy *policy, const pr_job *job, double remaining_s)
 {
+    if (job->moved)
+        return job->arrival_s - MOVED_AHEAD_S;
     switch (policy->order) {
     case PR_ORDER_SRPT:
         return remaining_s;

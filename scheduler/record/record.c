@@ -137,6 +137,13 @@ void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns)
         fprintf(out, "advance %" PRId64 "\n", now_ns);
 }
 
+void pr_record_end_time(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
+{
+    FILE *out = next_line(scheduler);
+    if (out)
+        fprintf(out, "end %" PRId64 " %d\n", end_ns, (int)at_end);
+}
+
 void pr_record_next(pr_scheduler *scheduler) { scheduler->record_calls++; }
 
 void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan)

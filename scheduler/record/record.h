@@ -13,6 +13,7 @@
 //          <tokens> {<id> <generation> <index> <token> <finish>}
 //          <chunks> {<id> <generation> <computed>} <arrivals> {<id> <generation> <intact>}
 //   cancel <id>
+//   end <ns> <at end: 0 leave, 1 reject>            of the run's time; 0: none
 //   lost <group> | back <group> | pause <0 or 1>
 //   plan <number> <group> <max_steps> <chunks> <admissions> {<id> <lane> <cached> <arrives>}
 //          <handovers> {<id> <from group> <to group> <blocks>}
@@ -35,6 +36,7 @@ void pr_record_report(pr_scheduler *scheduler, const pr_report *report);
 void pr_record_cancel(pr_scheduler *scheduler, uint64_t id);
 void pr_record_group(pr_scheduler *scheduler, pr_record_kind kind, int32_t value);
 void pr_record_advance(pr_scheduler *scheduler, int64_t now_ns);
+void pr_record_end_time(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end);
 void pr_record_next(pr_scheduler *scheduler);
 void pr_record_plan(pr_scheduler *scheduler, const pr_plan *plan);
 void pr_record_role(pr_scheduler *scheduler, int32_t group, pr_role role);

@@ -398,6 +398,10 @@ static pr_status read_event(pr_record_reader *reader, pr_record_event *event)
     } else if (line_is(reader, "advance ")) {
         event->kind = PR_RECORD_ADVANCE;
         reader->now_ns = take_int64(reader);
+    } else if (line_is(reader, "end ")) {
+        event->kind = PR_RECORD_END;
+        event->end_ns = take_int64(reader);
+        event->at_end = (pr_at_end)take_int(reader, PR_AT_END_LEAVE, PR_AT_END_REJECT);
     } else if (line_is(reader, "lost ")) {
         event->kind = PR_RECORD_LOST;
         event->group = take_int(reader, 0, reader->layout.groups - 1);

@@ -15,6 +15,7 @@ typedef enum pr_record_kind {
     PR_RECORD_REPORT,
     PR_RECORD_CANCEL,
     PR_RECORD_ADVANCE,
+    PR_RECORD_END,
     PR_RECORD_LOST,
     PR_RECORD_BACK,
     PR_RECORD_PAUSE,
@@ -42,6 +43,8 @@ typedef struct pr_record_event {
     pr_request *request;  // SUBMIT: given to the caller
     pr_report report;     // REPORT
     uint64_t id;          // CANCEL
+    int64_t end_ns;       // END
+    pr_at_end at_end;     // END
     int32_t calls;        // NEXT
     uint64_t hash;        // NEXT: the lower 32 bits; HASH
     pr_role role;         // ROLE, of group

@@ -41,6 +41,9 @@ static pr_status replay_event(
     case PR_RECORD_ADVANCE:
         pr_scheduler_advance(scheduler, event->now_ns);
         break;
+    case PR_RECORD_END:
+        pr_scheduler_set_end(scheduler, event->end_ns, event->at_end);
+        break;
     case PR_RECORD_LOST:
         pr_scheduler_group_lost(scheduler, event->group);
         break;

@@ -339,11 +339,12 @@ static void nonsense_ends_the_connection_and_says_why(void)
                                        "wrong checksum",      "out of place",    "closed"};
     for (int32_t i = 0; ranks() > 1 && i < 6; i++) {
         int *sockets = NULL;
+        pr_tcp_door *door = NULL;  // rank 0's
         pr_message message;
         if (rank() != 1) {
             EXPECT(open_control(0), "cannot open");
         } else {
-            MUST(pr_control_tcp_connect(mpi_test_world, &sockets));
+            MUST(pr_control_tcp_connect(mpi_test_world, &sockets, &door));
             pr_frame frame = {
                 .magic = PR_FRAME_MAGIC - (i == 0),
                 .version = PR_FRAME_VERSION + (i == 1),

@@ -86,6 +86,9 @@ static void run_twice(const sim_config *config, sim_result *sum)
     sum->steps += first.steps;
     sum->cancelled += first.cancelled;
     sum->rejected += first.rejected;
+    sum->left += first.left;
+    sum->counts.rejected_walltime += first.counts.rejected_walltime;
+    sum->counts.cut += first.counts.cut;
     sum->counts.preemptions += first.counts.preemptions;
     sum->counts.handovers += first.counts.handovers;
     sum->counts.handovers_lost += first.counts.handovers_lost;
@@ -138,6 +141,7 @@ static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
             .most_jobs = seed % 6 == 1 ? 5 : 0,
             .target_ms = seed % 2 ? 400 : 0,
             .tick_ns = seed % 4 ? 4000000 : 0,
+            .end_ns = seed % 4 && seed % 9 < 3 ? 200000000 << seed % 4 : 0,
             .prefix_caching = seed % 7 > 0,
             .prompt_delivery = seed % 11 == 0,
         };
@@ -146,13 +150,16 @@ static void the_scheduler_keeps_its_promises_on_every_layout(void **state)
     pr_error_capture_end();
     print_message(
         "scheduler: %lld events, %lld steps of groups, %lld cancelled, %lld rejected, %lld "
-        "preempted, %lld handovers (%lld damaged), %lld gathers (%lld damaged)\n",
+        "preempted, %lld handovers (%lld damaged), %lld gathers (%lld damaged), %lld left, %lld "
+        "refused for want of time, %lld cut\n",
         (long long)sum.events, (long long)sum.steps, (long long)sum.cancelled,
         (long long)sum.rejected, (long long)sum.counts.preemptions, (long long)sum.counts.handovers,
         (long long)sum.counts.handovers_lost, (long long)sum.counts.gathers,
-        (long long)sum.counts.gathers_lost);
+        (long long)sum.counts.gathers_lost, (long long)sum.left,
+        (long long)sum.counts.rejected_walltime, (long long)sum.counts.cut);
     assert_true(sum.cancelled > 0 && sum.rejected > 0 && sum.counts.preemptions > 0);
     assert_true(sum.counts.handovers_lost > 0 && sum.counts.gathers_lost > 0);
+    assert_true(sum.left > 0 && sum.counts.rejected_walltime > 0 && sum.counts.cut > 0);
 }
 
 // Every request ends as it would have: no token twice, none missing, whatever its phase was when its group

@@ -80,6 +80,22 @@ static const recording recordings[] = {
       .cancel_percent = 10,
       .balance = {.period_s = 0.02, .tpot_target_s = 0.1, .rotate = true},
       .prefix_caching = true}},
+    {"resumed",
+     {.seed = 5,
+      .layout = "prefill 1x2:1 decode 1x2:1",
+      .kv_blocks = 24,
+      .block_tokens = 4,
+      .max_model_len = 64,
+      .budget = 16,
+      .max_seqs = 6,
+      .lease = 4,
+      .requests = 30,
+      .max_prompt = 30,
+      .max_tokens = 30,
+      .cancel_percent = 10,
+      .siblings = 2,
+      .resumed_percent = 60,
+      .prefix_caching = true}},
 };
 
 enum { RECORDINGS = sizeof recordings / sizeof recordings[0] };

@@ -93,6 +93,33 @@ check_line 1 '"status_code":200'
 check_line 2 '"status_code":429'
 check_line 2 'the queue holds as many prompt tokens as it may'
 
+# ---- A journal that cannot be gone on with, or need not ----
+head -n 4 "$POLYREME_SOURCE/tests/data/requests/layout_hash.jsonl" > "$work/four.jsonl"
+end_early() { # a batch that dies in a write of its journal
+    rm -rf "$work/j" "$work/j.journal" "$work/j.state"
+    { (ulimit -c 0 && ulimit -f 2 && exec "$polyreme" batch "$model" -i "$work/four.jsonl" -o "$work/j" --log-level warn); } 2> /dev/null
+    [ -s "$work/j.journal/000001.journal" ] && [ ! -e "$work/j" ] || { echo "FAILED: no journal is left"; failures=$((failures + 1)); }
+}
+resume() { batch "${other_model:-$model}" -o "$work/j" --resume "$@"; }
+expect "a stream cannot be resumed" 2 "--resume needs a journal: give a file with -o" batch "$model" -i "$work/good.jsonl" -o - --resume
+expect "a part that is none" 2 "the third of four is 2/4" batch "$model" -i "$work/good.jsonl" -o "$work/o" --part 4/4
+expect "the state of nothing" 4 "there is no batch of" "$polyreme" batch --state "$work/nothing"
+end_early
+expect "the state of a killed batch" 7 "failed: " "$polyreme" batch --state "$work/j"
+expect "a journal is not written over" 2 "go on with --resume, or remove it" batch "$model" -i "$work/four.jsonl" -o "$work/j"
+sed 's/"max_tokens":/"max_tokens":1/' "$work/four.jsonl" > "$work/changed.jsonl"
+expect "an input that has changed" 2 "line 1 of the input is not the one" resume -i "$work/changed.jsonl"
+head -n 1 "$work/four.jsonl" > "$work/shorter.jsonl"
+expect "an input that is shorter" 2 "the input has ended after 1 lines" resume -i "$work/shorter.jsonl"
+other_model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny \
+    expect "another model" 2 "was begun with: model llama-tiny" resume -i "$work/four.jsonl"
+expect "another context" 2 "now it is: model llama-tiny" resume -i "$work/four.jsonl" --max-model-len 99
+printf x | dd of="$work/j.journal/000001.journal" bs=1 seek=40 conv=notrunc 2> /dev/null
+expect "a damaged journal is gone on with" 0 "is damaged" resume -i "$work/four.jsonl"
+expect "nothing to resume" 0 "done: 4 requests, 4 answered" "$polyreme" batch --state "$work/j"
+batch "$model" -i "$work/four.jsonl" -o "$work/whole" --journal off
+cmp -s "$work/j" "$work/whole" || { echo "FAILED: other answers after damage"; failures=$((failures + 1)); }
+
 # ---- Many ranks say it once ----
 many_ranks_or_end "$failures"
 expect "tp that does not divide" 2 "tp 8" mpirun -n 8 "$polyreme" batch "$model" -i "$work/good.jsonl" -o "$work/o" --mixed 1x8:tp=8

@@ -17,10 +17,12 @@ typedef struct sim_config {
     int32_t requests;
     int32_t max_prompt, max_tokens;
     int32_t cancel_percent, damage_percent, priorities, siblings;
+    int32_t resumed_percent;  // of the requests, which come with outputs of an earlier run
     bool prefix_caching;
     int32_t tenants, most_jobs;  // 0: one; no bound
     int32_t target_ms;           // of some requests, at most; 0: no targets
     int64_t tick_ns;             // at most so much time between two events; 0: no clock
+    int64_t end_ns;              // the end is set now and then, at most so far ahead; 0: never
     const char *policy;          // NULL: lps
     pr_balance_params balance;
     int32_t loss_permille;  // of the turns, in which a group is lost; it comes back
@@ -32,7 +34,8 @@ typedef struct sim_config {
 
 typedef struct sim_result {
     uint64_t hash;
-    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, losses;
+    int64_t events, steps, stalls, rows, cancelled, stopped, rejected, left, losses;
+    int64_t outputs_before;
     pr_scheduler_counts counts;
 } sim_result;
 
@@ -99,16 +102,36 @@ static inline pr_request *sim_make_request(sim_run *run, uint64_t id)
     return request;
 }
 
+// Tokens that this sequence would have, as many as leave it unfinished.
+static inline void sim_recall(sim_run *run, pr_request *request)
+{
+    int32_t room = run->params.max_model_len - request->prompt_tokens;
+    int32_t most = request->sampling.max_tokens < room ? request->sampling.max_tokens : room;
+    if (sim_random(run->world, 100) >= (uint32_t)run->config->resumed_percent || most < 2)
+        return;
+    int32_t wanted = (int32_t)sim_random(run->world, (uint32_t)most);
+    request->output = malloc((size_t)wanted * sizeof(int32_t) + 1);
+    for (int32_t i = 0; i < wanted; i++) {
+        int32_t token = sim_token(request->id, request->sampling.choice, i);
+        if (sim_finish(token, i, most) != PR_FINISH_NONE)
+            break;
+        request->output[request->outputs++] = token;
+    }
+}
+
 static inline void sim_submit_one(sim_run *run, pr_request *request)
 {
     sim_client *client = &run->client[request->id];
+    if (run->config->resumed_percent > 0)
+        sim_recall(run, request);
     if (pr_scheduler_submit(run->scheduler, request) != PR_OK) {
         client->done = true;
         run->result.rejected++;
-        free(request->prompt);
-        free(request);
+        pr_request_destroy(request);
         return;
     }
+    client->next_index = request->outputs;
+    run->result.outputs_before += request->outputs;
     SIM_ASSERT(request->prompt_tokens + request->sampling.max_tokens <= run->params.max_model_len);
     client->max_tokens = request->sampling.max_tokens;
     client->choice = request->sampling.choice;
@@ -158,6 +181,11 @@ static inline void sim_drain(sim_run *run)
             SIM_ASSERT(decision.reason && !client->done && !client->cancelled);
             client->done = true;
             run->result.rejected++;
+        } else if (decision.kind == PR_DECISION_LEFT) {
+            sim_client *client = &run->client[decision.id];
+            SIM_ASSERT(!client->done && !client->cancelled);
+            client->done = true;
+            run->result.left++;
         } else {
             for (int32_t g = 0; g < run->layout.groups; g++)
                 run->world->group[g].role = pr_scheduler_role(run->scheduler, g);
@@ -179,12 +207,14 @@ static inline void sim_drain(sim_run *run)
 enum {
     SIM_SUBMIT,
     SIM_CANCEL,
+    SIM_END,
     SIM_WIRE,
     SIM_STEP,
     SIM_REPORT,
     SIM_KV,
     SIM_LOSE,
     SIM_PAUSE,
+    SIM_RESUME,
     SIM_BACK
 };
 
@@ -218,10 +248,12 @@ static inline int32_t sim_list_losses(sim_run *run, sim_action *action)
     }
     if (lost < 0 || run->config->losses_stay)
         return n;
-    if (!run->paused)
-        action[n++] = (sim_action){.kind = SIM_PAUSE};
-    else if (pr_scheduler_is_quiet(run->scheduler))
+    if (world->group[lost].settled)
         action[n++] = (sim_action){.kind = SIM_BACK, .number = lost};
+    else if (!run->paused)
+        action[n++] = (sim_action){.kind = SIM_PAUSE};
+    if (run->paused && pr_scheduler_is_quiet(run->scheduler))
+        action[n++] = (sim_action){.kind = SIM_RESUME};
     return n;
 }
 
@@ -233,6 +265,8 @@ static inline int32_t sim_list_actions(sim_run *run, sim_action *action)
         action[n++] = (sim_action){.kind = SIM_SUBMIT};
     if (run->submitted > 0 && sim_random(world, 1000) < (uint32_t)run->config->cancel_percent)
         action[n++] = (sim_action){.kind = SIM_CANCEL};
+    if (run->config->end_ns && run->submitted > 0 && sim_random(world, 200) == 0)
+        action[n++] = (sim_action){.kind = SIM_END};
     for (int32_t g = 0; g < run->layout.groups; g++) {
         if (world->group[g].wires > 0)
             action[n++] = (sim_action){.kind = SIM_WIRE, .number = g};
@@ -278,6 +312,14 @@ static inline void sim_cancel(sim_run *run)
     }
 }
 
+// Mostly a new end, now and then none.
+static inline void sim_set_end(sim_run *run)
+{
+    int64_t end_ns = run->now_ns + 1 + sim_random(run->world, (uint32_t)run->config->end_ns);
+    pr_at_end at_end = sim_random(run->world, 2) ? PR_AT_END_LEAVE : PR_AT_END_REJECT;
+    pr_scheduler_set_end(run->scheduler, sim_random(run->world, 4) ? end_ns : 0, at_end);
+}
+
 static inline void sim_act(sim_run *run, const sim_action *action)
 {
     sim_world *world = run->world;
@@ -288,6 +330,9 @@ static inline void sim_act(sim_run *run, const sim_action *action)
         break;
     case SIM_CANCEL:
         sim_cancel(run);
+        break;
+    case SIM_END:
+        sim_set_end(run);
         break;
     case SIM_WIRE:
         group->inbox[group->inboxes++] = group->wire[0];
@@ -309,10 +354,15 @@ static inline void sim_act(sim_run *run, const sim_action *action)
         pr_scheduler_pause(run->scheduler, true);
         run->paused = true;
         break;
+    case SIM_RESUME:
+        pr_scheduler_pause(run->scheduler, false);
+        run->paused = false;
+        for (int32_t g = 0; g < run->layout.groups; g++)
+            world->group[g].settled = world->group[g].lost;
+        break;
     case SIM_BACK:
         pr_scheduler_group_back(run->scheduler, action->number);
-        pr_scheduler_pause(run->scheduler, false);
-        run->paused = group->lost = false;
+        group->lost = group->settled = false;
         group->last_plan = group->issued;
         break;
     default:
@@ -364,8 +414,13 @@ static inline void sim_loop(sim_run *run)
             uint64_t hash = pr_scheduler_hash(run->scheduler);
             sim_drain(run);
             pr_scheduler_check(run->scheduler);
-            if (hash == pr_scheduler_hash(run->scheduler))
+            int64_t wake_ns = pr_scheduler_wakes_ns(run->scheduler);
+            if (hash != pr_scheduler_hash(run->scheduler))
+                continue;
+            if (wake_ns == INT64_MAX)
                 return;
+            run->now_ns = wake_ns > run->now_ns ? wake_ns : run->now_ns;
+            pr_scheduler_advance(run->scheduler, run->now_ns);
             continue;
         }
         run->result.events++;

@@ -83,7 +83,7 @@ typedef struct sim_group {
     pr_role role;
     pr_plan *wire[SIM_PLANS], *inbox[SIM_PLANS], *running;
     int32_t wires, inboxes;
-    bool lost;
+    bool lost, settled;
     uint64_t issued;  // number of the last plan that the scheduler made for it
     uint64_t last_plan;
     int32_t step;
@@ -283,6 +283,7 @@ static inline void sim_lose_group(sim_world *world, int32_t g)
     sim_group *group = &world->group[g];
     size_t positions = (size_t)world->params->kv_blocks * (size_t)world->params->block_tokens;
     group->lost = true;
+    group->settled = false;
     while (group->wires > 0)
         sim_plan_free(group->wire[--group->wires]);
     while (group->inboxes > 0)

@@ -285,6 +285,64 @@ static void a_shuffle_is_a_permutation_that_its_seed_repeats(void **state)
     assert_true(moved);
 }
 
+// Every line is in one part, the parts follow each other, and those before a part come as elsewhere.
+static void parts_of_an_input_are_the_whole(void **state)
+{
+    (void)state;
+    write_text("0\n\n1\n2\n3\n\n4\n5\n6");
+    for (int parts = 1; parts <= 10; parts++) {
+        char next = '0';
+        for (int part = 0; part < parts; part++) {
+            pr_batch_input *input;
+            pr_input_line line;
+            pr_input_state state_now;
+            char name[32], begin = next, at = '0';
+            int64_t position = 0;
+            snprintf(name, sizeof name, "%d/%d", part, parts);
+            assert_int_equal(pr_batch_input_open(path, 0, name, &input), PR_OK);
+            for (;;) {
+                assert_int_equal(pr_batch_input_next(input, &line, &state_now), PR_OK);
+                if (state_now == PR_INPUT_END)
+                    break;
+                assert_int_equal(line.text[0], at);
+                assert_int_equal(line.elsewhere, at < begin);
+                if (!line.elsewhere) {
+                    assert_int_equal(line.position, position++);
+                    next++;
+                }
+                at++;
+            }
+            assert_true(next - begin == 7 / parts || next - begin == 7 / parts + 1);
+            pr_batch_input_close(input);
+        }
+        assert_int_equal(next, '7');
+    }
+}
+
+static void a_part_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        "4/4", "5/4", "-1/4", "0/0",   "1", "/",    "1/",
+        "/4",  "a/b", "0/4x", "0/4/4", "",  "0/-4", "0/99999999999999999999"};
+    pr_batch_input *input;
+    int ends[2];
+    char name[64];
+    write_text("0\n1\n");
+    pr_error_capture_begin();
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        assert_int_equal(pr_batch_input_open(path, 0, parts[i], &input), PR_ERR_ARGUMENT);
+        assert_non_null(strstr(pr_error_text(), "the third of four is 2/4"));
+    }
+    assert_int_equal(pipe(ends), 0);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", ends[0]);
+    assert_int_equal(pr_batch_input_open(name, 0, "0/2", &input), PR_ERR_ARGUMENT);
+    assert_non_null(strstr(pr_error_text(), "give a file with -i"));
+    pr_error_capture_end();
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +357,8 @@ int main(void)
         cmocka_unit_test(a_line_beyond_the_limit_is_told_and_the_next_one_read),
         cmocka_unit_test(a_pipe_without_data_does_not_hold_up_its_reader),
         cmocka_unit_test(a_shuffle_is_a_permutation_that_its_seed_repeats),
+        cmocka_unit_test(parts_of_an_input_are_the_whole),
+        cmocka_unit_test(a_part_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

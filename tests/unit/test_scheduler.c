@@ -143,6 +143,30 @@ static void priorities_and_siblings_finish_under_pressure(void **state)
     run_everywhere(config, 4);
 }
 
+// A token that came twice, or with another index, would not go through.
+static void requests_with_outputs_of_an_earlier_run_go_on_after_them(void **state)
+{
+    (void)state;
+    sim_config config = base;
+    config.resumed_percent = 70;
+    config.siblings = 3;
+    config.cancel_percent = 10;
+    for (int tight = 0; tight < 2; tight++) {
+        int64_t outputs = 0, outputs_before = 0;
+        config.kv_blocks = tight ? 24 : 64;
+        for (int32_t l = 0; l < LAYOUTS; l++) {
+            config.layout = layouts[l];
+            config.seed = (uint64_t)l;
+            config.damage_percent = l % 3 == 0 ? 20 : 0;
+            sim_result result = sim_run_all(&config);
+            assert_int_equal(result.rejected, 0);
+            outputs += result.counts.output_tokens;
+            outputs_before += result.outputs_before;
+        }
+        assert_true(outputs_before > 1000 && outputs > 1000);
+    }
+}
+
 static void damaged_handovers_and_gathers_are_computed_again(void **state)
 {
     (void)state;
@@ -629,6 +653,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(odd_sizes_work),
     cmocka_unit_test(requests_may_be_cancelled_at_any_moment),
     cmocka_unit_test(priorities_and_siblings_finish_under_pressure),
+    cmocka_unit_test(requests_with_outputs_of_an_earlier_run_go_on_after_them),
     cmocka_unit_test(damaged_handovers_and_gathers_are_computed_again),
     cmocka_unit_test(gathers_survive_cancels_damage_and_scarce_blocks),
     cmocka_unit_test(groups_change_roles_and_tokens_stay_the_same),
