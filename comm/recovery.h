@@ -42,6 +42,9 @@ pr_status pr_recovery_replace(
     const void *facts,
     int64_t facts_bytes) PR_MUST_CHECK;
 
+// Whoever is in these calls so long is ended by a signal (SIGALRM).
+enum { PR_RECOVERY_LIMIT_S = 60 };
+
 // Whether this process replaces a lost rank. Never calls MPI.
 bool pr_recovery_is_replacement(void);
 // What it was told; valid as long as the world. Such a world has only this use: nothing collective but

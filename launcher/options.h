@@ -167,9 +167,6 @@ typedef struct pr_options {
     double interval;  // s
     bool once;
 
-    // doctor
-    bool start_mpi;
-
     // emit; model, input, output, nodes and endpoint_file are those of others
     const char *what, *kind;
     int32_t ranks_per_node, prefill_nodes, decode_nodes;
@@ -178,6 +175,9 @@ typedef struct pr_options {
     const char *rank_counts;       // "1,2,4"
     int32_t lead_minutes;
     const char *run_options;
+
+    // doctor
+    bool start_mpi;
 
     // plan, doctor, simulate, bench, top
     bool json;
@@ -200,8 +200,8 @@ extern const pr_option_group pr_options_simulate;
 extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
-extern const pr_option_group pr_options_doctor;
 extern const pr_option_group pr_options_emit;
+extern const pr_option_group pr_options_doctor;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;

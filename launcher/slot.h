@@ -45,6 +45,10 @@ void pr_slot_release(pr_slot *slot);                   // the slot is free
 // One more token at the end; false when it does not fit the sequence's grammar.
 bool pr_slot_add_token(pr_slot *slot, int32_t token) PR_MUST_CHECK;
 
+// Keeps the token that was drawn as output `index` if the sequence goes on, and says whether it does. One that
+// no longer fits its grammar (there was no possible token left to draw) ends.
+pr_finish pr_slot_keep_sampled(pr_slot *slot, int32_t index, int32_t token);
+
 // True if the sequence can compute its last token in the next step without a chunk of a plan.
 static inline bool pr_slot_decodes(const pr_slot *slot, int32_t block_tokens)
 {

@@ -423,14 +423,6 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 
 // ---- After the forward ----
 
-static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
-{
-    pr_finish finish = pr_sampler_finish(&slot->request->sampling, index, token);
-    if (finish == PR_FINISH_NONE && slot->hands_over)
-        return PR_FINISH_HANDED;
-    return finish;
-}
-
 static void set_mask(const pr_slot *slot, pr_sampler_args *args)
 {
     pr_constraint_mask mask;
@@ -438,27 +430,6 @@ static void set_mask(const pr_slot *slot, pr_sampler_args *args)
     args->allowed = mask.allowed;
     args->must_stop = !mask.any;
     args->may_stop = mask.may_end || !mask.any;
-}
-
-// A sequence whose grammar is at its end, and which has no stop token to say so, ends here.
-static bool is_at_end(const pr_slot *slot)
-{
-    pr_constraint_mask mask;
-    if (!slot->constraint || slot->request->sampling.stop_tokens > 0)
-        return false;
-    pr_constraint_find_mask(slot->constraint, &mask);
-    return !mask.any;
-}
-
-// Keeps the token if the sequence goes on. One that no longer fits its grammar (there was no possible
-// token left to draw) ends.
-static pr_finish keep_token(pr_slot *slot, int32_t token, pr_finish finish)
-{
-    if (finish != PR_FINISH_NONE && finish != PR_FINISH_HANDED)
-        return finish;
-    if (!pr_slot_add_token(slot, token) || is_at_end(slot))
-        return PR_FINISH_STOP;
-    return finish;
 }
 
 static void prepare_draw(pr_worker *worker, int32_t output, float *logits)
@@ -491,8 +462,7 @@ static void report_draw(pr_worker *worker, int32_t output)
     const pr_request *request = slot->request;
     const pr_sampled *sampled = &worker->sampled[output];
     int32_t index = worker->draw[output].outputs;
-    pr_finish finish = finish_of(slot, index, sampled->token);
-    finish = keep_token(slot, sampled->token, finish);
+    pr_finish finish = pr_slot_keep_sampled(slot, index, sampled->token);
     worker->token_report[worker->token_reports++] = (pr_token_report){
         .id = request->id,
         .generation = slot->generation,

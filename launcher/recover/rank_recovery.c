@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "comm/recovery.h"
 #include "launcher/recover/recover_order.h"
@@ -63,9 +64,14 @@ pr_status pr_rank_recovery_take_facts(pr_engine *engine)
             engine->threads = facts->threads[i];
     }
     engine->threads.unbound_why = "as the rank that it replaces";
-    PR_TRY(pr_control_join(
+    pr_error_capture_begin();
+    pr_status joined = pr_control_join(
         engine->world, PR_ENGINE_PING_MS, facts->invitation, (size_t)facts->invitation_bytes,
-        &engine->control));
+        &engine->control);
+    pr_error_capture_end();
+    if (joined != PR_OK)  // the run has ended meanwhile, or rank 0 tells that we are not heard of
+        pr_log(PR_LOG_INFO, "%s", pr_error_text());
+    PR_TRY(joined);
     return answer(engine, PR_RECOVER_JOIN, true);
 }
 
@@ -122,7 +128,9 @@ static pr_status carry_out(pr_engine *engine, const pr_recover_order *order)
 {
     bool replaces = order->kind == PR_RECOVER_REPLACE;
     pr_error_capture_begin();
+    alarm(PR_RECOVERY_LIMIT_S);  // MPI waits for ever for one that is lost meanwhile
     pr_status status = replaces ? replace_lost(engine, order) : form_group(engine, order);
+    alarm(0);
     pr_error_capture_end();
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());
