@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "launcher/layout_choice.h"
 #include "launcher/observe/step_tally.h"
@@ -45,6 +46,7 @@ struct pr_controller {
     pr_snapshot sample;    // the timeline's last
     int64_t looked_ns;     // when the groups were last looked at
     int64_t wake_ns;       // when the face wants to be fed; INT64_MAX: no matter when
+    int64_t end_unix_s;    // of the job, as the scheduler was told; 0: none
 };
 
 // A group has come back: its ranks have work to give account of again.
@@ -154,6 +156,13 @@ void pr_controller_wake_at(pr_controller *controller, int64_t time_ns)
     controller->wake_ns = time_ns;
 }
 
+void pr_controller_walltime(
+    const pr_controller *controller, pr_walltime_state *state, int64_t *end_unix_s)
+{
+    pr_scheduler_walltime(controller->scheduler, state);
+    *end_unix_s = controller->end_unix_s;
+}
+
 int32_t pr_controller_waiting(const pr_controller *controller)
 {
     return pr_scheduler_waiting(controller->scheduler);
@@ -172,6 +181,7 @@ void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapsh
         .group = group,
     };
     pr_scheduler_count(scheduler, &snapshot->counts);
+    pr_controller_walltime(controller, &snapshot->walltime, &snapshot->end_unix_s);
     for (int32_t g = 0; g < layout->groups; g++) {
         pr_group_load load;
         pr_scheduler_group_load(scheduler, g, &load);
@@ -547,6 +557,26 @@ static void sample_timeline(pr_controller *controller)
     pr_timeline_sample(controller->params.timeline, &controller->sample);
 }
 
+// An end that is known, was moved, or is known no more: from the job's clock to the scheduler's.
+static void follow_end(pr_controller *controller)
+{
+    const pr_controller_params *params = &controller->params;
+    int64_t end_unix_s = params->end ? pr_end_watch_unix_s(params->end) : 0;
+    if (end_unix_s == controller->end_unix_s)
+        return;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    double left_s = (double)(end_unix_s - (int64_t)now.tv_sec) - (double)now.tv_nsec * 1e-9;
+    int64_t end_ns = pr_clock_now_ns() + (int64_t)((left_s - params->reserve_s) * 1e9);
+    controller->end_unix_s = end_unix_s;
+    pr_scheduler_set_end(
+        controller->scheduler,
+        end_unix_s == 0 ? 0
+        : end_ns > 1    ? end_ns
+                        : 1,
+        params->face.at_end);
+}
+
 static pr_status answer_everything(pr_controller *controller)
 {
     const pr_face *face = &controller->params.face;
@@ -555,6 +585,7 @@ static pr_status answer_everything(pr_controller *controller)
         pr_scheduler_counts counts;
         pr_scheduler_advance(controller->scheduler, pr_clock_now_ns());
         controller->wake_ns = INT64_MAX;
+        follow_end(controller);
         if (more)
             PR_TRY(face->feed(face->context, controller, &more));
         PR_TRY(carry_out_decisions(controller));

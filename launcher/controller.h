@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "comm/control.h"
+#include "launcher/leave/end_watch.h"
 #include "launcher/observe/timeline.h"
 #include "launcher/serve/snapshot.h"
 #include "launcher/worker.h"
@@ -41,6 +42,9 @@ typedef struct pr_face {
     void (*salvage)(void *context);
     // An interrupt does not end the run: the face sees it in feed, and ends by bringing no more.
     bool drains;
+    // The run's time may end (pr_controller_params.end); what then becomes of what cannot end by then.
+    bool has_end;
+    pr_at_end at_end;
 } pr_face;
 
 typedef struct pr_controller_params {
@@ -49,11 +53,13 @@ typedef struct pr_controller_params {
     pr_control *control;  // the controller's endpoint
     int32_t timeout_ms;   // --comm-timeout
     pr_face face;
-    FILE *record;           // events for replay, or NULL
-    pr_timeline *timeline;  // or NULL
-    bool recovers;          // the loss of a rank costs its group only (recover/group_rebuild.h)
-    bool respawns;          // and the rank is replaced
-    bool check;             // pr_scheduler_check after every event (POLYREME_CHECK=1)
+    const pr_end_watch *end;  // of the job, or NULL: none
+    double reserve_s;         // before it the run's time ends
+    FILE *record;             // events for replay, or NULL
+    pr_timeline *timeline;    // or NULL
+    bool recovers;            // the loss of a rank costs its group only (recover/group_rebuild.h)
+    bool respawns;            // and the rank is replaced
+    bool check;               // pr_scheduler_check after every event (POLYREME_CHECK=1)
 } pr_controller_params;
 
 pr_status
@@ -71,6 +77,9 @@ pr_status pr_controller_cancel(pr_controller *controller, uint64_t id) PR_MUST_C
 // From feed: call it again at this time (pr_clock), even if nothing happens until then.
 void pr_controller_wake_at(pr_controller *controller, int64_t time_ns);
 int32_t pr_controller_waiting(const pr_controller *controller);
+// How the run stands to its end, now or after run; *end_unix_s: of the job, 0 if none is known.
+void pr_controller_walltime(
+    const pr_controller *controller, pr_walltime_state *state, int64_t *end_unix_s);
 // From any of the face's functions. The caller gives room for the layout's groups at snapshot->group.
 void pr_controller_snapshot(const pr_controller *controller, pr_snapshot *snapshot);
 

@@ -667,6 +667,8 @@ static pr_status run_worker(pr_engine *engine)
 
 static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
+    if (face->has_end)
+        PR_TRY(pr_end_watch_open(engine->options, &engine->end));
     pr_controller_params params = {
         .layout = &engine->layout,
         .scheduler = engine->scheduler,
@@ -677,6 +679,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
         .timeline = engine->timeline,
         .recovers = pr_rank_recovery_is_on(engine),
         .respawns = strcmp(engine->options->respawn, "off") != 0,
+        .end = engine->end,
+        .reserve_s = engine->options->walltime_reserve,
         .check = getenv("POLYREME_CHECK") != NULL,
     };
     PR_TRY(pr_controller_create(&params, controller));
@@ -691,6 +695,8 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
     pthread_join(id, NULL);
     atomic_store(&running_controller, NULL);
     pr_stop_signals_call_controller(NULL);
+    pr_end_watch_close(engine->end);
+    engine->end = NULL;
     return status != PR_OK ? status : thread.status;
 }
 

@@ -48,6 +48,7 @@ typedef struct pr_engine {
     pr_control *control, *controller_control;
     pr_run_watch *watch;  // NULL in a world of one rank
     pr_worker *worker;
+    pr_end_watch *end;  // rank 0, while a face that has an end runs
     FILE *record;
     pr_timeline *timeline;  // rank 0, or NULL
 } pr_engine;

@@ -129,9 +129,10 @@ void pr_scheduler_count(const pr_scheduler *scheduler, pr_scheduler_counts *coun
 
 typedef struct pr_walltime_state {
     int64_t end_ns;  // 0: none; what follows is then 0 too
-    bool drains;     // somebody could not start for want of time, since the end was last set
-    int32_t kept;    // requests that wait and cannot end in time, or not behind what runs now
-    double longest_s, shortest_left_s;  // predicted, alone: of all requests; of those kept for good
+    bool
+        drains;  // requests as they have come so far would not end in time, or somebody waits for that
+    int32_t kept;  // requests that wait and cannot end in time, or not behind what runs now
+    double shortest_left_s, longest_left_s;  // predicted, alone: of those that were left
     int64_t idle_tail_ns;  // from the last end of a request to the end, while nothing runs
 } pr_walltime_state;
 void pr_scheduler_walltime(const pr_scheduler *scheduler, pr_walltime_state *state);

@@ -88,8 +88,9 @@ typedef struct pr_drain {
     int32_t returning;  // accepted ones that wait
     pr_sequence_list parked, left;
     int64_t ended_ns;  // the last end of a sequence that ran
-    bool drains;
-    double longest_s, shortest_left_s;
+    double shortest_left_s, longest_left_s;
+    double usual_s;  // a slowly forgetting mean, of so many at first
+    int32_t needs;
     char reason[192];
 } pr_drain;
 

@@ -66,6 +66,21 @@ static void sum_up_step_times(const pr_controller *controller)
     }
 }
 
+static void sum_up_walltime(const pr_controller *controller, const pr_scheduler_counts *counts)
+{
+    pr_walltime_state state;
+    int64_t end_unix_s;
+    pr_controller_walltime(controller, &state, &end_unix_s);
+    if (counts->left == 0)
+        return;
+    pr_log(
+        PR_LOG_INFO,
+        "walltime: %lld requests of those read are left for the next job, %lld of them begun; idle "
+        "tail %.1f s (they may take %.1f to %.1f s)",
+        (long long)counts->left, (long long)counts->cut, (double)state.idle_tail_ns * 1e-9,
+        state.shortest_left_s, state.longest_left_s);
+}
+
 static void sum_up(
     const pr_engine *engine,
     const pr_controller *controller,
@@ -75,6 +90,7 @@ static void sum_up(
     pr_scheduler_counts counts;
     pr_controller_scheduler_counts(controller, &counts);
     sum_up_ranks(engine, controller);
+    sum_up_walltime(controller, &counts);
     sum_up_step_times(controller);
     pr_log(
         PR_LOG_INFO,
@@ -114,17 +130,37 @@ static int exit_code(const pr_batch_totals *totals)
             totals->resumable ? "go on with --resume" : "the output holds what was done");
         return 128 + signal_number;
     }
+    if (!totals->complete) {
+        pr_log(
+            PR_LOG_WARN, "out of time after %lld answers: the output holds what was done",
+            (long long)totals->answered);
+        return PR_EXIT_UNFINISHED;
+    }
     return totals->refused > 0 ? PR_EXIT_SOME_FAILED : PR_EXIT_OK;
 }
 
 // Why a run ends before its input does: for the state.
-static const char *reason_of_end(char text[64])
+static const char *reason_of_signal(char text[64])
 {
     int number = pr_engine_signal();
     if (number == 0)
         return "";
     snprintf(text, 64, "signal %d (%s)", number, strsignal(number));
     return text;
+}
+
+static pr_batch_ending describe_end(const pr_controller *controller, char text[64])
+{
+    pr_batch_ending ending = {.reason = reason_of_signal(text)};
+    pr_scheduler_counts counts;
+    pr_walltime_state state;
+    pr_controller_scheduler_counts(controller, &counts);
+    pr_controller_walltime(controller, &state, &ending.end_unix_s);
+    if (counts.left > 0 && !*ending.reason)
+        ending.reason = "walltime";
+    if (counts.left > 0)
+        ending.idle_tail_s = (double)state.idle_tail_ns * 1e-9;
+    return ending;
 }
 
 static int run_batch(pr_engine *engine, pr_batch_run *run)
@@ -143,8 +179,10 @@ static int run_batch(pr_engine *engine, pr_batch_run *run)
         status = pr_engine_run(engine, &face, &controller);
     double seconds = (double)(pr_clock_now_ns() - begin_ns) * 1e-9;
     char reason[64];
-    if (status == PR_OK)
-        status = pr_batch_run_finish(run, reason_of_end(reason), &totals);
+    if (status == PR_OK) {
+        const pr_batch_ending ending = describe_end(controller, reason);
+        status = pr_batch_run_finish(run, &ending, &totals);
+    }
     if (status == PR_OK)
         sum_up(engine, controller, &totals, seconds);
     // Told before the ranks part: a launcher that ends the job may not wait for that.
@@ -177,7 +215,7 @@ static int validate_only(const pr_options *options)
     if (status == PR_OK)
         status = validate(run, &engine);
     if (status == PR_OK)
-        status = pr_batch_run_finish(run, "", &totals);
+        status = pr_batch_run_finish(run, &(pr_batch_ending){0}, &totals);
     if (status == PR_OK)
         printf(
             "%lld lines can be run, %lld would be refused\n", (long long)totals.answered,
@@ -208,7 +246,7 @@ int pr_batch_command(const pr_options *options)
     if (status == PR_OK)
         return run_batch(engine, open.run);
     bool told = status == PR_ERR_INTERRUPTED && open.run && pr_engine_signal() != SIGINT &&
-                pr_batch_run_interrupt(open.run, reason_of_end(reason));
+                pr_batch_run_interrupt(open.run, reason_of_signal(reason));
     pr_batch_run_destroy(open.run);
     return told ? PR_EXIT_OK : pr_engine_exit_code(status);
 }

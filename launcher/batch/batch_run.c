@@ -27,6 +27,7 @@ struct pr_batch_run {
     pr_batch_input *input;
     pr_batch_output *output;  // NULL when only checking
     bool input_ended;
+    bool out_of_time;           // the rest of the input is for the next run
     pr_id_set seen;             // custom_ids so far
     pr_sequence_owners owners;  // batch_items, until they are answered
     pr_batch_totals totals;
@@ -449,7 +450,7 @@ pr_status pr_batch_run_validate(pr_batch_run *run)
 // Lines held back wait for an earlier one, which with a shuffled input may not have been taken yet.
 static bool takes_more(const pr_batch_run *run, const pr_controller *controller)
 {
-    return !run->input_ended && !pr_controller_interrupted(controller) &&
+    return !run->input_ended && !run->out_of_time && !pr_controller_interrupted(controller) &&
            pr_controller_waiting(controller) < run->options->max_waiting &&
            pr_batch_output_takes_more(run->output);
 }
@@ -470,7 +471,7 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
             PR_TRY(pr_batch_output_end_input(run->output, run->lines));
         }
     }
-    *more = !run->input_ended;
+    *more = !run->input_ended && !run->out_of_time;
     return PR_OK;
 }
 
@@ -528,6 +529,16 @@ static pr_status settle(void *context)
     return pr_batch_output_flush(run->output);
 }
 
+// All that is not answered is of the next run, with the tokens that the journal has.
+static pr_status left(void *context, pr_controller *controller, uint64_t id)
+{
+    pr_batch_run *run = context;
+    (void)controller;
+    (void)id;
+    run->out_of_time = true;
+    return PR_OK;
+}
+
 static void progress(void *context, const pr_scheduler_counts *counts)
 {
     pr_batch_run *run = context;
@@ -556,6 +567,9 @@ pr_face pr_batch_run_face(pr_batch_run *run)
         .token = token,
         .prompt_logprobs = prompt_logprobs,
         .rejected = rejected,
+        .left = left,
+        .has_end = true,
+        .at_end = PR_AT_END_LEAVE,
         .settle = settle,
         .progress = progress,
         .salvage = salvage,
@@ -567,17 +581,16 @@ bool pr_batch_run_interrupt(pr_batch_run *run, const char *reason)
     return run->output && pr_batch_output_interrupt(run->output, reason);
 }
 
-pr_status pr_batch_run_finish(pr_batch_run *run, const char *reason, pr_batch_totals *totals)
+pr_status
+pr_batch_run_finish(pr_batch_run *run, const pr_batch_ending *how, pr_batch_totals *totals)
 {
     bool complete = run->input_ended && run->lines == run->totals.answered + run->totals.refused;
     pr_status status = PR_OK;
     if (run->output) {
         pr_progress_end(&run->progress);
-        const pr_batch_ending ending = {
-            .complete = complete,
-            .end = run->input_ended ? run->lines : -1,
-            .reason = reason,
-        };
+        pr_batch_ending ending = *how;
+        ending.complete = complete;
+        ending.end = run->input_ended ? run->lines : -1;
         status = pr_batch_output_end(run->output, &ending, &run->totals.resumable);
     }
     run->totals.complete = complete;

@@ -36,8 +36,9 @@ pr_status pr_batch_run_validate(pr_batch_run *run) PR_MUST_CHECK;
 // A signal has ended the run before attach. False: nothing says so that --resume would go on with.
 bool pr_batch_run_interrupt(pr_batch_run *run, const char *reason);
 
-// Finishes the output, as far as the run has come; reason: why it ends before all is done.
-pr_status
-pr_batch_run_finish(pr_batch_run *run, const char *reason, pr_batch_totals *totals) PR_MUST_CHECK;
+// Finishes the output, as far as the run has come. Of the ending: reason, if it ends before all is done,
+// end_unix_s, idle_tail_s.
+pr_status pr_batch_run_finish(
+    pr_batch_run *run, const pr_batch_ending *how, pr_batch_totals *totals) PR_MUST_CHECK;
 
 #endif

@@ -299,10 +299,24 @@ static void print_decisions(const pr_metrics *metrics, pr_byte_buffer *text)
          counts->short_cuts},
         {"polyreme_role_changes_total", "Times a group changed its role.", counts->role_changes},
         {"polyreme_rejected_total", "Requests that the scheduler refused.", counts->rejected},
+        {"polyreme_walltime_rejected_total", "Of these, for want of time before the job's end.",
+         counts->rejected_walltime},
     };
     for (size_t i = 0; i < sizeof counter / sizeof counter[0]; i++)
         print_one(
             text, counter[i].name, "counter", counter[i].help, NULL, (double)counter[i].value);
+}
+
+// Only where the job's end is known.
+static void print_walltime(const pr_metrics *metrics, int64_t now_ns, pr_byte_buffer *text)
+{
+    const pr_walltime_state *walltime = &metrics->now.walltime;
+    if (walltime->end_ns == 0)
+        return;
+    double left_s = (double)(walltime->end_ns - now_ns) * 1e-9;
+    print_one(
+        text, "polyreme_walltime_remaining_seconds", "gauge",
+        "Time for requests: until the job's end, less the reserve.", NULL, left_s > 0 ? left_s : 0);
 }
 
 static void print_http(const pr_metrics *metrics, int32_t connections, pr_byte_buffer *text)
@@ -369,6 +383,7 @@ void pr_metrics_print(
     print_groups(metrics, text);
     print_ranks(metrics, text);
     print_decisions(metrics, text);
+    print_walltime(metrics, now_ns, text);
     print_http(metrics, connections, text);
     print_build(metrics, text);
     print_one(

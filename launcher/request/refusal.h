@@ -10,10 +10,11 @@
 #include "runtime/base/status.h"
 
 typedef struct pr_refusal {
-    int32_t http_status;  // 400, 401, 404, 429, 500, 503
-    const char *type;     // "invalid_request_error", "not_found_error"
-    const char *code;     // may be NULL
-    char parameter[64];   // "" if none
+    int32_t http_status;    // 400, 401, 404, 429, 500, 503
+    const char *type;       // "invalid_request_error", "not_found_error"
+    const char *code;       // may be NULL
+    int32_t retry_after_s;  // of 429 and 503; 0: at once
+    char parameter[64];     // "" if none
     char message[512];
 } pr_refusal;
 

@@ -41,13 +41,22 @@ void pr_admin_api_model(
     pr_route_refuse(exchange, 404, "model_not_found", text);
 }
 
+static const char *state_of(const pr_gateway *gateway)
+{
+    pr_gateway_phase phase = pr_gateway_get_phase(gateway);
+    if (phase == PR_GATEWAY_LOADING)
+        return "loading";
+    return phase == PR_GATEWAY_DRAINING || gateway->runs_out ? "draining" : "ready";
+}
+
 // Alive, also while the model is loaded: who asks whether it can answer looks at /v1/models.
 void pr_admin_api_health(
     pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *caller)
 {
-    (void)gateway;
     (void)caller;
-    pr_http_reply(exchange, 200, NULL, "", 0);
+    json_t *end = gateway->end_unix_s > 0 ? json_integer(gateway->end_unix_s) : json_null();
+    pr_route_reply(
+        exchange, 200, json_pack("{s:s, s:o}", "state", state_of(gateway), "end_unix_s", end));
 }
 
 void pr_admin_api_version(
@@ -97,11 +106,10 @@ void pr_admin_api_status(
     pr_gateway *gateway, pr_http_exchange *exchange, const pr_route_caller *caller)
 {
     (void)caller;
-    const char *state = pr_gateway_get_phase(gateway) == PR_GATEWAY_DRAINING ? "draining" : "ready";
     pr_route_reply(
         exchange, 200,
         pr_metrics_status(
-            gateway->metrics, pr_clock_now_ns(), state,
+            gateway->metrics, pr_clock_now_ns(), state_of(gateway),
             pr_http_server_connections(gateway->server)));
 }
 

@@ -275,6 +275,25 @@ void pr_advertiser_drain(pr_advertiser *advertiser)
     pthread_mutex_unlock(&advertiser->lock);
 }
 
+void pr_advertiser_set_end(pr_advertiser *advertiser, int64_t end_unix_s, bool runs_out)
+{
+    pr_endpoint *endpoint = &advertiser->endpoint;
+    pthread_mutex_lock(&advertiser->lock);
+    endpoint->end_unix_s = end_unix_s;
+    bool there = advertiser->ready && !advertiser->draining;
+    bool back = there && !runs_out && endpoint->state == PR_ENDPOINT_DRAINING;
+    if (there && runs_out) {
+        take_back(advertiser);
+    } else if (there) {
+        endpoint->state = PR_ENDPOINT_READY;
+        if (advertiser->file[0] && pr_endpoint_file_write(advertiser->file, endpoint) != PR_OK)
+            pr_log(PR_LOG_WARN, "%s does not say when the job ends", advertiser->file);
+        if (back && write_endpoints(advertiser) != PR_OK)
+            pr_log(PR_LOG_WARN, "%s does not name us", advertiser->endpoints);
+    }
+    pthread_mutex_unlock(&advertiser->lock);
+}
+
 void pr_advertiser_end(pr_advertiser *advertiser)
 {
     if (!advertiser)

@@ -3,11 +3,12 @@
 // it can be used, change when it drains, and go when it ends.
 // Under a batch system the endpoint file has a default name, and a key is made into it unless the user brings one or
 // switches that off: on a shared node every user can reach 127.0.0.1.
-// Threads: ready and drain may meet; all else one at a time.
+// Threads: ready, drain and set_end may meet; all else one at a time.
 #ifndef PR_LAUNCHER_SERVE_ADVERTISER_H
 #define PR_LAUNCHER_SERVE_ADVERTISER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "launcher/http/api_key.h"
 #include "launcher/options.h"
@@ -23,6 +24,9 @@ void pr_advertiser_destroy(pr_advertiser *advertiser);
 pr_status
 pr_advertiser_ready(pr_advertiser *advertiser, const char *model, int32_t port) PR_MUST_CHECK;
 void pr_advertiser_drain(pr_advertiser *advertiser);
+// The job's end (0: none is known), and whether its time runs out: that is shown like a drain, while short
+// requests are still taken, and can be taken back.
+void pr_advertiser_set_end(pr_advertiser *advertiser, int64_t end_unix_s, bool runs_out);
 void pr_advertiser_end(pr_advertiser *advertiser);
 
 // The literal IPv4 address at which others reach us; 127.0.0.1 if nobody but this machine does.

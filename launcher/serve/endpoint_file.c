@@ -56,12 +56,14 @@ static const char *text_or_null(const char *text) { return *text ? text : NULL; 
 
 pr_status pr_endpoint_file_write(const char *path, const pr_endpoint *endpoint)
 {
+    json_t *end = endpoint->end_unix_s > 0 ? json_integer(endpoint->end_unix_s) : json_null();
     json_t *object = json_pack(
-        "{s:s, s:s, s:i, s:s, s:s?, s:s?, s:I, s:s, s:s}", "url", endpoint->url, "host",
+        "{s:s, s:s, s:i, s:s, s:s?, s:s?, s:I, s:s, s:o, s:s}", "url", endpoint->url, "host",
         endpoint->host, "port", (int)endpoint->port, "model", endpoint->model, "api_key_file",
         text_or_null(endpoint->api_key_file), "job_id", text_or_null(endpoint->job_id), "pid",
         (json_int_t)endpoint->pid, "state",
-        endpoint->state == PR_ENDPOINT_READY ? "ready" : "draining", "version", endpoint->version);
+        endpoint->state == PR_ENDPOINT_READY ? "ready" : "draining", "end_unix_s", end, "version",
+        endpoint->version);
     char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
     json_decref(object);
     if (!text)
@@ -199,6 +201,8 @@ static pr_status take_fields(const char *path, const json_t *object, pr_endpoint
     json_int_t port = json_integer_value(json_object_get(object, "port"));
     endpoint->port = port > 0 && port <= 65535 ? (int32_t)port : 0;
     endpoint->pid = json_integer_value(json_object_get(object, "pid"));
+    json_int_t end_unix_s = json_integer_value(json_object_get(object, "end_unix_s"));
+    endpoint->end_unix_s = end_unix_s > 0 ? end_unix_s : 0;
     if (!take_text(object, "state", true, state, sizeof state) ||
         (strcmp(state, "ready") != 0 && strcmp(state, "draining") != 0))
         return fail_field(path, "state is neither ready nor draining");

@@ -29,6 +29,7 @@ typedef struct pr_endpoint {
     char job_id[PR_ENDPOINT_TEXT_BYTES];        // "": none
     int64_t pid;
     pr_endpoint_state state;
+    int64_t end_unix_s;  // of the job; 0: no end is known
     char version[PR_ENDPOINT_TEXT_BYTES];
     char api_key[PR_KEY_BYTES];  // what the key file holds; never in the endpoint file
 } pr_endpoint;

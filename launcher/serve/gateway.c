@@ -29,6 +29,12 @@ void pr_gateway_wake_controller(pr_gateway *gateway)
     pr_control_wake(gateway->engine->controller_control);
 }
 
+int32_t pr_gateway_left_s(const pr_gateway *gateway)
+{
+    int64_t left_s = gateway->end_unix_s - (int64_t)time(NULL);
+    return left_s > 0 && left_s <= INT32_MAX ? (int32_t)left_s : 0;
+}
+
 // ---- Events of the controller ----
 
 static void free_event(const pr_serve_event *event)
@@ -54,6 +60,29 @@ static void lose(pr_gateway *gateway, const char *text)
     pr_serve_calls_refuse_all(gateway, &refusal);
 }
 
+// The endpoint file follows the job's end, and says that it drains when the time runs out; a job whose end
+// is moved takes that back.
+static void follow_end(pr_gateway *gateway, const pr_snapshot *snapshot)
+{
+    bool changed = snapshot->end_unix_s != gateway->end_unix_s ||
+                   snapshot->walltime.drains != gateway->runs_out;
+    if (!changed || pr_gateway_get_phase(gateway) != PR_GATEWAY_READY)
+        return;
+    if (snapshot->walltime.drains && !gateway->runs_out)
+        pr_log(
+            PR_LOG_INFO,
+            "walltime: the time runs out, what cannot end in it is refused from now on");
+    gateway->end_unix_s = snapshot->end_unix_s;
+    gateway->runs_out = snapshot->walltime.drains;
+    pr_advertiser_set_end(gateway->advertiser, gateway->end_unix_s, gateway->runs_out);
+}
+
+static void take_snapshot(pr_gateway *gateway, const pr_snapshot *snapshot)
+{
+    pr_metrics_snapshot(gateway->metrics, snapshot);
+    follow_end(gateway, snapshot);
+}
+
 static void take_events(pr_gateway *gateway)
 {
     size_t events;
@@ -64,7 +93,7 @@ static void take_events(pr_gateway *gateway)
         else if (event[i].kind == PR_SERVE_FAILED)
             lose(gateway, event[i].text);
         else if (event[i].kind == PR_SERVE_SNAPSHOT)
-            pr_metrics_snapshot(gateway->metrics, event[i].snapshot);
+            take_snapshot(gateway, event[i].snapshot);
         else
             pr_serve_calls_event(gateway, &event[i]);
         free_event(&event[i]);

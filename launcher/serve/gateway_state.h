@@ -38,8 +38,10 @@ struct pr_gateway {
     uint64_t made;              // calls so far
     int64_t loaded_s;           // when the model was ready, s since 1970
     int64_t drain_end_ns;
-    bool left;      // the controller was told that no more comes
-    char *failure;  // the run is lost, and why
+    int64_t end_unix_s;  // of the job, as the controller said last; 0: no end is known
+    bool runs_out;       // of time: requests as they come do not end in what is left
+    bool left;           // the controller was told that no more comes
+    char *failure;       // the run is lost, and why
 };
 
 static inline pr_gateway_phase pr_gateway_get_phase(const pr_gateway *gateway)
@@ -50,6 +52,9 @@ static inline pr_gateway_phase pr_gateway_get_phase(const pr_gateway *gateway)
 // Tells the controller; the request of a SUBMIT is given. Wake it after the last of several.
 pr_status pr_gateway_command(pr_gateway *gateway, const pr_serve_command *command) PR_MUST_CHECK;
 void pr_gateway_wake_controller(pr_gateway *gateway);
+
+// Whole seconds until the job ends, when the one after it may serve; 0: no end is known, or it is over.
+int32_t pr_gateway_left_s(const pr_gateway *gateway);
 
 // No more calls are taken; when the open ones are over, or --drain-timeout is, the run ends.
 void pr_gateway_drain(pr_gateway *gateway);

@@ -32,8 +32,13 @@ void pr_serve_calls_reply_error(pr_http_exchange *exchange, const pr_refusal *re
 {
     pr_byte_buffer text = {0};
     const char *reason = dropped_reason(refusal);
-    if (refusal->http_status == 429 || refusal->http_status == 503)
-        pr_http_set_header(exchange, "Retry-After", "1");
+    char seconds[16];
+    if (refusal->http_status == 429 || refusal->http_status == 503) {
+        snprintf(
+            seconds, sizeof seconds, "%d",
+            refusal->retry_after_s > 1 ? (int)refusal->retry_after_s : 1);
+        pr_http_set_header(exchange, "Retry-After", seconds);
+    }
     if (reason)
         pr_http_set_header(exchange, "x-llm-d-request-dropped-reason", reason);
     if (refusal->http_status == 401)
@@ -314,8 +319,14 @@ static void take_token(pr_gateway *gateway, pr_call *call, const pr_serve_event 
 static void take_rejection(pr_gateway *gateway, pr_call *call, const pr_serve_event *event)
 {
     pr_refusal refusal;
-    (void)pr_refuse(&refusal, NULL, "%s", event->text ? event->text : "rejected");
+    const char *text = event->text ? event->text : "rejected";
+    static const char no_time[] = "rejected-walltime";
+    (void)pr_refuse(&refusal, NULL, "%s", text);
     pr_refusal_set_status(&refusal, event->http_status);
+    if (strncmp(text, no_time, strlen(no_time)) == 0) {
+        refusal.code = no_time;
+        refusal.retry_after_s = pr_gateway_left_s(gateway);
+    }
     refuse_call(gateway, call, &refusal);
 }
 

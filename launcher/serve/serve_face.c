@@ -8,7 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
-static const int64_t snapshot_gap_ns = 200000000;
+static const int64_t snapshot_gap_ns = 200000000, calm_gap_ns = 1000000000;
 
 struct pr_serve_face {
     pr_serve_face_params params;
@@ -82,6 +82,14 @@ obey(pr_serve_face *face, pr_controller *controller, const pr_serve_command *com
     return PR_OK;
 }
 
+static bool is_over(const pr_controller *controller)
+{
+    pr_walltime_state state;
+    int64_t end_unix_s;
+    pr_controller_walltime(controller, &state, &end_unix_s);
+    return state.end_ns != 0 && pr_clock_now_ns() >= state.end_ns;
+}
+
 static pr_status feed(void *context, pr_controller *controller, bool *more)
 {
     pr_serve_face *face = context;
@@ -95,7 +103,8 @@ static pr_status feed(void *context, pr_controller *controller, bool *more)
         else if (command[i].kind == PR_SERVE_SUBMIT)
             pr_request_destroy(command[i].request);
     }
-    if (status == PR_OK && pr_controller_interrupted(controller) && !face->told_drain) {
+    bool ends = pr_controller_interrupted(controller) || is_over(controller);
+    if (status == PR_OK && ends && !face->told_drain) {
         pr_serve_event event = {.kind = PR_SERVE_DRAIN};
         face->told_drain = true;
         status = send_event(face, &event);
@@ -173,12 +182,13 @@ static pr_status send_snapshot(pr_serve_face *face)
     return send_event(face, &event);
 }
 
-// Now and then, as long as something has changed.
+// Now and then, as long as something has changed; more rarely while time alone does.
 static void take_snapshot(pr_serve_face *face, const pr_scheduler_counts *counts)
 {
     int64_t now_ns = pr_clock_now_ns();
     int64_t changes = counts->plans + counts->prefill_tokens + counts->output_tokens;
-    if (changes == face->changes || now_ns - face->snapshot_ns < snapshot_gap_ns)
+    int64_t gap_ns = changes == face->changes ? calm_gap_ns : snapshot_gap_ns;
+    if (now_ns - face->snapshot_ns < gap_ns)
         return;
     face->changes = changes;
     face->snapshot_ns = now_ns;
@@ -220,5 +230,7 @@ pr_face pr_serve_face_face(pr_serve_face *face)
         .progress = progress,
         .salvage = salvage,
         .drains = true,
+        .has_end = true,
+        .at_end = PR_AT_END_REJECT,
     };
 }

@@ -27,7 +27,7 @@ typedef enum pr_serve_event_kind {
     PR_SERVE_PROMPT,  // logprob of a prompt's token, before the first PR_SERVE_TOKEN; top as above
     PR_SERVE_REJECTED,  // text, http_status
     PR_SERVE_SNAPSHOT,  // snapshot: given
-    PR_SERVE_DRAIN,     // a signal asks for the end
+    PR_SERVE_DRAIN,     // a signal asks for the end, or the run's time is over
     PR_SERVE_FAILED,    // the run is lost: text
 } pr_serve_event_kind;
 

@@ -26,6 +26,8 @@ typedef struct pr_snapshot {
     int32_t waiting;  // requests not yet seated
     int32_t unfinished;
     pr_scheduler_counts counts;
+    pr_walltime_state walltime;
+    int64_t end_unix_s;                              // of the job; 0: no end is known
     int64_t iteration_bucket[PR_ITERATION_BUCKETS];  // steps by tokens computed, not cumulative
     int64_t iteration_sum;
     int32_t groups;

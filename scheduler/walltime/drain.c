@@ -8,7 +8,11 @@
 #include "scheduler/transfer.h"
 #include "scheduler/walltime/forecast.h"
 
-enum { LEAST_LOOK_NS = 50000000 };  // between two looks at those that wait
+enum {
+    LEAST_LOOK_NS = 50000000,  // between two looks at those that wait
+    USUAL_REQUESTS = 32,       // that the mean of needs remembers
+    USUAL_NEEDS = 2,           // with less time than so many of them left, the run drains
+};
 
 void pr_drain_begin(pr_scheduler *scheduler) { scheduler->drain.look_ns = INT64_MAX; }
 
@@ -21,13 +25,11 @@ static double left_s(const pr_scheduler *scheduler)
 
 bool pr_drain_may_start(pr_scheduler *scheduler, const pr_lane *lane, pr_sequence *sequence)
 {
-    pr_drain *drain = &scheduler->drain;
+    const pr_drain *drain = &scheduler->drain;
     if (drain->end_ns == 0 || sequence->accepted)
         return true;
-    bool may = drain->returning == 0 && !drain->passed &&
-               pr_forecast_is_in_time(scheduler, lane, sequence, left_s(scheduler));
-    drain->drains = drain->drains || !may;
-    return may;
+    return drain->returning == 0 && !drain->passed &&
+           pr_forecast_is_in_time(scheduler, lane, sequence, left_s(scheduler));
 }
 
 static void wait_in(pr_sequence_list *list, pr_sequence *sequence)
@@ -66,7 +68,6 @@ static void keep_out(pr_scheduler *scheduler, pr_sequence *sequence, double need
     pr_drain *drain = &scheduler->drain;
     bool leaves = drain->at_end == PR_AT_END_LEAVE;
     pr_sequence *next;
-    drain->drains = true;
     for (pr_sequence *at = scheduler->held.first; at; at = next) {
         next = at->list_next;
         if (at->request->sibling_of != sequence->request->id)
@@ -88,11 +89,16 @@ static void keep_out(pr_scheduler *scheduler, pr_sequence *sequence, double need
 static bool
 is_too_late(pr_scheduler *scheduler, const pr_sequence *sequence, double *needs_s, double *spare_s)
 {
-    pr_drain *drain = &scheduler->drain;
     *needs_s = pr_forecast_alone_s(scheduler, sequence);
     *spare_s = left_s(scheduler) - *needs_s;
-    drain->longest_s = fmax(drain->longest_s, *needs_s);
     return !(*spare_s >= 0);
+}
+
+static void note_need(pr_drain *drain, double needs_s)
+{
+    if (drain->needs < USUAL_REQUESTS)
+        drain->needs++;
+    drain->usual_s += (needs_s - drain->usual_s) / drain->needs;
 }
 
 void pr_drain_sort_out(pr_scheduler *scheduler, pr_sequence *sequence)
@@ -100,7 +106,9 @@ void pr_drain_sort_out(pr_scheduler *scheduler, pr_sequence *sequence)
     double needs_s, spare_s;
     if (scheduler->drain.end_ns == 0 || sequence->accepted)
         return;
-    if (is_too_late(scheduler, sequence, &needs_s, &spare_s))
+    bool too_late = is_too_late(scheduler, sequence, &needs_s, &spare_s);
+    note_need(&scheduler->drain, needs_s);
+    if (too_late)
         keep_out(scheduler, sequence, needs_s);
     else
         look_before(scheduler, spare_s);
@@ -205,18 +213,45 @@ void pr_drain_cut(pr_scheduler *scheduler)
     scheduler->drain.passed = true;
 }
 
-// Nothing is there but what is left.
+// The siblings of one that is left wait for it again.
+static void take_back_left(pr_scheduler *scheduler)
+{
+    pr_drain *drain = &scheduler->drain;
+    while (drain->left.first) {
+        pr_sequence *sequence = drain->left.first;
+        bool sibling = sequence->request->sibling_of != sequence->request->id;
+        wait_in(sibling ? &scheduler->held : &drain->parked, sequence);
+    }
+    scheduler->siblings_changed = true;
+}
+
+static bool is_nothing_but_left(const pr_scheduler *scheduler)
+{
+    const pr_drain *drain = &scheduler->drain;
+    return drain->left.sequences > 0 && drain->left.sequences == scheduler->table.sequences;
+}
+
 static void end_left(pr_scheduler *scheduler)
 {
     pr_drain *drain = &scheduler->drain;
     while (drain->left.first && has_room(scheduler)) {
         pr_sequence *sequence = drain->left.first;
         double needs_s = pr_forecast_alone_s(scheduler, sequence);
+        drain->longest_left_s = fmax(drain->longest_left_s, needs_s);
         if (!(drain->shortest_left_s > 0) || needs_s < drain->shortest_left_s)
             drain->shortest_left_s = needs_s;
         pr_scheduler_decide_no_time(scheduler, sequence->request->id, needs_s);
         pr_scheduler_forget(scheduler, sequence);
     }
+}
+
+// What was known of steps when they were left may have changed since.
+static void reconsider_left(pr_scheduler *scheduler)
+{
+    take_back_left(scheduler);
+    look_at_waiting(scheduler);
+    look_everywhere(scheduler);
+    look_at_parked(scheduler);
 }
 
 void pr_drain_round(pr_scheduler *scheduler)
@@ -230,20 +265,10 @@ void pr_drain_round(pr_scheduler *scheduler)
     look_at_parked(scheduler);
     if (due || (drain->running == 0 && drain->parked.sequences > 0))
         look_at_waiting(scheduler);
-    if (drain->left.sequences > 0 && drain->left.sequences == scheduler->table.sequences)
+    if (is_nothing_but_left(scheduler))
+        reconsider_left(scheduler);
+    if (is_nothing_but_left(scheduler))
         end_left(scheduler);
-}
-
-// The siblings of one that is left wait for it again.
-static void take_back_left(pr_scheduler *scheduler)
-{
-    pr_drain *drain = &scheduler->drain;
-    while (drain->left.first) {
-        pr_sequence *sequence = drain->left.first;
-        bool sibling = sequence->request->sibling_of != sequence->request->id;
-        wait_in(sibling ? &scheduler->held : &drain->parked, sequence);
-    }
-    scheduler->siblings_changed = true;
 }
 
 void pr_drain_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
@@ -254,8 +279,8 @@ void pr_drain_set_end(pr_scheduler *scheduler, int64_t end_ns, pr_at_end at_end)
         unpark(scheduler, drain->parked.first);
     drain->end_ns = end_ns;
     drain->at_end = at_end;
-    drain->passed = drain->drains = false;
-    drain->shortest_left_s = 0;
+    drain->passed = false;
+    drain->shortest_left_s = drain->longest_left_s = 0;
     drain->look_ns = end_ns ? scheduler->now_ns : INT64_MAX;
     look_everywhere(scheduler);
 }
@@ -299,10 +324,11 @@ void pr_scheduler_walltime(const pr_scheduler *scheduler, pr_walltime_state *sta
     *state = (pr_walltime_state){.end_ns = drain->end_ns};
     if (drain->end_ns == 0)
         return;
-    state->drains = drain->drains;
+    state->drains = drain->parked.sequences > 0 ||
+                    left_s(scheduler) < USUAL_NEEDS * drain->usual_s || left_s(scheduler) <= 0;
     state->kept = drain->parked.sequences + drain->left.sequences;
-    state->longest_s = drain->longest_s;
     state->shortest_left_s = drain->shortest_left_s;
+    state->longest_left_s = drain->longest_left_s;
     int64_t since_ns = drain->ended_ns > 0 ? drain->ended_ns : scheduler->begin_ns;
     if (drain->running == 0 && drain->end_ns > since_ns)
         state->idle_tail_ns = drain->end_ns - since_ns;

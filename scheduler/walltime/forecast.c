@@ -304,7 +304,7 @@ static double alone_split_s(pr_forecast *forecast, const candidate *of)
 static void trust(pr_forecast *forecast, bool trusts)
 {
     for (int32_t role = 0; role < PR_ROLES; role++)
-        forecast->rates[role].trusts_prior = trusts;
+        forecast->rates[role].trusts = trusts;
 }
 
 static int32_t cached_anywhere(const pr_scheduler *scheduler, const pr_sequence *sequence)
@@ -320,7 +320,8 @@ static int32_t cached_anywhere(const pr_scheduler *scheduler, const pr_sequence 
     return tokens < sequence->tokens ? tokens : sequence->tokens - 1;
 }
 
-// With nobody beside it: if that is too long, it cannot end in time whatever happens.
+// With nobody beside it, and nothing held against the little that is known at first: if that is too long, it
+// cannot end in time whatever happens.
 double pr_forecast_alone_s(pr_scheduler *scheduler, const pr_sequence *sequence)
 {
     pr_forecast *forecast = &scheduler->forecast;

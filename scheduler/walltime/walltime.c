@@ -92,9 +92,13 @@ void pr_walltime_observe(pr_walltime_rates *rates, const pr_step_work *work, dou
         end_block(pace);
 }
 
-// The first steps are judged with caution: a prior may be wrong by a factor, and a few steps do not show
-// how much a machine wavers.
-static double caution(int64_t steps) { return 1 + 4.0 / (2 + (double)steps); }
+// The first steps are judged with caution: a prior may be wrong by an order of magnitude, and a few steps do
+// not show how much a machine wavers.
+static double caution(int64_t steps)
+{
+    double seen = (double)steps;
+    return 1 + 4 / (2 + seen) + 16 / ((1 + seen) * (1 + seen));
+}
 
 double pr_walltime_most_s(
     const pr_walltime_rates *rates, pr_walltime_kind kind, double seconds, double longest_s)
@@ -103,14 +107,14 @@ double pr_walltime_most_s(
     if (!(seconds > 0))
         return 0;
     if (pace->steps == 0)
-        return seconds * (rates->trusts_prior ? 1 : caution(0));
+        return seconds * (rates->trusts ? 1 : caution(0));
     double pace_is = fmax(pace->taken_s / pace->predicted_s, pace->lately_s / pace->foreseen_s);
     double variance = pace->square / pace->weight;
     double of_blocks = (pace->block_square + BLOCKS_BELIEVED * BELIEVED_SPREAD * BELIEVED_SPREAD) /
                        (pace->blocks + BLOCKS_BELIEVED);
     variance = fmax(variance, BLOCK_STEPS * of_blocks);
     double spread_s = DEVIATIONS * sqrt(variance * seconds * fmin(longest_s, seconds));
-    return (pace_is * seconds * MARGIN + spread_s) * caution(pace->steps);
+    return (pace_is * seconds * MARGIN + spread_s) * (rates->trusts ? 1 : caution(pace->steps));
 }
 
 void pr_walltime_wait_add(pr_walltime_wait *wait, double seconds)

@@ -51,7 +51,7 @@ typedef struct pr_walltime_rates {
     pr_walltime_pace pace[PR_WALLTIME_KINDS];
     pr_walltime_batches batches[PR_WALLTIME_OCTAVES];
     int64_t most_context;
-    bool trusts_prior;  // while nothing is measured; else a prior counts three times
+    bool trusts;  // the little that is known at first, or the prior; else that counts many times
 } pr_walltime_rates;
 
 void pr_walltime_rates_begin(pr_walltime_rates *rates, const pr_cost_model *prior);

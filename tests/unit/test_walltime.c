@@ -34,7 +34,7 @@ static void begin(fixture *of, bool exact)
 {
     *of = (fixture){0};
     pr_walltime_rates_begin(&of->rates, &prior);
-    of->rates.trusts_prior = true;
+    of->rates.trusts = true;
     of->lane = (pr_walltime_lane){
         .seats = SEATS,
         .block_tokens = 16,
@@ -225,7 +225,7 @@ static void the_first_steps_are_judged_with_caution(void **state)
     fixture of;
     begin(&of, true);
     double trusted_s = of_batch_s(&of, 4);
-    of.rates.trusts_prior = false;
+    of.rates.trusts = false;
     double cautious_s = of_batch_s(&of, 4);
     assert_true(cautious_s > 2 * trusted_s);
     see_steps(&of, 4, 200, step_s(4, 400));
