@@ -557,7 +557,7 @@ const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_layout,     &pr_options_engine,  &pr_options_batch,    &pr_options_generate,
     &pr_options_plan,       &pr_options_report,  &pr_options_simulate, &pr_options_workload,
     &pr_options_scheduling, &pr_options_bench,   &pr_options_fleet,    &pr_options_messages,
-    &pr_options_serve,      &pr_options_job,  &pr_options_doctor,
+    &pr_options_serve,      &pr_options_job,     &pr_options_doctor,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.
