@@ -417,7 +417,6 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
-// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 // ---- What the watchdog finds ----
 
 static pr_controller *_Atomic running_controller;
@@ -480,6 +479,7 @@ void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size
     pr_run_watch_set_layout(engine->watch, &engine->layout);
 }
 
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 static pr_status order_ranks(pr_engine *engine)
 {
     PR_TRY(pr_world_order_settle(
