@@ -417,7 +417,6 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
-// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 // ---- What the watchdog finds ----
 
 static pr_controller *_Atomic running_controller;
@@ -453,18 +452,34 @@ static void on_fault(void *context, pr_status status, const char *text)
     pr_world_abort(engine->world, pr_exit_code(status));
 }
 
-static pr_status open_watch(pr_engine *engine)
+static pr_run_watch_params watch_params(pr_engine *engine)
 {
-    pr_run_watch_params params = {
+    pr_watch_adopt();
+    return (pr_run_watch_params){
         .world = engine->world,
         .limit_s = engine->options->watchdog,
         .fault = on_fault,
         .context = engine,
     };
-    pr_watch_adopt();
+}
+
+static pr_status open_watch(pr_engine *engine)
+{
+    pr_run_watch_params params = watch_params(engine);
     return pr_run_watch_create(&params, &engine->watch);
 }
 
+void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size_bytes)
+{
+    pr_run_watch_params params = watch_params(engine);
+    pr_error_capture_begin();
+    if (pr_run_watch_join(&params, invitation, size_bytes, &engine->watch) != PR_OK)
+        pr_log(PR_LOG_WARN, "this rank is not watched: %s", pr_error_text());
+    pr_error_capture_end();
+    pr_run_watch_set_layout(engine->watch, &engine->layout);
+}
+
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 static pr_status order_ranks(pr_engine *engine)
 {
     PR_TRY(pr_world_order_settle(
@@ -598,9 +613,10 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
         return pr_fail(PR_ERR_RESOURCE, "no memory for the engine");
     made->options = options;
     made->group_index = -1;
-    pr_stop_signals_catch();
     pr_start_begin(&made->start);
-    pr_status status = pr_world_open(&made->world);
+    pr_status status = pr_stop_signals_catch();
+    if (status == PR_OK)
+        status = pr_world_open(&made->world);
     if (status != PR_OK) {
         free(made);
         return status;

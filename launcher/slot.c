@@ -131,6 +131,12 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission)
     return PR_OK;
 }
 
+void pr_slots_release_all(pr_slots *slots)
+{
+    for (int32_t i = 0; i < slots->slots; i++)
+        pr_slot_release(&slots->slot[i]);
+}
+
 pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant)
 {
     pr_slot *slot = pr_slots_find(slots, grant->id);

@@ -42,6 +42,7 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission) PR_MUST
 pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant) PR_MUST_CHECK;
 pr_slot *pr_slots_find(pr_slots *slots, uint64_t id);  // NULL if there is none
 void pr_slot_release(pr_slot *slot);                   // the slot is free
+void pr_slots_release_all(pr_slots *slots);
 // One more token at the end; false when it does not fit the sequence's grammar.
 bool pr_slot_add_token(pr_slot *slot, int32_t token) PR_MUST_CHECK;
 

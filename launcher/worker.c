@@ -12,9 +12,7 @@
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
 
-enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
-// Who fails because of a lost rank may know it before the controller has said so.
-enum { ORDER_WAIT_MS = 1000 };
+enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64, ORDER_WAIT_MS = 1000 };
 
 struct pr_worker {
     pr_worker_params params;
@@ -642,7 +640,7 @@ static bool is_in_vain(void *context)
     return take_waiting_messages(worker) != PR_OK || worker->broken;
 }
 
-// After an error: whether it comes from the loss of a rank of the group.
+// After an error, which may come before the controller's word: is a rank of the group lost?
 static bool await_order(pr_worker *worker)
 {
     int64_t end_ns = pr_clock_now_ns() + (int64_t)ORDER_WAIT_MS * 1000000;
@@ -661,8 +659,8 @@ static pr_status stand_by(pr_worker *worker)
     pr_group_abandon(worker->params.group);
     while (worker->queued > 0)
         pr_plan_free(worker->queue[--worker->queued]);
-    for (int32_t i = 0; i < worker->slots->slots; i++)
-        pr_slot_release(&worker->slots->slot[i]);
+    pr_slots_release_all(worker->slots);
+    pr_watch_idle();
     while (!worker->stop && !worker->orphaned && worker->order.kind == PR_RECOVER_NONE) {
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, -1, &message));

@@ -254,31 +254,72 @@ static pr_status start_thread(pr_run_watch *watch)
     return PR_OK;
 }
 
-pr_status pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch)
+static pr_status make(const pr_run_watch_params *params, pr_run_watch **watch)
 {
-    // Plain TCP, without pings: the beats are the pings, and nothing else shares these connections.
-    pr_control_params control = {.world = params->world, .backend = "tcp"};
-    pr_status status;
-    *watch = NULL;
-    if (pr_world_ranks(params->world) == 1)
-        return PR_OK;
     pr_run_watch *made = calloc(1, sizeof *made);
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the watchdog");
     made->params = *params;
     made->rank = pr_world_rank(params->world);
     made->ranks = pr_world_ranks(params->world);
-    PR_TRY_GOTO(pr_control_create(&control, &made->worker, &made->controller), destroy_made);
-    made->endpoint = made->rank == 0 ? made->controller : made->worker;
-    set_times(made);
-    if (made->rank == 0)
-        PR_TRY_GOTO(pr_watch_book_create(made->ranks, made->limit_ns, &made->book), destroy_made);
-    pr_stop_signals_call_watch(made->endpoint);
-    PR_TRY_GOTO(start_thread(made), destroy_made);
     *watch = made;
     return PR_OK;
-destroy_made:
-    pr_run_watch_destroy(made);
+}
+
+static pr_status begin(pr_run_watch *watch)
+{
+    watch->endpoint = watch->rank == 0 ? watch->controller : watch->worker;
+    set_times(watch);
+    if (watch->rank == 0)
+        PR_TRY(pr_watch_book_create(watch->ranks, watch->limit_ns, &watch->book));
+    pr_stop_signals_call_watch(watch->endpoint);
+    return start_thread(watch);
+}
+
+pr_status pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch)
+{
+    // Plain TCP, without pings: the beats are the pings, and nothing else shares these connections.
+    pr_control_params control = {.world = params->world, .backend = "tcp"};
+    pr_run_watch *made;
+    *watch = NULL;
+    if (pr_world_ranks(params->world) == 1)
+        return PR_OK;
+    PR_TRY(make(params, &made));
+    pr_status status = pr_control_create(&control, &made->worker, &made->controller);
+    if (status == PR_OK)
+        status = begin(made);
+    if (status == PR_OK)
+        *watch = made;
+    else
+        pr_run_watch_destroy(made);
+    return status;
+}
+
+// The connections are numbered as the launcher numbers ranks, which a replacement does not know.
+size_t pr_run_watch_invite(pr_run_watch *watch, void *invitation)
+{
+    bool can = watch && watch->rank == 0 && !atomic_load(&watch->number);
+    return can ? pr_control_invite(watch->endpoint, invitation) : 0;  // only reads
+}
+
+pr_status pr_run_watch_join(
+    const pr_run_watch_params *params,
+    const void *invitation,
+    size_t size_bytes,
+    pr_run_watch **watch)
+{
+    pr_run_watch *made;
+    *watch = NULL;
+    if (size_bytes == 0)
+        return PR_OK;
+    PR_TRY(make(params, &made));
+    pr_status status = pr_control_join(params->world, 0, invitation, size_bytes, &made->worker);
+    if (status == PR_OK)
+        status = begin(made);
+    if (status == PR_OK)
+        *watch = made;
+    else
+        pr_run_watch_destroy(made);
     return status;
 }
 

@@ -13,6 +13,7 @@
 #ifndef PR_LAUNCHER_RUN_WATCH_H
 #define PR_LAUNCHER_RUN_WATCH_H
 
+#include "comm/control.h"
 #include "comm/world.h"
 #include "runtime/batch/layout.h"
 
@@ -32,6 +33,15 @@ typedef struct pr_run_watch_params {
 pr_status
 pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch) PR_MUST_CHECK;
 void pr_run_watch_destroy(pr_run_watch *watch);
+
+// On rank 0, from any thread: what the watch of a process that takes a lost rank's place joins with. Returns
+// its bytes, 0 if it cannot be done: then that process is not watched.
+size_t pr_run_watch_invite(pr_run_watch *watch, void *invitation);  // [PR_INVITATION_BYTES]
+pr_status pr_run_watch_join(
+    const pr_run_watch_params *params,
+    const void *invitation,
+    size_t size_bytes,
+    pr_run_watch **watch) PR_MUST_CHECK;
 
 // On rank 0, from any thread but the watch's, before it ends the job for a fault it has told: the others end
 // in silence, also where the launcher would let them live. Returns when that is on its way, or in 0.2 s.
