@@ -22,7 +22,7 @@ state=$(await_state "$job" "$ended" 30)
 verdict "USR1 to the script ends it in order" "$([ "$state" = COMPLETED ] && [ ! -e run.json ] && grep -q 'drained' serve.log; echo $?)" "$state"
 
 # ---- A chain ----
-emit chain --nodes 2 --time 20 --lead-minutes 5
+emit chain --nodes 2 --time 1-0 --lead-minutes 5
 job=$(sbatch --parsable --output=first.log chain.sh)
 await_job "$job"
 # Whole answers one after the other, each from whoever the file names at that moment.
@@ -46,7 +46,7 @@ long() (
     cat <&3 > stream
 )
 successor=$(squeue -h -n polyreme-chain -t PENDING -o '%i %E')
-verdict "a job submits its successor" "$(grep -q "after:$job+1[0-9]" <<< "$successor"; echo $?)" "$successor"
+verdict "a job submits its successor" "$(grep -q "after:$job+14[0-9][0-9]" <<< "$successor"; echo $?)" "$successor"
 
 next=$(sbatch --parsable --output=second.log chain.sh)
 await_job "$next"
@@ -65,7 +65,7 @@ touch stop
 wait "$client"
 wait "$stream"
 verdict "what the old job had begun it has finished" \
-    "$(grep -q '"finish_reason":"length"' stream && grep -q '^data: \[DONE\]' stream; echo $?)" "$(grep -c '^data: ' stream) events"
+    "$(grep -q '"finish_reason":"length"' stream && grep -q '^data: \[DONE\]' stream; echo $?)" "$(grep -c "^data: " stream) events; $(head -n 1 stream | tr -d "\r") $(tail -n 1 stream | cut -c1-400)"
 verdict "a client that follows the endpoint file loses no request" \
     "$([ ! -e failed ] && [ "$(wc -l < answers)" -ge $((before + 3)) ]; echo $?)" \
     "$(wc -l < answers) answered ($before before the hand-over), $(cat failed 2> /dev/null | wc -l) failed"
