@@ -16,7 +16,7 @@
 #include "launcher/cost_prior.h"
 #include "launcher/layout_choice.h"
 #include "launcher/leave/stop_signals.h"
-#include "launcher/node_ranks.h"
+#include "launcher/placement/node_ranks.h"
 #include "launcher/placement/world_order.h"
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"

@@ -10,9 +10,9 @@
 #include "launcher/controller.h"
 #include "launcher/leave/run_watch.h"
 #include "launcher/options.h"
+#include "launcher/placement/thread_choice.h"
 #include "launcher/start/load_watch.h"
 #include "launcher/start/start_report.h"
-#include "launcher/thread_choice.h"
 #include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 

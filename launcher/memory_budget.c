@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 #include "runtime/base/log.h"
 #include "runtime/cache/kv_store.h"
 #include "runtime/model/shard.h"
