@@ -255,12 +255,23 @@ static bool still_names_us(const pr_advertiser *advertiser)
     return strstr(text, quoted) != NULL;
 }
 
+// A successor's file is left alone, or its clients would come back here.
+static bool is_succeeded(const pr_advertiser *advertiser)
+{
+    return advertiser->file[0] && !pr_endpoint_file_names(advertiser->file, &advertiser->endpoint);
+}
+
+static pr_status rewrite_file(pr_advertiser *advertiser, pr_endpoint_state state)
+{
+    advertiser->endpoint.state = state;
+    if (!advertiser->file[0] || is_succeeded(advertiser))
+        return PR_OK;
+    return pr_endpoint_file_write(advertiser->file, &advertiser->endpoint);
+}
+
 static void take_back(pr_advertiser *advertiser)
 {
-    bool ours =
-        advertiser->file[0] && pr_endpoint_file_names(advertiser->file, &advertiser->endpoint);
-    advertiser->endpoint.state = PR_ENDPOINT_DRAINING;
-    if (ours && pr_endpoint_file_write(advertiser->file, &advertiser->endpoint) != PR_OK)
+    if (rewrite_file(advertiser, PR_ENDPOINT_DRAINING) != PR_OK)
         pr_log(PR_LOG_WARN, "%s still says that we are ready", advertiser->file);
     if (still_names_us(advertiser) &&
         pr_endpoints_file_write(advertiser->endpoints, NULL, 0) != PR_OK)
@@ -282,12 +293,12 @@ void pr_advertiser_set_end(pr_advertiser *advertiser, int64_t end_unix_s, bool r
     pthread_mutex_lock(&advertiser->lock);
     endpoint->end_unix_s = end_unix_s;
     bool there = advertiser->ready && !advertiser->draining;
-    bool back = there && !runs_out && endpoint->state == PR_ENDPOINT_DRAINING;
+    bool back =
+        there && !runs_out && endpoint->state == PR_ENDPOINT_DRAINING && !is_succeeded(advertiser);
     if (there && runs_out) {
         take_back(advertiser);
     } else if (there) {
-        endpoint->state = PR_ENDPOINT_READY;
-        if (advertiser->file[0] && pr_endpoint_file_write(advertiser->file, endpoint) != PR_OK)
+        if (rewrite_file(advertiser, PR_ENDPOINT_READY) != PR_OK)
             pr_log(PR_LOG_WARN, "%s does not say when the job ends", advertiser->file);
         if (back && write_endpoints(advertiser) != PR_OK)
             pr_log(PR_LOG_WARN, "%s does not name us", advertiser->endpoints);

@@ -26,7 +26,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%A_%a.log
 # A second way to learn of the end, beside libslurm.
-#SBATCH --signal=B:USR1@60
+#SBATCH --signal=B:USR2@60
 
 set -euo pipefail
 # module load ...    (the MPI that Polyreme was built with)
@@ -66,14 +66,17 @@ fi
 settled() { "$polyreme" batch --state "$part" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
 before=$(($(settled) + 0))
 
+ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
+step='' cancelled=''
+trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
+trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2  # the end is near: ranks that know it see to it themselves
+trap 'cancelled=1' TERM  # scancel: Slurm tells the ranks itself
+
 # In the background, so that bash runs the traps while it waits.
 cpus=$((SLURM_CPUS_ON_NODE / ranks_per_node))
 srun --mpi=pmix --cpus-per-task="$((cpus > 0 ? cpus : 1))" --cpu-bind=cores --gpu-bind=none --kill-on-bad-exit=1 \
     "$polyreme" batch "$model" --input "$input" --output "$part" --part "$SLURM_ARRAY_TASK_ID/$parts" --resume@OPTIONS@ &
 step=$!
-cancelled=
-trap 'kill -USR1 "$step"' USR1  # srun passes it on to every rank
-trap 'cancelled=1' TERM         # scancel: Slurm tells the ranks itself
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap

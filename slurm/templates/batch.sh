@@ -26,9 +26,9 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-# A second way to learn of the end, should Slurm not tell the ranks the first (libslurm): USR1 to this script about
-# a minute before it (Slurm may be a minute early).
-#SBATCH --signal=B:USR1@60
+# A second way to learn of the end, for sites where Slurm does not tell the ranks the first (libslurm): USR2 to this
+# script, one to two minutes before.
+#SBATCH --signal=B:USR2@60
 
 set -euo pipefail
 # module load ...    (the MPI that Polyreme was built with)
@@ -50,15 +50,20 @@ fi
 settled() { "$polyreme" batch --state "$output" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
 before=$(($(settled) + 0))
 
+# Ranks that know the end use their time better than a signal would: they stop when what they would begin could not be
+# ended in time.
+ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
+step='' cancelled=''
+trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
+trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2
+trap 'cancelled=1' TERM  # scancel: Slurm tells the ranks itself
+
 # srun runs in the background: bash runs a trap only while it waits, not while a program is in the foreground.
 # --cpus-per-task is said here because srun no longer takes it from sbatch; cores of a rank lie together.
 cpus=$((SLURM_CPUS_ON_NODE / ranks_per_node))
 srun --mpi=pmix --cpus-per-task="$((cpus > 0 ? cpus : 1))" --cpu-bind=cores --gpu-bind=none --kill-on-bad-exit=1 \
     "$polyreme" batch "$model" --input "$input" --output "$output" --resume@OPTIONS@ &
 step=$!
-cancelled=
-trap 'kill -USR1 "$step"' USR1  # srun passes it on to every rank
-trap 'cancelled=1' TERM         # scancel: Slurm tells the ranks itself
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap

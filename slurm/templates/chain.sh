@@ -29,7 +29,7 @@
 #SBATCH --output=%x-%j.log
 # Should no successor have come: stop taking requests before the limit cuts them. The run does so by itself where it
 # can read its end; this is for where it cannot.
-#SBATCH --signal=B:USR1@90
+#SBATCH --signal=B:USR2@90
 
 set -euo pipefail
 # module load ...    (the MPI that Polyreme was built with)
@@ -83,13 +83,17 @@ old=$(field job_id)
 scancel --user="$(id -un)" --name="$SLURM_JOB_NAME" --state=PENDING || true
 submit_successor
 
+ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
+step=''
+trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
+trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2  # the end is near: ranks that know it see to it themselves
+trap ':' TERM  # scancel: Slurm tells the ranks itself; wait for them
+
 # In the background, so that bash runs the traps while it waits.
 cpus=$((SLURM_CPUS_ON_NODE / ranks_per_node))
 srun --mpi=pmix --cpus-per-task="$((cpus > 0 ? cpus : 1))" --cpu-bind=cores --gpu-bind=none --kill-on-bad-exit=1 \
     "$polyreme" serve "$model" --host 0.0.0.0 --port 0 --endpoint-file "$endpoint" --api-key-file "$key"@OPTIONS@ &
 step=$!
-trap 'kill -USR1 "$step"' USR1  # srun passes it on to every rank
-trap ':' TERM                   # scancel: Slurm tells the ranks itself; wait for them
 watcher=
 if [[ -n $old && $old != null && $old != "$SLURM_JOB_ID" ]]; then
     take_over "$old" &

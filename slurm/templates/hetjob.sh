@@ -24,7 +24,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # A second way to learn of the end, beside libslurm.
-#SBATCH --signal=B:USR1@60
+#SBATCH --signal=B:USR2@60
 
 # ---- Component 1: decode. What differs, and what does not carry over ----
 #SBATCH hetjob
@@ -60,6 +60,12 @@ fi
 settled() { "$polyreme" batch --state "$output" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
 before=$(($(settled) + 0))
 
+ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
+step='' cancelled=''
+trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
+trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2  # the end is near: ranks that know it see to it themselves
+trap 'cancelled=1' TERM  # scancel: Slurm tells the ranks itself
+
 # One group for each role; "2x4" instead of "1x8" would be two groups of four. Not bound by Slurm: nodes of the
 # components may have different cores, and each rank takes its share of its node's.
 # In the background, so that bash runs the traps while it waits.
@@ -67,9 +73,6 @@ srun --mpi=pmix --het-group=0,1 --cpu-bind=none --gpu-bind=none --kill-on-bad-ex
     "$polyreme" batch "$model" --input "$input" --output "$output" --resume \
     --prefill "1x$prefill_ranks" --decode "1x$decode_ranks"@OPTIONS@ &
 step=$!
-cancelled=
-trap 'kill -USR1 "$step"' USR1  # srun passes it on to every rank
-trap 'cancelled=1' TERM         # scancel: Slurm tells the ranks itself
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap

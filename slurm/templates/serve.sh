@@ -23,7 +23,7 @@
 #SBATCH --output=%x-%j.log
 # Replies that are open when the limit comes would be cut: stop taking new ones before. The run does so by itself
 # where it can read its end; this is for where it cannot.
-#SBATCH --signal=B:USR1@90
+#SBATCH --signal=B:USR2@90
 
 set -euo pipefail
 # module load ...    (the MPI that Polyreme was built with)
@@ -35,6 +35,12 @@ endpoint=@ENDPOINT_FILE@
 # Without this, some starts over several nodes crash (Slurm's PMIx, fence "mixed").
 export SLURM_PMIX_FENCE=ring
 
+ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
+step=''
+trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
+trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2  # the end is near: ranks that know it see to it themselves
+trap ':' TERM  # scancel: Slurm tells the ranks itself; wait for them
+
 # All interfaces, since clients come from other nodes, and any free port, since others may serve on this node too.
 # The key in ENDPOINT.key is made anew and readable by you alone.
 # In the background, so that bash runs the trap while it waits.
@@ -42,8 +48,6 @@ cpus=$((SLURM_CPUS_ON_NODE / ranks_per_node))
 srun --mpi=pmix --cpus-per-task="$((cpus > 0 ? cpus : 1))" --cpu-bind=cores --gpu-bind=none --kill-on-bad-exit=1 \
     "$polyreme" serve "$model" --host 0.0.0.0 --port 0 --endpoint-file "$endpoint"@OPTIONS@ &
 step=$!
-trap 'kill -USR1 "$step"' USR1  # srun passes it on to every rank
-trap ':' TERM                   # scancel: Slurm tells the ranks itself; wait for them
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap

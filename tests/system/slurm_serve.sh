@@ -36,12 +36,15 @@ touch answers
 follow &
 client=$!
 for _ in $(seq 100); do [ "$(wc -l < answers)" -ge 3 ] && break; sleep 0.1; done
-key=$(cat "$(field api_key_file)") url=$(field url)
+key=$(cat "$(field api_key_file)") port=$(field port)
 # One that is long, at the old job: it is under way when that is told to end.
-long() {
-    curl -sN "$url/completions" -H "Authorization: Bearer $key" \
-        -d '{"prompt":"And he went","max_tokens":1000,"ignore_eos":true,"stream":true}' > stream 2>> chat.log
-}
+long() (
+    body='{"prompt":"And he went","max_tokens":1000,"ignore_eos":true,"stream":true}'
+    exec 3<> "/dev/tcp/127.0.0.1/$port"
+    printf 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s' \
+        "$key" "${#body}" "$body" >&3
+    cat <&3 > stream
+)
 successor=$(squeue -h -n polyreme-chain -t PENDING -o '%i %E')
 verdict "a job submits its successor" "$(grep -q "after:$job+1[0-9]" <<< "$successor"; echo $?)" "$successor"
 

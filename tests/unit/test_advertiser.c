@@ -100,8 +100,14 @@ static void a_successors_file_is_neither_marked_nor_removed(void **state)
     assert_int_equal(pr_advertiser_ready(old.advertiser, "demo", 8000), PR_OK);
     begin(&new, yaml);
     assert_int_equal(pr_advertiser_ready(new.advertiser, "demo", 8001), PR_OK);
+    pr_endpoint endpoint;
+    pr_advertiser_set_end(old.advertiser, 1000, true);
+    assert_int_equal(state_now(), PR_ENDPOINT_READY);
+    pr_advertiser_set_end(old.advertiser, 2000, false);
     pr_advertiser_drain(old.advertiser);
     assert_int_equal(state_now(), PR_ENDPOINT_READY);
+    assert_int_equal(pr_endpoint_file_read(file, &endpoint), PR_OK);
+    assert_int_equal(endpoint.port, 8001);
     end(&old);
     assert_int_equal(state_now(), PR_ENDPOINT_READY);
     end(&new);
