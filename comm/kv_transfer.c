@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "comm/kv_message.h"
-#include "comm/mpi_wait.h"
+#include "comm/kv_transfer_state.h"
 #include "comm/recovery.h"
 #include "comm/watch.h"
 #include "runtime/base/clock.h"
@@ -22,64 +22,6 @@
 #include "runtime/parallel.h"
 
 #ifdef PR_HAVE_MPI
-
-enum {
-    SEND_SLABS = 8,
-    GATHER_SLABS = 4,
-    RECEIVE_SLABS = 4,
-    GATHER_BEGIN = SEND_SLABS,
-    RECEIVE_BEGIN = SEND_SLABS + GATHER_SLABS,
-    SLABS = RECEIVE_BEGIN + RECEIVE_SLABS,
-    GATHER_PATIENCE = 4,  // comm timeouts: its source may first run two plans and a step
-    DESTROY_MS = 10000
-};
-
-typedef struct kv_slab {
-    char *memory;
-    bool busy;
-    int32_t peer;  // world rank
-    size_t size_bytes;
-    MPI_Request request;
-} kv_slab;
-
-// One pair (source rank, target rank) of a handover or gather.
-typedef struct kv_pair {
-    int32_t peer;               // world rank of the other side
-    int32_t first_head, heads;  // absolute
-    int32_t layers;             // arrived; of a gather at its source: put into slabs
-    kv_slab *slab;              // arriving now, or NULL
-} kv_pair;
-
-typedef struct kv_move {
-    struct kv_move *next;
-    pr_handover handover;  // its blocks are behind the pairs
-    int64_t moved_ns;      // when something last came
-    bool intact;
-    int32_t pairs;
-    kv_pair pair[];
-} kv_move;
-
-typedef struct kv_arrival {
-    struct kv_arrival *next;
-    pr_arrival_report report;
-} kv_arrival;
-
-struct pr_kv_transfer {
-    pr_kv_transfer_params params;
-    int32_t rank;
-    int32_t group, lane;
-    size_t slab_bytes;
-    kv_slab slab[SLABS];  // for handovers, for gathers, for what comes
-    kv_move *sending;     // handovers, in order of send
-    kv_move *gathering;   // gathers, the same
-    kv_move *expected;    // in order of expect
-    kv_arrival *arrived;  // not yet told, in order
-    int64_t sent_bytes, sent_messages;
-    bool complete;  // create has worked
-    bool *lost;     // [groups]
-    int32_t losses;
-    MPI_Comm comm;
-};
 
 static int32_t lane_of(const pr_layout *layout, int32_t group, int32_t rank)
 {
@@ -111,11 +53,11 @@ static pr_status take_slabs(pr_kv_transfer *transfer)
             "KV of one layer and sequence is %zu bytes, more than one message "
             "holds: lower --max-model-len",
             transfer->slab_bytes);
-    for (int32_t i = 0; i < SLABS; i++) {
+    for (int32_t i = 0; i < PR_KV_SLABS; i++) {
         transfer->slab[i].memory = malloc(transfer->slab_bytes);
         if (!transfer->slab[i].memory)
             return pr_fail(
-                PR_ERR_RESOURCE, "no memory for %d slabs of %zu bytes", SLABS,
+                PR_ERR_RESOURCE, "no memory for %d slabs of %zu bytes", PR_KV_SLABS,
                 transfer->slab_bytes);
     }
     return PR_OK;
@@ -150,7 +92,7 @@ pr_status pr_kv_transfer_create(const pr_kv_transfer_params *params, pr_kv_trans
         return pr_fail(PR_ERR_RESOURCE, "no memory for the KV transfer");
     }
     created->group = pr_layout_group_of(params->layout, created->rank);
-    for (int32_t i = 0; i < SLABS; i++)
+    for (int32_t i = 0; i < PR_KV_SLABS; i++)
         created->slab[i].request = MPI_REQUEST_NULL;
     if (pr_world_ranks(params->world) > 1) {
         PR_TRY_GOTO(take_comm(created), destroy_created);
@@ -168,7 +110,7 @@ destroy_created:
     return status;
 }
 
-static kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
+static pr_kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
 {
     for (int32_t i = begin; i < end; i++) {
         if (!transfer->slab[i].busy)
@@ -177,63 +119,27 @@ static kv_slab *free_slab(pr_kv_transfer *transfer, int32_t begin, int32_t end)
     return NULL;
 }
 
-// *done: the slab's message has gone or come.
-static pr_status test_slab(kv_slab *slab, bool *done)
-{
-    int flag = 0;
-    PR_TRY(pr_mpi_check(
-        MPI_Test(&slab->request, &flag, MPI_STATUS_IGNORE), "KV transfer", slab->peer));
-    *done = flag;
-    return PR_OK;
-}
-
-// MPI may still read or write the slab's memory, for a rank that is lost: that memory stays to it until the
-// process ends, and the slab gets other.
-static pr_status abandon_slab(pr_kv_transfer *transfer, kv_slab *slab)
-{
-    char *memory = malloc(transfer->slab_bytes);
-    if (!memory)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for a slab of %zu bytes", transfer->slab_bytes);
-    *slab = (kv_slab){.memory = memory, .request = MPI_REQUEST_NULL};
-    return PR_OK;
-}
-
-static bool is_lost(const pr_kv_transfer *transfer, int32_t rank)
-{
-    return transfer->losses > 0 &&
-           transfer->lost[pr_layout_group_of(transfer->params.layout, rank)];
-}
-
 static pr_status progress_slabs(pr_kv_transfer *transfer, int32_t begin, int32_t end)
 {
     for (int32_t i = begin; i < end; i++) {
         bool done = false;
         if (!transfer->slab[i].busy)
             continue;
-        if (is_lost(transfer, transfer->slab[i].peer)) {
-            PR_TRY(abandon_slab(transfer, &transfer->slab[i]));
+        if (pr_kv_transfer_has_lost(transfer, transfer->slab[i].peer)) {
+            PR_TRY(pr_kv_transfer_abandon_slab(transfer, &transfer->slab[i]));
             continue;
         }
-        PR_TRY(test_slab(&transfer->slab[i], &done));
+        PR_TRY(pr_kv_transfer_test_slab(&transfer->slab[i], &done));
         transfer->slab[i].busy = !done;
     }
     return PR_OK;
-}
-
-static void free_moves(kv_move *move)
-{
-    while (move) {
-        kv_move *next = move->next;
-        free(move);
-        move = next;
-    }
 }
 
 // A message that nobody will look at: a run that was interrupted has moves whose other end was never
 // told.
 static pr_status throw_one_away(pr_kv_transfer *transfer)
 {
-    kv_slab *slab = free_slab(transfer, RECEIVE_BEGIN, SLABS);
+    pr_kv_slab *slab = free_slab(transfer, PR_KV_RECEIVE_BEGIN, PR_KV_SLABS);
     MPI_Message message;
     MPI_Status probed;
     int found = 0, size = 0;
@@ -268,13 +174,13 @@ static bool empty_the_wire(pr_kv_transfer *transfer)
     MPI_Request barrier = MPI_REQUEST_NULL;
     bool joined = false;
     int all = 0;
-    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)DESTROY_MS * 1000000;
+    int64_t deadline_ns = pr_clock_now_ns() + (int64_t)PR_KV_DESTROY_MS * 1000000;
     pr_watch_collective("end of KV transfer");
-    for (int32_t spins = 0; !all || !is_idle(transfer, RECEIVE_BEGIN, SLABS);) {
-        if (pr_clock_now_ns() > deadline_ns || progress_slabs(transfer, 0, SLABS) != PR_OK ||
+    for (int32_t spins = 0; !all || !is_idle(transfer, PR_KV_RECEIVE_BEGIN, PR_KV_SLABS);) {
+        if (pr_clock_now_ns() > deadline_ns || progress_slabs(transfer, 0, PR_KV_SLABS) != PR_OK ||
             throw_one_away(transfer) != PR_OK)
             return false;
-        if (!joined && is_idle(transfer, 0, RECEIVE_BEGIN)) {
+        if (!joined && is_idle(transfer, 0, PR_KV_RECEIVE_BEGIN)) {
             if (MPI_Ibarrier(transfer->comm, &barrier) != MPI_SUCCESS)
                 return false;
             joined = true;
@@ -293,19 +199,15 @@ void pr_kv_transfer_destroy(pr_kv_transfer *transfer)
         return;
     // What MPI still works on stays until the process ends.
     bool idle = transfer->comm == MPI_COMM_NULL || !transfer->complete || empty_the_wire(transfer);
-    for (int32_t i = 0; idle && i < SLABS; i++)
+    for (int32_t i = 0; idle && i < PR_KV_SLABS; i++)
         free(transfer->slab[i].memory);
     if (idle && transfer->comm != MPI_COMM_NULL)
         MPI_Comm_free(&transfer->comm);
     free(transfer->lost);
-    free_moves(transfer->sending);
-    free_moves(transfer->gathering);
-    free_moves(transfer->expected);
-    while (transfer->arrived) {
-        kv_arrival *next = transfer->arrived->next;
-        free(transfer->arrived);
-        transfer->arrived = next;
-    }
+    pr_kv_transfer_free_moves(transfer->sending);
+    pr_kv_transfer_free_moves(transfer->gathering);
+    pr_kv_transfer_free_moves(transfer->expected);
+    pr_kv_transfer_free_arrivals(transfer);
     free(transfer);
 }
 
@@ -334,7 +236,8 @@ check_handover(const pr_kv_transfer *transfer, const pr_handover *handover, cons
 }
 
 // Pairs this rank with the ranks of the other lane whose heads overlap its own.
-static void fill_pairs(const pr_kv_transfer *transfer, kv_move *move, int32_t group, int32_t lane)
+static void
+fill_pairs(const pr_kv_transfer *transfer, pr_kv_move *move, int32_t group, int32_t lane)
 {
     const pr_layout *layout = transfer->params.layout;
     const pr_kv_store *store = transfer->params.store;
@@ -347,7 +250,7 @@ static void fill_pairs(const pr_kv_transfer *transfer, kv_move *move, int32_t gr
         if (end > store->first_head + store->kv_heads)
             end = store->first_head + store->kv_heads;
         if (begin < end)
-            move->pair[move->pairs++] = (kv_pair){
+            move->pair[move->pairs++] = (pr_kv_pair){
                 .peer = pr_layout_rank(layout, group, lane, r),
                 .first_head = begin,
                 .heads = end - begin};
@@ -356,14 +259,15 @@ static void fill_pairs(const pr_kv_transfer *transfer, kv_move *move, int32_t gr
 
 // Adds a copy of the handover to the end of a list.
 static pr_status
-add_move(pr_kv_transfer *transfer, const pr_handover *handover, bool sends, kv_move **list)
+add_move(pr_kv_transfer *transfer, const pr_handover *handover, bool sends, pr_kv_move **list)
 {
     const int32_t *block = sends ? handover->from_block : handover->to_block;
     PR_TRY(check_handover(transfer, handover, block));
     int32_t group = sends ? handover->to_group : handover->from_group;
     size_t pairs = (size_t)transfer->params.layout->group[group].tp;
     size_t blocks = (size_t)handover->blocks;
-    kv_move *move = calloc(1, sizeof *move + pairs * sizeof(kv_pair) + blocks * sizeof(int32_t));
+    pr_kv_move *move =
+        calloc(1, sizeof *move + pairs * sizeof(pr_kv_pair) + blocks * sizeof(int32_t));
     if (!move)
         return pr_fail(PR_ERR_RESOURCE, "no memory for a handover of %zu blocks", blocks);
     int32_t *copy = (int32_t *)(void *)&move->pair[pairs];
@@ -396,73 +300,9 @@ pr_status pr_kv_transfer_expect(pr_kv_transfer *transfer, const pr_handover *han
     return add_move(transfer, handover, false, &transfer->expected);
 }
 
-// Takes out the moves that other ends of are lost. Their slabs that receive are left to MPI.
-static pr_status drop_lost(pr_kv_transfer *transfer, bool sends, kv_move **list)
+static pr_status begin_receive(pr_kv_transfer *transfer, const pr_kv_move *move, pr_kv_pair *pair)
 {
-    for (kv_move **place = list; transfer->losses > 0 && *place;) {
-        kv_move *move = *place;
-        if (!transfer->lost[sends ? move->handover.to_group : move->handover.from_group]) {
-            place = &move->next;
-            continue;
-        }
-        for (int32_t i = 0; i < move->pairs; i++) {
-            if (move->pair[i].slab)
-                PR_TRY(abandon_slab(transfer, move->pair[i].slab));
-        }
-        *place = move->next;
-        free(move);
-    }
-    return PR_OK;
-}
-
-void pr_kv_transfer_lose(pr_kv_transfer *transfer, int32_t group)
-{
-    transfer->losses += !transfer->lost[group];
-    transfer->lost[group] = true;
-}
-
-void pr_kv_transfer_return(pr_kv_transfer *transfer, int32_t group)
-{
-    transfer->losses -= transfer->lost[group];
-    transfer->lost[group] = false;
-}
-
-static void forget_moves(kv_move **list)
-{
-    free_moves(*list);
-    *list = NULL;
-}
-
-pr_status pr_kv_transfer_renew(pr_kv_transfer *transfer, bool afresh)
-{
-    PR_TRY(drop_lost(transfer, true, &transfer->sending));
-    PR_TRY(drop_lost(transfer, true, &transfer->gathering));
-    PR_TRY(drop_lost(transfer, false, &transfer->expected));
-    if (afresh) {
-        forget_moves(&transfer->sending);
-        forget_moves(&transfer->gathering);
-        forget_moves(&transfer->expected);
-        while (transfer->arrived) {
-            kv_arrival *next = transfer->arrived->next;
-            free(transfer->arrived);
-            transfer->arrived = next;
-        }
-    }
-    for (int32_t i = 0; i < SLABS; i++) {
-        bool done = false;
-        if (transfer->slab[i].busy)
-            PR_TRY(test_slab(&transfer->slab[i], &done));
-        if (transfer->slab[i].busy && !done)
-            PR_TRY(abandon_slab(transfer, &transfer->slab[i]));
-        transfer->slab[i].busy = false;
-    }
-    transfer->comm = pr_world_comm(transfer->params.world);
-    return PR_OK;
-}
-
-static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv_pair *pair)
-{
-    kv_slab *slab = free_slab(transfer, RECEIVE_BEGIN, SLABS);
+    pr_kv_slab *slab = free_slab(transfer, PR_KV_RECEIVE_BEGIN, PR_KV_SLABS);
     MPI_Message message;
     MPI_Status probed;
     int found = 0, size = 0;
@@ -487,7 +327,7 @@ static pr_status begin_receive(pr_kv_transfer *transfer, const kv_move *move, kv
         pair->peer);
 }
 
-static void take_message(pr_kv_transfer *transfer, kv_move *move, kv_pair *pair)
+static void take_message(pr_kv_transfer *transfer, pr_kv_move *move, pr_kv_pair *pair)
 {
     pr_kv_range range = {
         .handover = &move->handover,
@@ -508,18 +348,18 @@ static void take_message(pr_kv_transfer *transfer, kv_move *move, kv_pair *pair)
 }
 
 // Takes what there is of one expected handover. *complete: all pairs have all layers.
-static pr_status progress_move(pr_kv_transfer *transfer, kv_move *move, bool *complete)
+static pr_status progress_move(pr_kv_transfer *transfer, pr_kv_move *move, bool *complete)
 {
     int32_t layers = transfer->params.store->layers;
     *complete = true;
     for (int32_t i = 0; i < move->pairs; i++) {
-        kv_pair *pair = &move->pair[i];
+        pr_kv_pair *pair = &move->pair[i];
         for (bool done = true; done && pair->layers < layers;) {
             done = false;
             if (!pair->slab)
                 PR_TRY(begin_receive(transfer, move, pair));
             if (pair->slab)
-                PR_TRY(test_slab(pair->slab, &done));
+                PR_TRY(pr_kv_transfer_test_slab(pair->slab, &done));
             if (done)
                 take_message(transfer, move, pair);
         }
@@ -528,9 +368,9 @@ static pr_status progress_move(pr_kv_transfer *transfer, kv_move *move, bool *co
     return PR_OK;
 }
 
-static pr_status report_arrival(pr_kv_transfer *transfer, const kv_move *move)
+static pr_status report_arrival(pr_kv_transfer *transfer, const pr_kv_move *move)
 {
-    kv_arrival *arrival = calloc(1, sizeof *arrival), **last = &transfer->arrived;
+    pr_kv_arrival *arrival = calloc(1, sizeof *arrival), **last = &transfer->arrived;
     if (!arrival)
         return pr_fail(PR_ERR_RESOURCE, "no memory for an arrival report");
     arrival->report = (pr_arrival_report){
@@ -541,12 +381,13 @@ static pr_status report_arrival(pr_kv_transfer *transfer, const kv_move *move)
     return PR_OK;
 }
 
-static pr_status check_late(const pr_kv_transfer *transfer, const kv_move *move)
+static pr_status check_late(const pr_kv_transfer *transfer, const pr_kv_move *move)
 {
-    int32_t limit_ms = transfer->params.timeout_ms * (move->handover.gather ? GATHER_PATIENCE : 1);
+    int32_t limit_ms =
+        transfer->params.timeout_ms * (move->handover.gather ? PR_KV_GATHER_PATIENCE : 1);
     if (pr_clock_now_ns() - move->moved_ns <= (int64_t)limit_ms * 1000000)
         return PR_OK;
-    const kv_pair *late = move->pair;
+    const pr_kv_pair *late = move->pair;
     while (late->layers == transfer->params.store->layers)
         late++;
     return pr_fail(
@@ -557,10 +398,10 @@ static pr_status check_late(const pr_kv_transfer *transfer, const kv_move *move)
 // Sends one layer of a move to one pair's target from a free slab.
 static pr_status send_slab(
     pr_kv_transfer *transfer,
-    const kv_move *move,
-    const kv_pair *pair,
+    const pr_kv_move *move,
+    const pr_kv_pair *pair,
     int32_t layer,
-    kv_slab *slab)
+    pr_kv_slab *slab)
 {
     const pr_kv_store *store = transfer->params.store;
     pr_kv_range range = {
@@ -585,16 +426,16 @@ static pr_status send_slab(
 }
 
 // Puts into slabs what there is room for, layer by layer, so that all targets of a gather go on.
-static pr_status progress_gather(pr_kv_transfer *transfer, kv_move *move, bool *complete)
+static pr_status progress_gather(pr_kv_transfer *transfer, pr_kv_move *move, bool *complete)
 {
     int32_t layers = transfer->params.store->layers;
     *complete = false;
     for (int32_t layer = 0; layer < layers; layer++) {
         for (int32_t i = 0; i < move->pairs; i++) {
-            kv_pair *pair = &move->pair[i];
+            pr_kv_pair *pair = &move->pair[i];
             if (pair->layers > layer)
                 continue;
-            kv_slab *slab = free_slab(transfer, GATHER_BEGIN, RECEIVE_BEGIN);
+            pr_kv_slab *slab = free_slab(transfer, PR_KV_GATHER_BEGIN, PR_KV_RECEIVE_BEGIN);
             if (!slab)
                 return PR_OK;
             PR_TRY(send_slab(transfer, move, pair, layer, slab));
@@ -607,8 +448,8 @@ static pr_status progress_gather(pr_kv_transfer *transfer, kv_move *move, bool *
 
 static pr_status progress_gathers(pr_kv_transfer *transfer)
 {
-    while (transfer->gathering && free_slab(transfer, GATHER_BEGIN, RECEIVE_BEGIN)) {
-        kv_move *move = transfer->gathering;
+    while (transfer->gathering && free_slab(transfer, PR_KV_GATHER_BEGIN, PR_KV_RECEIVE_BEGIN)) {
+        pr_kv_move *move = transfer->gathering;
         bool complete;
         PR_TRY(progress_gather(transfer, move, &complete));
         if (!complete)
@@ -621,12 +462,12 @@ static pr_status progress_gathers(pr_kv_transfer *transfer)
 
 static pr_status progress_all(pr_kv_transfer *transfer)
 {
-    PR_TRY(progress_slabs(transfer, 0, RECEIVE_BEGIN));
-    PR_TRY(drop_lost(transfer, true, &transfer->gathering));
-    PR_TRY(drop_lost(transfer, false, &transfer->expected));
+    PR_TRY(progress_slabs(transfer, 0, PR_KV_RECEIVE_BEGIN));
+    PR_TRY(pr_kv_transfer_drop_lost(transfer, true, &transfer->gathering));
+    PR_TRY(pr_kv_transfer_drop_lost(transfer, false, &transfer->expected));
     PR_TRY(progress_gathers(transfer));
-    for (kv_move **place = &transfer->expected; *place;) {
-        kv_move *move = *place;
+    for (pr_kv_move **place = &transfer->expected; *place;) {
+        pr_kv_move *move = *place;
         bool complete = false;
         PR_TRY(progress_move(transfer, move, &complete));
         if (complete) {
@@ -644,12 +485,12 @@ static pr_status progress_all(pr_kv_transfer *transfer)
 // A slab to send from. Receives go on meanwhile, so that two lanes that wait for each other's slabs
 // free them. The wait ends at half the limit: the sender's own group waits for it, and must not be the
 // first to speak, because it would name the sender and not the rank that is stuck.
-static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
+static pr_status wait_for_slab(pr_kv_transfer *transfer, pr_kv_slab **slab)
 {
     int32_t limit_ms = transfer->params.timeout_ms / 2;
     int64_t begin_ns = 0;
     bool told = false;
-    for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, SEND_SLABS));) {
+    for (int32_t spins = 0; !(*slab = free_slab(transfer, 0, PR_KV_SEND_SLABS));) {
         int64_t now_ns = pr_clock_now_ns();
         if (begin_ns == 0)
             begin_ns = now_ns;
@@ -672,19 +513,19 @@ static pr_status wait_for_slab(pr_kv_transfer *transfer, kv_slab **slab)
 }
 
 static pr_status
-push_pair(pr_kv_transfer *transfer, const kv_move *move, const kv_pair *pair, int32_t layer)
+push_pair(pr_kv_transfer *transfer, const pr_kv_move *move, const pr_kv_pair *pair, int32_t layer)
 {
-    kv_slab *slab;
+    pr_kv_slab *slab;
     PR_TRY(wait_for_slab(transfer, &slab));
-    if (is_lost(transfer, pair->peer))
+    if (pr_kv_transfer_has_lost(transfer, pair->peer))
         return PR_OK;
     return send_slab(transfer, move, pair, layer, slab);
 }
 
 pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
 {
-    for (kv_move **place = &transfer->sending; *place;) {
-        kv_move *move = *place;
+    for (pr_kv_move **place = &transfer->sending; *place;) {
+        pr_kv_move *move = *place;
         for (int32_t i = 0; i < move->pairs; i++)
             PR_TRY(push_pair(transfer, move, &move->pair[i], layer));
         if (layer + 1 < transfer->params.store->layers) {
@@ -701,10 +542,10 @@ pr_status pr_kv_transfer_push_layer(pr_kv_transfer *transfer, int32_t layer)
 pr_status pr_kv_transfer_progress(
     pr_kv_transfer *transfer, pr_arrival_report *arrival, int32_t capacity, int32_t *arrivals)
 {
-    PR_TRY(drop_lost(transfer, true, &transfer->sending));
+    PR_TRY(pr_kv_transfer_drop_lost(transfer, true, &transfer->sending));
     PR_TRY(progress_all(transfer));
     while (transfer->arrived && *arrivals < capacity) {
-        kv_arrival *first = transfer->arrived;
+        pr_kv_arrival *first = transfer->arrived;
         arrival[(*arrivals)++] = first->report;
         transfer->arrived = first->next;
         free(first);
@@ -715,15 +556,15 @@ pr_status pr_kv_transfer_progress(
 int32_t pr_kv_transfer_pending(const pr_kv_transfer *transfer)
 {
     int32_t pending = 0;
-    for (const kv_move *move = transfer->sending; move; move = move->next)
+    for (const pr_kv_move *move = transfer->sending; move; move = move->next)
         pending++;
-    for (const kv_move *move = transfer->gathering; move; move = move->next)
+    for (const pr_kv_move *move = transfer->gathering; move; move = move->next)
         pending++;
-    for (const kv_move *move = transfer->expected; move; move = move->next)
+    for (const pr_kv_move *move = transfer->expected; move; move = move->next)
         pending++;
-    for (const kv_arrival *arrival = transfer->arrived; arrival; arrival = arrival->next)
+    for (const pr_kv_arrival *arrival = transfer->arrived; arrival; arrival = arrival->next)
         pending++;
-    for (int32_t i = 0; i < RECEIVE_BEGIN; i++)
+    for (int32_t i = 0; i < PR_KV_RECEIVE_BEGIN; i++)
         pending += transfer->slab[i].busy;
     return pending;
 }

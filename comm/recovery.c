@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "comm/recovery.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm/mpi_wait.h"
 #include "runtime/base/log.h"
 
-enum { ASK_EVERY_NS = 1000000 };
+enum { ASK_EVERY_NS = 1000000, LIMIT_S = 60 };
 
 static struct {
     bool (*in_vain)(void *context);
@@ -22,6 +24,18 @@ bool pr_recovery_is_possible(void)
     const char *value = getenv("OMPI_MCA_orte_enable_recovery");
     return value && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0) &&
            pr_world_is_launched();
+}
+
+void pr_recovery_limit(bool begins)
+{
+    static timer_t timer;
+    static bool created;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    if (!created && timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
+        return;  // then only the launcher ends it
+    created = true;
+    struct itimerspec limit = {.it_value.tv_sec = begins ? LIMIT_S : 0};
+    timer_settime(timer, 0, &limit, NULL);
 }
 
 bool pr_recovery_is_replacement(void) { return getenv(replacement_variable) != NULL; }

@@ -42,6 +42,10 @@ pr_status pr_recovery_replace(
     const void *facts,
     int64_t facts_bytes) PR_MUST_CHECK;
 
+// Between begin and end of calls that may wait inside MPI for one that is lost: who is there longer than
+// a minute is killed, so that nothing is left of a run that has ended.
+void pr_recovery_limit(bool begins);
+
 // Whether this process replaces a lost rank. Never calls MPI.
 bool pr_recovery_is_replacement(void);
 // What it was told; valid as long as the world. Such a world has only this use: nothing collective but

@@ -70,6 +70,8 @@ void pr_world_adopt(pr_world *world, MPI_Comm comm)
 static pr_status init_mpi(pr_world *world)
 {
     int initialized = 0, provided = MPI_THREAD_SINGLE;
+    if (pr_recovery_is_replacement())
+        pr_recovery_limit(true);
     PR_TRY(pr_mpi_check(MPI_Initialized(&initialized), "MPI_Initialized", -1));
     if (!initialized) {
         PR_TRY(pr_mpi_check(
@@ -87,6 +89,8 @@ static pr_status init_mpi(pr_world *world)
     else
         PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup", -1));
     pr_world_adopt(world, comm);
+    if (pr_recovery_is_replacement())
+        pr_recovery_limit(false);
     if (world->ranks == 1 && tasks_of_srun() > 1)
         return pr_fail(
             PR_ERR_ARGUMENT,

@@ -24,8 +24,8 @@
 #include "scheduler/policy/policy.h"
 
 enum { ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
-// For the controller to keep what is done; for the end of all ranks, or this one ends by itself.
-enum { GIVE_UP_S = 10, ABORT_S = 5 };
+// For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
+enum { ABORT_S = 5, TOLD_S = 1 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
@@ -417,11 +417,10 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
-// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 // ---- What the watchdog finds ----
 
 static pr_controller *_Atomic running_controller;
-static atomic_bool has_told;
+static atomic_bool has_told, has_begun;
 
 // The worker and the watchdog may find out both: why this rank ends is told once.
 static void tell_end(const char *text)
@@ -432,29 +431,55 @@ static void tell_end(const char *text)
 
 static void on_fault(void *context, pr_status status, const char *text)
 {
+    static bool gave_up;
     pr_engine *engine = context;
     pr_controller *controller = atomic_load(&running_controller);
-    if (status == PR_ERR_PEER && controller)
-        return;  // it has been told by the control plane
-    if (controller && pr_controller_give_up(controller, text))
-        sleep(GIVE_UP_S);  // the controller tells it and ends the process, unless it hangs, too
+    bool goes_on = controller || (atomic_load(&has_begun) && pr_recovery_is_possible());
+    if (engine->rank == 0 && status == PR_ERR_PEER && goes_on)
+        return;               // it has been told by the control plane
+    if (!text || !text[0]) {  // rank 0 has told why
+        atomic_store(&has_told, true);
+        pr_stop_signals_leave_within(TOLD_S, pr_exit_code(status));
+        return;
+    }
+    if (controller && !gave_up) {
+        gave_up = pr_controller_give_up(controller, text);
+        if (gave_up)
+            return;
+    }
     tell_end(text);
     pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
     pr_world_abort(engine->world, pr_exit_code(status));
 }
 
-static pr_status open_watch(pr_engine *engine)
+static pr_run_watch_params watch_params(pr_engine *engine)
 {
-    pr_run_watch_params params = {
+    pr_watch_adopt();
+    return (pr_run_watch_params){
         .world = engine->world,
         .limit_s = engine->options->watchdog,
         .fault = on_fault,
         .context = engine,
     };
-    pr_watch_adopt();
+}
+
+static pr_status open_watch(pr_engine *engine)
+{
+    pr_run_watch_params params = watch_params(engine);
     return pr_run_watch_create(&params, &engine->watch);
 }
 
+void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size_bytes)
+{
+    pr_run_watch_params params = watch_params(engine);
+    pr_error_capture_begin();
+    if (pr_run_watch_join(&params, invitation, size_bytes, &engine->watch) != PR_OK)
+        pr_log(PR_LOG_WARN, "this rank is not watched: %s", pr_error_text());
+    pr_error_capture_end();
+    pr_run_watch_set_layout(engine->watch, &engine->layout);
+}
+
+// From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 static pr_status order_ranks(pr_engine *engine)
 {
     PR_TRY(pr_world_order_settle(
@@ -588,9 +613,10 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
         return pr_fail(PR_ERR_RESOURCE, "no memory for the engine");
     made->options = options;
     made->group_index = -1;
-    pr_stop_signals_catch();
     pr_start_begin(&made->start);
-    pr_status status = pr_world_open(&made->world);
+    pr_status status = pr_stop_signals_catch();
+    if (status == PR_OK)
+        status = pr_world_open(&made->world);
     if (status != PR_OK) {
         free(made);
         return status;
@@ -692,6 +718,7 @@ static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_contro
 
 pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller)
 {
+    atomic_store(&has_begun, true);
     return engine->rank == 0 ? run_rank_zero(engine, face, controller) : run_worker(engine);
 }
 
@@ -704,8 +731,10 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     if (engine->record)
         fflush(engine->record);
     pr_timeline_close(engine->timeline, pr_clock_now_ns());
-    if (status != PR_OK)
+    if (status != PR_OK) {
         pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
+        pr_run_watch_condemn(engine->watch);
+    }
     if (status != PR_OK && engine->ranks > 1)
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
@@ -718,6 +747,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
             pr_world_abort(engine->world, PR_EXIT_OK);
         pr_control_destroy(engine->controller_control);
         pr_control_destroy(engine->control);
+        pr_run_watch_destroy(engine->watch);
         return;
     }
     pr_worker_destroy(engine->worker);

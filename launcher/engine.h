@@ -75,6 +75,9 @@ pr_status pr_engine_name_model(pr_engine *engine) PR_MUST_CHECK;
 // Collective over the group, which there is: the worker, whose plans begin after this one.
 pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number) PR_MUST_CHECK;
 
+// In a process that replaces a lost rank: has it watched; without an invitation, or if that fails, it is not.
+void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size_bytes);
+
 // Collective: runs the face on rank 0 (NULL elsewhere) until it is done or interrupted by a signal on any
 // rank. *controller (rank 0) stays valid for its counts until close.
 pr_status

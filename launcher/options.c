@@ -424,8 +424,8 @@ static const pr_option emit[] = {
      .offset = FIELD(output), .common = true,
      .help = "results; of scaling a folder. Default: results.jsonl, scaling"},
     {.name = "endpoint-file", .value_name = "FILE", .kind = PR_OPTION_STRING,
-     .offset = FIELD(endpoint_file), .standard = "polyreme-endpoint.json", .common = true,
-     .help = "where the service writes its address and state, for its clients"},
+     .offset = FIELD(endpoint_file), .common = true,
+     .help = "where the service writes its address and state, for its clients; default: polyreme-endpoint.json"},
     {.name = "nodes", .letters = "N", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(nodes),
      .standard = "1", .least = 1, .most = 65536, .common = true, .help = "nodes of a job"},
     {.name = "ranks-per-node", .value_name = "N", .kind = PR_OPTION_INT,
@@ -463,6 +463,13 @@ static const pr_option emit[] = {
     {.name = "run-options", .value_name = "TEXT", .kind = PR_OPTION_STRING,
      .offset = FIELD(run_options), .common = true,
      .help = "more options of serve or batch, as the shell reads them: --run-options='--max-num-seqs 128'"},
+};
+
+static const pr_option doctor[] = {
+    {.name = "model", .value_name = "MODEL", .kind = PR_OPTION_STRING, .offset = FIELD(model),
+     .position = 1, .common = true, .help = "directory of a model that a run would load"},
+    {.name = "start-mpi", .kind = PR_OPTION_FLAG, .offset = FIELD(start_mpi), .common = true,
+     .help = "start MPI too, in a child process for 20 s at most; also under mpirun or srun"},
 };
 
 static const pr_option report[] = {
@@ -534,6 +541,7 @@ const pr_option_group pr_options_fleet = {"Fleet", fleet, COUNT(fleet)};
 const pr_option_group pr_options_simulate = {"Simulation", simulate, COUNT(simulate)};
 const pr_option_group pr_options_plan = {"Plan", plan, COUNT(plan)};
 const pr_option_group pr_options_emit = {"Job script", emit, COUNT(emit)};
+const pr_option_group pr_options_doctor = {"Doctor", doctor, COUNT(doctor)};
 const pr_option_group pr_options_report = {"Output", report, COUNT(report)};
 
 const pr_option_group pr_options_access = {"Access", access_options, COUNT(access_options)};
@@ -549,7 +557,7 @@ const pr_option_group *const pr_options_all[PR_OPTION_GROUPS] = {
     &pr_options_layout,     &pr_options_engine,  &pr_options_batch,    &pr_options_generate,
     &pr_options_plan,       &pr_options_report,  &pr_options_simulate, &pr_options_workload,
     &pr_options_scheduling, &pr_options_bench,   &pr_options_fleet,    &pr_options_messages,
-    &pr_options_serve,      &pr_options_job,
+    &pr_options_serve,      &pr_options_job,     &pr_options_doctor,
 };
 
 // Variables with our prefix that are no options: the tests' and checks' own.

@@ -176,6 +176,9 @@ typedef struct pr_options {
     int32_t lead_minutes;
     const char *run_options;
 
+    // doctor
+    bool start_mpi;
+
     // plan, doctor, simulate, bench, top
     bool json;
 
@@ -198,6 +201,7 @@ extern const pr_option_group pr_options_bench;
 extern const pr_option_group pr_options_fleet;
 extern const pr_option_group pr_options_plan;
 extern const pr_option_group pr_options_emit;
+extern const pr_option_group pr_options_doctor;
 extern const pr_option_group pr_options_report;
 extern const pr_option_group pr_options_access;
 extern const pr_option_group pr_options_client;
@@ -205,7 +209,7 @@ extern const pr_option_group pr_options_chat;
 extern const pr_option_group pr_options_top;
 extern const pr_option_group pr_options_convert;
 
-enum { PR_OPTION_GROUPS = 22 };
+enum { PR_OPTION_GROUPS = 23 };
 extern const pr_option_group *const pr_options_all[PR_OPTION_GROUPS];
 
 // Fills the record from arguments (after the command's name), environment and file. *config owns the

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/log.h"
+#include "runtime/sampling/sampler.h"
 
 pr_status pr_slots_create(
     int32_t count,
@@ -130,6 +131,12 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission)
     return PR_OK;
 }
 
+void pr_slots_release_all(pr_slots *slots)
+{
+    for (int32_t i = 0; i < slots->slots; i++)
+        pr_slot_release(&slots->slot[i]);
+}
+
 pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant)
 {
     pr_slot *slot = pr_slots_find(slots, grant->id);
@@ -142,4 +149,32 @@ pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant)
     memcpy(slot->block + slot->blocks, grant->block, (size_t)grant->blocks * sizeof(int32_t));
     slot->blocks += grant->blocks;
     return PR_OK;
+}
+
+static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
+{
+    pr_finish finish = pr_sampler_finish(&slot->request->sampling, index, token);
+    if (finish == PR_FINISH_NONE && slot->hands_over)
+        return PR_FINISH_HANDED;
+    return finish;
+}
+
+// A sequence whose grammar is at its end, and which has no stop token to say so, ends here.
+static bool is_at_end(const pr_slot *slot)
+{
+    pr_constraint_mask mask;
+    if (!slot->constraint || slot->request->sampling.stop_tokens > 0)
+        return false;
+    pr_constraint_find_mask(slot->constraint, &mask);
+    return !mask.any;
+}
+
+pr_finish pr_slot_keep_sampled(pr_slot *slot, int32_t index, int32_t token)
+{
+    pr_finish finish = finish_of(slot, index, token);
+    if (finish != PR_FINISH_NONE && finish != PR_FINISH_HANDED)
+        return finish;
+    if (!pr_slot_add_token(slot, token) || is_at_end(slot))
+        return PR_FINISH_STOP;
+    return finish;
 }

@@ -42,8 +42,13 @@ pr_status pr_slots_admit(pr_slots *slots, const pr_admission *admission) PR_MUST
 pr_status pr_slots_grant(pr_slots *slots, const pr_grant *grant) PR_MUST_CHECK;
 pr_slot *pr_slots_find(pr_slots *slots, uint64_t id);  // NULL if there is none
 void pr_slot_release(pr_slot *slot);                   // the slot is free
+void pr_slots_release_all(pr_slots *slots);
 // One more token at the end; false when it does not fit the sequence's grammar.
 bool pr_slot_add_token(pr_slot *slot, int32_t token) PR_MUST_CHECK;
+
+// Keeps the token that was drawn as output `index` if the sequence goes on, and says whether it does. One that
+// no longer fits its grammar (there was no possible token left to draw) ends.
+pr_finish pr_slot_keep_sampled(pr_slot *slot, int32_t index, int32_t token);
 
 // True if the sequence can compute its last token in the next step without a chunk of a plan.
 static inline bool pr_slot_decodes(const pr_slot *slot, int32_t block_tokens)

@@ -11,6 +11,7 @@
 #include <hwloc.h>
 #endif
 
+#include "launcher/doctor/cgroup_limits.h"
 #include "runtime/base/log.h"
 
 // The number after "MemAvailable:" and the like, in bytes, or 0.
@@ -28,55 +29,15 @@ static int64_t read_meminfo(const char *key)
     return kilobytes * 1024;
 }
 
-// A file with one number, or -1 if there is none ("max" included).
-static int64_t read_number(const char *path)
-{
-    int64_t value = -1;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return -1;
-    if (fscanf(file, "%" SCNd64, &value) != 1)
-        value = -1;
-    fclose(file);
-    return value;
-}
-
-// Limit and use of this process's memory cgroup (version 2, then version 1 as containers see it).
-static int64_t read_cgroup(int64_t *used)
-{
-    char line[512], path[640];
-    FILE *file = fopen("/proc/self/cgroup", "r");
-    int64_t limit = -1;
-    while (file && limit < 0 && fgets(line, sizeof line, file)) {
-        if (strncmp(line, "0::", 3) != 0)
-            continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", line + 3);
-        limit = read_number(path);
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", line + 3);
-        *used = read_number(path);
-    }
-    if (file)
-        fclose(file);
-    if (limit < 0) {
-        limit = read_number("/sys/fs/cgroup/memory.max");
-        *used = read_number("/sys/fs/cgroup/memory.current");
-    }
-    if (limit < 0) {
-        limit = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-        *used = read_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
-    }
-    return limit;
-}
-
 static void read_memory(pr_topology *topology)
 {
     topology->memory_bytes = read_meminfo("MemTotal:");
     topology->available_bytes = read_meminfo("MemAvailable:");
-    int64_t used = -1, limit = read_cgroup(&used);
+    pr_cgroup_limits cgroup;
+    pr_cgroup_limits_read("", &cgroup);
+    int64_t limit = cgroup.memory_bytes, used = cgroup.memory_used_bytes;
     if (limit <= 0 || limit >= topology->memory_bytes)
         return;
-    topology->cgroup_limit_bytes = limit;
     int64_t left = used > 0 && used < limit ? limit - used : limit;
     if (left < topology->available_bytes)
         topology->available_bytes = left;

@@ -36,13 +36,12 @@ typedef struct pr_core_map {
 typedef struct pr_topology {
     int32_t packages, numa_nodes, cores, threads;  // 0 = unknown
     pr_core_map map;
-    pr_cpu_set usable;           // this process's affinity mask, within the map
-    int32_t usable_threads;      // of it
-    bool whole;                  // all of the machine's threads are in it
-    int64_t memory_bytes;        // of the machine
-    int64_t available_bytes;     // free or reclaimable, within the cgroup limit
-    int64_t cgroup_limit_bytes;  // 0 = none
-    const char *source;          // "hwloc 2.9.0" or "sysconf"
+    pr_cpu_set usable;        // this process's affinity mask, within the map
+    int32_t usable_threads;   // of it
+    bool whole;               // all of the machine's threads are in it
+    int64_t memory_bytes;     // of the machine
+    int64_t available_bytes;  // free or reclaimable, within the cgroup limit
+    const char *source;       // "hwloc 2.9.0" or "sysconf"
 } pr_topology;
 
 void pr_topology_read(pr_topology *topology);

@@ -12,9 +12,7 @@
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
 
-enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64 };
-// Who fails because of a lost rank may know it before the controller has said so.
-enum { ORDER_WAIT_MS = 1000 };
+enum { PLANS_AHEAD = 4, ARRIVALS_AT_ONCE = 64, ORDER_WAIT_MS = 1000 };
 
 struct pr_worker {
     pr_worker_params params;
@@ -423,14 +421,6 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
 
 // ---- After the forward ----
 
-static pr_finish finish_of(const pr_slot *slot, int32_t index, int32_t token)
-{
-    pr_finish finish = pr_sampler_finish(&slot->request->sampling, index, token);
-    if (finish == PR_FINISH_NONE && slot->hands_over)
-        return PR_FINISH_HANDED;
-    return finish;
-}
-
 static void set_mask(const pr_slot *slot, pr_sampler_args *args)
 {
     pr_constraint_mask mask;
@@ -438,27 +428,6 @@ static void set_mask(const pr_slot *slot, pr_sampler_args *args)
     args->allowed = mask.allowed;
     args->must_stop = !mask.any;
     args->may_stop = mask.may_end || !mask.any;
-}
-
-// A sequence whose grammar is at its end, and which has no stop token to say so, ends here.
-static bool is_at_end(const pr_slot *slot)
-{
-    pr_constraint_mask mask;
-    if (!slot->constraint || slot->request->sampling.stop_tokens > 0)
-        return false;
-    pr_constraint_find_mask(slot->constraint, &mask);
-    return !mask.any;
-}
-
-// Keeps the token if the sequence goes on. One that no longer fits its grammar (there was no possible
-// token left to draw) ends.
-static pr_finish keep_token(pr_slot *slot, int32_t token, pr_finish finish)
-{
-    if (finish != PR_FINISH_NONE && finish != PR_FINISH_HANDED)
-        return finish;
-    if (!pr_slot_add_token(slot, token) || is_at_end(slot))
-        return PR_FINISH_STOP;
-    return finish;
 }
 
 static void prepare_draw(pr_worker *worker, int32_t output, float *logits)
@@ -491,8 +460,7 @@ static void report_draw(pr_worker *worker, int32_t output)
     const pr_request *request = slot->request;
     const pr_sampled *sampled = &worker->sampled[output];
     int32_t index = worker->draw[output].outputs;
-    pr_finish finish = finish_of(slot, index, sampled->token);
-    finish = keep_token(slot, sampled->token, finish);
+    pr_finish finish = pr_slot_keep_sampled(slot, index, sampled->token);
     worker->token_report[worker->token_reports++] = (pr_token_report){
         .id = request->id,
         .generation = slot->generation,
@@ -672,7 +640,7 @@ static bool is_in_vain(void *context)
     return take_waiting_messages(worker) != PR_OK || worker->broken;
 }
 
-// After an error: whether it comes from the loss of a rank of the group.
+// After an error, which may come before the controller's word: is a rank of the group lost?
 static bool await_order(pr_worker *worker)
 {
     int64_t end_ns = pr_clock_now_ns() + (int64_t)ORDER_WAIT_MS * 1000000;
@@ -691,8 +659,8 @@ static pr_status stand_by(pr_worker *worker)
     pr_group_abandon(worker->params.group);
     while (worker->queued > 0)
         pr_plan_free(worker->queue[--worker->queued]);
-    for (int32_t i = 0; i < worker->slots->slots; i++)
-        pr_slot_release(&worker->slots->slot[i]);
+    pr_slots_release_all(worker->slots);
+    pr_watch_idle();
     while (!worker->stop && !worker->orphaned && worker->order.kind == PR_RECOVER_NONE) {
         pr_message message;
         PR_TRY(pr_control_receive(worker->params.control, -1, &message));

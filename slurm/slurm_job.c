@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 // Sonames by release: 36 is 20.11, 38 is 22.05, 44 is 25.11. Newer ones are tried in the hope that the two
 // functions stay what they are.
 enum { OLDEST_SONAME = 33, NEWEST_SONAME = 60, NAME_BYTES = 4096, MOST_COMPONENTS = 256 };
+enum { SHORT_WAIT_MS = 3000, LONG_WAIT_MS = 60000 };
 
 typedef struct client {
     char name[NAME_BYTES];
@@ -120,9 +123,9 @@ static void ask_for(const client *slurm, int64_t id, int64_t *end_unix_s)
 
 static int64_t end_from_library(void)
 {
-    static client slurm;
+    client slurm = {0};
     int64_t end_unix_s = 0;
-    if (!slurm.get_end_time && !find_library(&slurm)) {
+    if (!find_library(&slurm)) {
         pr_log(PR_LOG_DEBUG, "no libslurm here");
         return 0;
     }
@@ -138,8 +141,15 @@ static int64_t end_from_library(void)
     return end_unix_s;
 }
 
-// Asked in a child: libslurm calls exit() where its configuration or a plugin is missing.
-static int64_t end_from_child(void)
+static int64_t end_from_environment(void)
+{
+    int64_t end_unix_s = environment_number("SLURM_JOB_END_TIME");
+    return end_unix_s > 0 ? end_unix_s : 0;
+}
+
+// Asked in a child: libslurm calls exit() where its configuration or a plugin is missing, and tries for a minute
+// where a file or a controller is. Without another way to know the end it may take that long.
+static int64_t end_from_child(int wait_ms)
 {
     int ends[2];
     int64_t end_unix_s = 0;
@@ -151,22 +161,17 @@ static int64_t end_from_child(void)
         _exit(write(ends[1], &end_unix_s, sizeof end_unix_s) == sizeof end_unix_s ? 0 : 1);
     }
     close(ends[1]);
-    bool heard = child > 0 && read(ends[0], &end_unix_s, sizeof end_unix_s) == sizeof end_unix_s;
+    struct pollfd look = {.fd = ends[0], .events = POLLIN};
+    bool heard = child > 0 && poll(&look, 1, wait_ms) > 0 &&
+                 read(ends[0], &end_unix_s, sizeof end_unix_s) == sizeof end_unix_s;
     close(ends[0]);
+    if (child > 0)
+        kill(child, SIGKILL);
     while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
         ;
     if (!heard)
-        pr_log(PR_LOG_DEBUG, "libslurm ended the process that asked it");
+        pr_log(PR_LOG_DEBUG, "libslurm ended the process that asked it, or has no answer");
     return heard ? end_unix_s : 0;
-}
-
-static int64_t end_from_environment(void)
-{
-    int64_t end_unix_s = environment_number("SLURM_JOB_END_TIME");
-    if (end_unix_s <= 0)
-        return 0;
-    pr_log(PR_LOG_DEBUG, "end of the job: %" PRId64 ", from SLURM_JOB_END_TIME", end_unix_s);
-    return end_unix_s;
 }
 
 // ---- The job ----
@@ -191,9 +196,12 @@ static pr_status read_job(pr_job *job)
     int64_t restarts = environment_number("SLURM_RESTART_COUNT");
     pr_job read = {.restarts = restarts > 0 && restarts <= INT32_MAX ? (int32_t)restarts : 0};
     write_id(read.id);
-    read.end_unix_s = end_from_child();
-    if (read.end_unix_s == 0)
-        read.end_unix_s = end_from_environment();
+    int64_t known_unix_s = end_from_environment();
+    read.end_unix_s = end_from_child(known_unix_s > 0 ? SHORT_WAIT_MS : LONG_WAIT_MS);
+    if (read.end_unix_s == 0 && known_unix_s > 0) {
+        read.end_unix_s = known_unix_s;
+        pr_log(PR_LOG_DEBUG, "end of the job: %" PRId64 ", from SLURM_JOB_END_TIME", known_unix_s);
+    }
     if (read.end_unix_s == 0)
         pr_log(PR_LOG_DEBUG, "end of the job: nothing here knows it");
     *job = read;

@@ -9,6 +9,7 @@
 
 #include "launcher/batch/batch_state.h"
 #include "launcher/batch/result_file.h"
+#include "launcher/batch/state_writer.h"
 #include "launcher/journal/model_identity.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
@@ -24,8 +25,9 @@ struct pr_batch_output {
     pr_result_file *stream;  // or
     pr_journal *journal;     // from begin on
     char identity[IDENTITY_BYTES];
-    int64_t told_ns;  // when the state was last written
-    bool superseded;  // the state is another run's
+    pr_state_writer *state;  // while it runs
+    int64_t told_ns;         // when the state was last told
+    bool superseded;         // the state is another run's
 };
 
 // ---- Opening ----
@@ -162,7 +164,8 @@ static pr_status tell_running(pr_batch_output *output)
     pr_batch_state state;
     output->told_ns = pr_clock_now_ns();
     fill_state(output, PR_BATCH_RUNNING, &state);
-    return pr_batch_state_write(output->options->output, &state);
+    return output->state ? pr_state_writer_tell(output->state, &state)
+                         : pr_batch_state_write(output->options->output, &state);
 }
 
 // A state from before says nothing about a file that is streamed to.
@@ -199,7 +202,8 @@ pr_status pr_batch_output_begin(pr_batch_output *output, const pr_engine *engine
             PR_LOG_INFO, "resumed: %lld answered and %lld refused before, %lld more begun",
             (long long)totals.answered, (long long)totals.refused,
             (long long)(totals.claimed - totals.answered - totals.refused));
-    return tell_running(output);
+    PR_TRY(tell_running(output));
+    return pr_state_writer_create(output->options->output, &output->state);
 }
 
 void pr_batch_output_close(pr_batch_output *output)
@@ -208,6 +212,7 @@ void pr_batch_output_close(pr_batch_output *output)
         return;
     pr_status status = pr_result_file_close(output->stream);
     status = pr_journal_close(output->journal, false);
+    pr_state_writer_destroy(output->state);
     (void)status;  // end has reported it on the way that matters
     free(output);
 }
@@ -322,6 +327,8 @@ write_last_state(pr_batch_output *output, pr_batch_phase phase, const pr_batch_e
 {
     pr_batch_state state;
     const pr_journal_totals totals = pr_batch_output_totals(output);
+    pr_state_writer_destroy(output->state);  // what it writes comes before
+    output->state = NULL;
     fill_state(output, phase, &state);
     if (ending->end >= 0)
         state.requests = ending->end - ending->first;

@@ -179,7 +179,9 @@ static pr_status add_all(emission *self)
     PR_TRY(add_existing(self, "MODEL", "model", o->model, "/config.json"));
     PR_TRY(add_existing(self, "INPUT", "input", o->input, ""));
     PR_TRY(add_future(self, "OUTPUT", "output", o->output ? o->output : standard_output));
-    PR_TRY(add_future(self, "ENDPOINT_FILE", "endpoint-file", o->endpoint_file));
+    // Not as the option's default, which would be that of all commands.
+    const char *endpoint_file = o->endpoint_file ? o->endpoint_file : "polyreme-endpoint.json";
+    PR_TRY(add_future(self, "ENDPOINT_FILE", "endpoint-file", endpoint_file));
     PR_TRY(add_word(self, "JOB_NAME", "job-name", o->job_name ? o->job_name : name));
     PR_TRY(add_word(self, "PARTITION", "partition", o->partition));
     PR_TRY(add_word(self, "DECODE_PARTITION", "decode-partition", decode_partition));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "comm/control.h"
 #include "comm/watch.h"
@@ -18,11 +19,13 @@
 enum { BEATS_A_LIMIT = 20, LEAST_BEAT_MS = 50, MOST_BEAT_MS = 500 };
 // As in watch_book.c, of rank 0.
 enum { LOST_PATIENCE_MS = 2000, STAGGERED_RANKS = 8 };
+enum { ACCUSED_PATIENCE_MS = 10000, CONDEMN_MS = 200 };
 
-// What a beat carries; rank 0's says nothing but the signal.
+// What a beat carries; rank 0's says nothing of its state.
 typedef struct watch_report {
     pr_watch_state state;
-    int32_t signal, leaves;
+    int32_t signal;
+    int32_t leaves;  // from rank 0: it ends the job for a fault that it has told
 } watch_report;
 static_assert(sizeof(watch_report) == 112, "the report is a wire format");
 
@@ -37,6 +40,7 @@ struct pr_run_watch {
     int32_t *_Atomic
         number;  // [ranks] by the connections' numbers, what they are since the world was ordered
     atomic_bool ends;
+    atomic_bool condemned, condemned_all;  // asked for, done
     bool runs;
     pthread_t thread;
     // Of the thread.
@@ -44,8 +48,10 @@ struct pr_run_watch {
     int64_t zero_heard_ns;  // not rank 0
     int64_t zero_lost_ns;   // its connection ended, 0: has not
     int told_signal;
-    bool released;  // the run has ended in order on the other side
-    bool accused;
+    bool released;         // the run has ended in order on the other side
+    pr_status accusation;  // the last that ends the run, PR_OK: none
+    int64_t accused_ns;
+    char text[PR_WATCH_TEXT_BYTES];
 };
 
 // Connections are older than the order of the world.
@@ -55,12 +61,26 @@ static int32_t number_of(pr_run_watch *watch, int32_t from)
     return number ? number[from] : from;
 }
 
-static void accuse(pr_run_watch *watch, pr_status status, const char *text)
+static void accuse(pr_run_watch *watch, pr_status status, const char *text, int64_t now_ns)
 {
-    if (watch->accused || atomic_load(&watch->ends))
+    if (watch->accusation != PR_OK || atomic_load(&watch->ends))
         return;
-    watch->accused = status == PR_ERR_TIMEOUT || watch->rank != 0;
+    if (status == PR_ERR_TIMEOUT || watch->rank != 0) {
+        watch->accusation = status;
+        watch->accused_ns = now_ns;
+        snprintf(watch->text, sizeof watch->text, "%s", text ? text : "");
+    }
     watch->params.fault(watch->params.context, status, text);
+}
+
+// Who was to end the run may hang, too.
+static void accuse_again(pr_run_watch *watch, int64_t now_ns)
+{
+    if (watch->accusation == PR_OK ||
+        now_ns - watch->accused_ns <= ACCUSED_PATIENCE_MS * INT64_C(1000000))
+        return;
+    watch->accused_ns = now_ns;
+    watch->params.fault(watch->params.context, watch->accusation, watch->text);
 }
 
 // A peer that cannot be told is noticed by its silence.
@@ -82,12 +102,14 @@ static void tell_all(pr_run_watch *watch, pr_message_kind kind, const watch_repo
 
 static void beat(pr_run_watch *watch, int64_t now_ns)
 {
-    watch_report report = {.signal = pr_stop_signals_received()};
+    bool condemned = atomic_load(&watch->condemned);
+    watch_report report = {.signal = pr_stop_signals_received(), .leaves = condemned};
     pr_watch_read(&report.state);
     watch->told_signal = report.signal;
     if (watch->rank == 0) {
         pr_watch_book_hear(watch->book, 0, now_ns, &report.state);
         tell_all(watch, PR_MESSAGE_WATCH, &report);
+        atomic_store(&watch->condemned_all, condemned);
     } else {
         tell(watch, 0, PR_MESSAGE_WATCH, &report);
     }
@@ -103,6 +125,8 @@ static void take_report(pr_run_watch *watch, const pr_message *message)
     memcpy(&report, message->data, sizeof report);
     if (report.signal != 0)
         pr_stop_signals_note(report.signal);
+    if (watch->rank != 0 && report.leaves)
+        accuse(watch, PR_ERR_PEER, NULL, now_ns);
     if (watch->rank != 0)
         watch->zero_heard_ns = now_ns;
     else if (report.leaves)
@@ -137,10 +161,10 @@ static void judge_all(pr_run_watch *watch, int64_t now_ns)
     pr_watch_book_set_layout(watch->book, atomic_load(&watch->layout));
     switch (pr_watch_book_judge(watch->book, now_ns, text)) {
     case PR_WATCH_STUCK:
-        accuse(watch, PR_ERR_TIMEOUT, text);
+        accuse(watch, PR_ERR_TIMEOUT, text, now_ns);
         break;
     case PR_WATCH_LOST:
-        accuse(watch, PR_ERR_PEER, text);
+        accuse(watch, PR_ERR_PEER, text, now_ns);
         break;
     case PR_WATCH_STRANGE:
         pr_log(PR_LOG_WARN, "%s", text);
@@ -160,7 +184,7 @@ static void judge_zero(pr_run_watch *watch, int64_t now_ns)
         return;
     if (watch->zero_lost_ns != 0) {
         if (now_ns - watch->zero_lost_ns > LOST_PATIENCE_MS * INT64_C(1000000) + turn_ns)
-            accuse(watch, PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends");
+            accuse(watch, PR_ERR_PEER, "rank 0 (the controller) is lost: this rank ends", now_ns);
         return;
     }
     if (watch->limit_ns == 0 || silent_ns <= watch->limit_ns + turn_ns)
@@ -168,7 +192,7 @@ static void judge_zero(pr_run_watch *watch, int64_t now_ns)
     snprintf(
         text, sizeof text, "rank 0 (the controller) does not answer since %.1f s: this rank ends",
         (double)silent_ns * 1e-9);
-    accuse(watch, PR_ERR_TIMEOUT, text);
+    accuse(watch, PR_ERR_TIMEOUT, text, now_ns);
 }
 
 // A thread that was not run has heard nobody.
@@ -189,8 +213,10 @@ static void *run(void *argument)
     while (!atomic_load(&watch->ends)) {
         int64_t now_ns = pr_clock_now_ns();
         forgive_pause(watch, now_ns);
-        if (now_ns >= watch->due_ns || pr_stop_signals_received() != watch->told_signal) {
+        if (now_ns >= watch->due_ns || pr_stop_signals_received() != watch->told_signal ||
+            atomic_load(&watch->condemned)) {
             beat(watch, now_ns);
+            accuse_again(watch, now_ns);
             if (watch->rank == 0)
                 judge_all(watch, now_ns);
             else
@@ -228,31 +254,72 @@ static pr_status start_thread(pr_run_watch *watch)
     return PR_OK;
 }
 
-pr_status pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch)
+static pr_status make(const pr_run_watch_params *params, pr_run_watch **watch)
 {
-    // Plain TCP, without pings: the beats are the pings, and nothing else shares these connections.
-    pr_control_params control = {.world = params->world, .backend = "tcp"};
-    pr_status status;
-    *watch = NULL;
-    if (pr_world_ranks(params->world) == 1)
-        return PR_OK;
     pr_run_watch *made = calloc(1, sizeof *made);
     if (!made)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the watchdog");
     made->params = *params;
     made->rank = pr_world_rank(params->world);
     made->ranks = pr_world_ranks(params->world);
-    PR_TRY_GOTO(pr_control_create(&control, &made->worker, &made->controller), destroy_made);
-    made->endpoint = made->rank == 0 ? made->controller : made->worker;
-    set_times(made);
-    if (made->rank == 0)
-        PR_TRY_GOTO(pr_watch_book_create(made->ranks, made->limit_ns, &made->book), destroy_made);
-    pr_stop_signals_call_watch(made->endpoint);
-    PR_TRY_GOTO(start_thread(made), destroy_made);
     *watch = made;
     return PR_OK;
-destroy_made:
-    pr_run_watch_destroy(made);
+}
+
+static pr_status begin(pr_run_watch *watch)
+{
+    watch->endpoint = watch->rank == 0 ? watch->controller : watch->worker;
+    set_times(watch);
+    if (watch->rank == 0)
+        PR_TRY(pr_watch_book_create(watch->ranks, watch->limit_ns, &watch->book));
+    pr_stop_signals_call_watch(watch->endpoint);
+    return start_thread(watch);
+}
+
+pr_status pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch)
+{
+    // Plain TCP, without pings: the beats are the pings, and nothing else shares these connections.
+    pr_control_params control = {.world = params->world, .backend = "tcp"};
+    pr_run_watch *made;
+    *watch = NULL;
+    if (pr_world_ranks(params->world) == 1)
+        return PR_OK;
+    PR_TRY(make(params, &made));
+    pr_status status = pr_control_create(&control, &made->worker, &made->controller);
+    if (status == PR_OK)
+        status = begin(made);
+    if (status == PR_OK)
+        *watch = made;
+    else
+        pr_run_watch_destroy(made);
+    return status;
+}
+
+// The connections are numbered as the launcher numbers ranks, which a replacement does not know.
+size_t pr_run_watch_invite(pr_run_watch *watch, void *invitation)
+{
+    bool can = watch && watch->rank == 0 && !atomic_load(&watch->number);
+    return can ? pr_control_invite(watch->endpoint, invitation) : 0;  // only reads
+}
+
+pr_status pr_run_watch_join(
+    const pr_run_watch_params *params,
+    const void *invitation,
+    size_t size_bytes,
+    pr_run_watch **watch)
+{
+    pr_run_watch *made;
+    *watch = NULL;
+    if (size_bytes == 0)
+        return PR_OK;
+    PR_TRY(make(params, &made));
+    pr_status status = pr_control_join(params->world, 0, invitation, size_bytes, &made->worker);
+    if (status == PR_OK)
+        status = begin(made);
+    if (status == PR_OK)
+        *watch = made;
+    else
+        pr_run_watch_destroy(made);
     return status;
 }
 
@@ -275,6 +342,16 @@ void pr_run_watch_destroy(pr_run_watch *watch)
     pr_watch_book_destroy(watch->book);
     free(atomic_load(&watch->number));
     free(watch);
+}
+
+void pr_run_watch_condemn(pr_run_watch *watch)
+{
+    if (!watch || watch->rank != 0)
+        return;
+    atomic_store(&watch->condemned, true);
+    pr_control_wake(watch->endpoint);
+    for (int i = 0; i < CONDEMN_MS && !atomic_load(&watch->condemned_all); i++)
+        usleep(1000);
 }
 
 pr_status pr_run_watch_follow_order(pr_run_watch *watch)

@@ -13,6 +13,7 @@
 #ifndef PR_LAUNCHER_RUN_WATCH_H
 #define PR_LAUNCHER_RUN_WATCH_H
 
+#include "comm/control.h"
 #include "comm/world.h"
 #include "runtime/batch/layout.h"
 
@@ -21,8 +22,9 @@ typedef struct pr_run_watch pr_run_watch;
 typedef struct pr_run_watch_params {
     pr_world *world;
     double limit_s;  // --watchdog; 0: nobody is blamed
-    // From the watch's thread. PR_ERR_TIMEOUT, once: a rank does not answer; PR_ERR_PEER, once for each:
-    // one has been gone for some seconds.
+    // From the watch's thread. PR_ERR_TIMEOUT: a rank does not answer; PR_ERR_PEER, once for each: one has
+    // been gone for some seconds, or without text: rank 0 ends the job and has told why. One that ends the
+    // run comes again after 10 s, should the process still live.
     void (*fault)(void *context, pr_status status, const char *text);
     void *context;
 } pr_run_watch_params;
@@ -31,6 +33,19 @@ typedef struct pr_run_watch_params {
 pr_status
 pr_run_watch_create(const pr_run_watch_params *params, pr_run_watch **watch) PR_MUST_CHECK;
 void pr_run_watch_destroy(pr_run_watch *watch);
+
+// On rank 0, from any thread: what the watch of a process that takes a lost rank's place joins with. Returns
+// its bytes, 0 if it cannot be done: then that process is not watched.
+size_t pr_run_watch_invite(pr_run_watch *watch, void *invitation);  // [PR_INVITATION_BYTES]
+pr_status pr_run_watch_join(
+    const pr_run_watch_params *params,
+    const void *invitation,
+    size_t size_bytes,
+    pr_run_watch **watch) PR_MUST_CHECK;
+
+// On rank 0, from any thread but the watch's, before it ends the job for a fault it has told: the others end
+// in silence, also where the launcher would let them live. Returns when that is on its way, or in 0.2 s.
+void pr_run_watch_condemn(pr_run_watch *watch);
 
 // After the world was ordered, at most once: from now on it speaks of the new numbers.
 pr_status pr_run_watch_follow_order(pr_run_watch *watch) PR_MUST_CHECK;

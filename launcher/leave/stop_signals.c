@@ -3,10 +3,16 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "launcher/commands.h"
+#include "runtime/base/log.h"
 
 enum { PATIENCE_S = 1 };
 
+static timer_t timer;  // not alarm: others use it, and would take it back
 static atomic_int received, deliveries, exit_code;
 static pr_controller *_Atomic controller_to_call;
 static pr_control *_Atomic watch_to_call;
@@ -41,32 +47,41 @@ static void on_signal(int number)
     errno = saved_errno;
 }
 
+// The timer below, or the alarm of calls that may not end (comm/recovery.h).
 static void on_alarm(int number)
 {
+    int code = atomic_load(&exit_code);
     (void)number;
-    _exit(atomic_load(&exit_code));
+    _exit(code ? code : PR_EXIT_TRANSPORT);
 }
 
 void pr_stop_signals_leave_within(unsigned seconds, int code)
 {
     int none = 0;
+    struct itimerspec end = {.it_value.tv_sec = seconds}, before = {0};
     atomic_compare_exchange_strong(&exit_code, &none, code);
-    unsigned left = alarm(seconds);
-    if (left > 0 && left < seconds)
-        alarm(left);
+    if (timer_gettime(timer, &before) == 0 &&
+        before.it_value.tv_sec + before.it_value.tv_nsec > 0 &&
+        before.it_value.tv_sec < (time_t)seconds)
+        return;
+    timer_settime(timer, 0, &end, NULL);
 }
 
-void pr_stop_signals_catch(void)
+pr_status pr_stop_signals_catch(void)
 {
     static const int caught[] = {
         SIGINT, SIGTERM, SIGUSR1};  // the last is Slurm's, ahead of the end
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
+        return pr_fail(PR_ERR_RESOURCE, "the system gives no timer: %s", strerror(errno));
+    sigaction(SIGALRM, &action, NULL);
+    action.sa_handler = on_signal;
     for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
         sigaction(caught[i], &action, NULL);
-    action.sa_handler = on_alarm;
-    sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    return PR_OK;
 }
 
 int pr_stop_signals_received(void) { return atomic_load(&received); }

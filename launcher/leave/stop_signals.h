@@ -13,7 +13,7 @@
 #include "launcher/controller.h"
 
 // From now to the end of the process.
-void pr_stop_signals_catch(void);
+pr_status pr_stop_signals_catch(void) PR_MUST_CHECK;
 
 // The first signal on any rank that this one knows of, or 0. The pointer is for who looks often.
 int pr_stop_signals_received(void);

@@ -65,6 +65,7 @@ void pr_watch_book_hear(
     entry->state.wait[PR_WATCH_NAME_BYTES - 1] = '\0';
     entry->judged = true;
     entry->warned = false;
+    entry->lost_ns = 0;  // another process has taken its place
     entry->heard_ns = now_ns;
 }
 

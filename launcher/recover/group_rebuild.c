@@ -11,7 +11,7 @@
 // How long starting a process may take, and how often one is started for nothing.
 // Before that the requests that were moved get a chance to go on, as starting a process pauses everybody.
 enum { CHANCE_MS = 1000 };
-enum { REPLACE_MS = 60000, JOIN_MS = 60000, FORM_MS = 60000, MOST_TRIES = 3 };
+enum { REPLACE_MS = 30000, JOIN_MS = 60000, FORM_MS = 30000, MOST_TRIES = 3 };
 
 typedef enum rebuild_state {
     STATE_WHOLE,  // or as whole as it will be

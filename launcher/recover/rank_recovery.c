@@ -17,8 +17,9 @@ typedef struct recover_facts {
     int32_t losses;
     int32_t lost[PR_RECOVER_MOST_LOST];
     pr_thread_choice threads[PR_RECOVER_MOST_LOST];
-    int32_t invitation_bytes;
+    int32_t invitation_bytes, watch_bytes;
     char invitation[PR_INVITATION_BYTES];
+    char watch[PR_INVITATION_BYTES];  // the watchdog's
 } recover_facts;
 
 bool pr_rank_recovery_is_on(const pr_engine *engine)
@@ -63,9 +64,15 @@ pr_status pr_rank_recovery_take_facts(pr_engine *engine)
             engine->threads = facts->threads[i];
     }
     engine->threads.unbound_why = "as the rank that it replaces";
-    PR_TRY(pr_control_join(
+    pr_error_capture_begin();
+    pr_status joined = pr_control_join(
         engine->world, PR_ENGINE_PING_MS, facts->invitation, (size_t)facts->invitation_bytes,
-        &engine->control));
+        &engine->control);
+    pr_error_capture_end();
+    if (joined != PR_OK)  // the run has ended meanwhile, or rank 0 tells that we are not heard of
+        pr_log(PR_LOG_INFO, "%s", pr_error_text());
+    PR_TRY(joined);
+    pr_engine_join_watch(engine, facts->watch, (size_t)facts->watch_bytes);
     return answer(engine, PR_RECOVER_JOIN, true);
 }
 
@@ -93,6 +100,7 @@ fill_facts(const pr_engine *engine, const pr_recover_order *order, recover_facts
         made->threads[i] = engine->every_threads[order->lost[i]];
     made->invitation_bytes = order->invitation_bytes;
     memcpy(made->invitation, order->invitation, sizeof made->invitation);
+    made->watch_bytes = (int32_t)pr_run_watch_invite(engine->watch, made->watch);
     *facts = made;
     return PR_OK;
 }
@@ -122,7 +130,9 @@ static pr_status carry_out(pr_engine *engine, const pr_recover_order *order)
 {
     bool replaces = order->kind == PR_RECOVER_REPLACE;
     pr_error_capture_begin();
+    pr_recovery_limit(true);  // MPI waits for ever for one that is lost meanwhile
     pr_status status = replaces ? replace_lost(engine, order) : form_group(engine, order);
+    pr_recovery_limit(false);
     pr_error_capture_end();
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());

@@ -257,9 +257,10 @@ static bool still_names_us(const pr_advertiser *advertiser)
 
 static void take_back(pr_advertiser *advertiser)
 {
+    bool ours =
+        advertiser->file[0] && pr_endpoint_file_names(advertiser->file, &advertiser->endpoint);
     advertiser->endpoint.state = PR_ENDPOINT_DRAINING;
-    if (advertiser->file[0] &&
-        pr_endpoint_file_write(advertiser->file, &advertiser->endpoint) != PR_OK)
+    if (ours && pr_endpoint_file_write(advertiser->file, &advertiser->endpoint) != PR_OK)
         pr_log(PR_LOG_WARN, "%s still says that we are ready", advertiser->file);
     if (still_names_us(advertiser) &&
         pr_endpoints_file_write(advertiser->endpoints, NULL, 0) != PR_OK)

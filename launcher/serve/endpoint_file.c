@@ -234,17 +234,24 @@ pr_status pr_endpoint_file_read(const char *path, pr_endpoint *endpoint)
     return PR_OK;
 }
 
-void pr_endpoint_file_remove(const char *path, const pr_endpoint *endpoint)
+bool pr_endpoint_file_names(const char *path, const pr_endpoint *endpoint)
 {
     pr_endpoint there = {0};
-    char key_file[PR_ENDPOINT_PATH_BYTES];
     pr_error_capture_begin();
-    bool ours = parse(path, &there) == PR_OK && there.pid == endpoint->pid &&
+    bool same = parse(path, &there) == PR_OK && there.pid == endpoint->pid &&
                 strcmp(there.job_id, endpoint->job_id) == 0 &&
                 strcmp(there.url, endpoint->url) == 0;
+    pr_error_capture_end();
+    return same;
+}
+
+void pr_endpoint_file_remove(const char *path, const pr_endpoint *endpoint)
+{
+    char key_file[PR_ENDPOINT_PATH_BYTES];
+    pr_error_capture_begin();
     bool made = key_path(path, key_file) == PR_OK && strcmp(key_file, endpoint->api_key_file) == 0;
     pr_error_capture_end();
-    if (!ours)
+    if (!pr_endpoint_file_names(path, endpoint))
         return;
     if (made)
         (void)unlink(key_file);

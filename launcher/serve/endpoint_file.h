@@ -11,6 +11,7 @@
 #ifndef PR_LAUNCHER_SERVE_ENDPOINT_FILE_H
 #define PR_LAUNCHER_SERVE_ENDPOINT_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "launcher/http/key_file.h"
@@ -39,6 +40,9 @@ pr_status pr_endpoint_file_make_key(const char *path, pr_endpoint *endpoint) PR_
 
 // Atomic; also to change the state.
 pr_status pr_endpoint_file_write(const char *path, const pr_endpoint *endpoint) PR_MUST_CHECK;
+
+// Whether the file is there and this endpoint's; not after a successor has written its own.
+bool pr_endpoint_file_names(const char *path, const pr_endpoint *endpoint);
 
 // Takes away the file, and the key that make_key made, unless another job has written there since.
 void pr_endpoint_file_remove(const char *path, const pr_endpoint *endpoint);

@@ -56,7 +56,7 @@ if [[ ! -s $key ]]; then
     rm -f "$key.$SLURM_JOB_ID"
 fi
 
-# after:JOB+MINUTES: not before so long after this job's start. It may wait for nodes from then on.
+# after:JOB+MINUTES is not before so long after this job's start. It may wait for nodes from then on.
 submit_successor() {
     local minutes=$((($("$polyreme" job --json | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p') - $(date +%s)) / 60))
     if [[ -e $endpoint.stop ]]; then
@@ -79,6 +79,8 @@ take_over() {
 }
 
 old=$(field job_id)
+# One chain, whichever job of it was started by hand: successors that wait were submitted by the job before.
+scancel --user="$(id -un)" --name="$SLURM_JOB_NAME" --state=PENDING || true
 submit_successor
 
 # In the background, so that bash runs the traps while it waits.

@@ -372,6 +372,46 @@ static void nonsense_ends_the_connection_and_says_why(void)
     }
 }
 
+// Rank 1 leaves, and comes again by an invitation: both sides speak as before, from the first frame on.
+static void a_process_joins_in_the_place_of_a_lost_rank(void)
+{
+    char invitation[PR_INVITATION_BYTES] = "";
+    int64_t size_bytes = 0;
+    pr_message message = {.kind = PR_MESSAGE_NONE};
+    if (ranks() == 1)
+        return;
+    setenv("OMPI_MCA_orte_enable_recovery", "1", 1);  // else nobody goes on listening
+    EXPECT(open_control(0), "cannot open");
+    if (rank() == 0) {
+        for (int i = 0; i < 3; i++)
+            MUST(pr_control_send(controller, 1, PR_MESSAGE_PLAN, "old", 4));
+    } else if (rank() == 1) {
+        pr_control_destroy(worker);
+    }
+    if (rank() == 0) {
+        expect_loss(1, "left");
+        size_bytes = (int64_t)pr_control_invite(controller, invitation);
+        EXPECT(size_bytes > 0, "no invitation");
+    }
+    MUST(pr_world_broadcast(mpi_test_world, &size_bytes, sizeof size_bytes));
+    MUST(pr_world_broadcast(mpi_test_world, invitation, sizeof invitation));
+    if (rank() == 1) {
+        MUST(pr_control_join(mpi_test_world, 0, invitation, (size_t)size_bytes, &worker));
+        MUST(pr_control_send(worker, 0, PR_MESSAGE_REPORT, "here", 5));
+        MUST(pr_control_receive(worker, 20000, &message));
+        EXPECT(message.kind == PR_MESSAGE_PLAN, "kind %d", (int)message.kind);
+        EXPECT(message.size_bytes == 4 && !memcmp(message.data, "new", 4), "other data");
+    } else if (rank() == 0) {
+        MUST(pr_control_receive(controller, 20000, &message));
+        EXPECT(message.kind == PR_MESSAGE_REPORT, "kind %d", (int)message.kind);
+        EXPECT(message.from == 1 && !memcmp(message.data, "here", 5), "from %d", message.from);
+        MUST(pr_control_send(controller, 1, PR_MESSAGE_PLAN, "new", 4));
+    }
+    agree(__func__);
+    close_control();
+    unsetenv("OMPI_MCA_orte_enable_recovery");
+}
+
 static void auto_chooses_ucx_where_all_ranks_have_it(void)
 {
     backend = "ucx";
@@ -405,6 +445,7 @@ int main(void)
         if (ranks() > 1)
             a_rank_that_leaves_is_reported_lost_once();
         close_control();
+        a_process_joins_in_the_place_of_a_lost_rank();
     }
     auto_chooses_ucx_where_all_ranks_have_it();
     backend = "tcp";

@@ -16,6 +16,7 @@ kill_runs_begin || { echo "FAILED: the run that nobody disturbs"; exit 1; }
 for run in $(seq 20); do
     kill_run "$run" "$((run * 7919))" || failures=$((failures + 1))
 done
+kill_runs_end
 kill_runs_table
 rm -rf "$work"
 many_ranks_or_end "$failures"

@@ -6,7 +6,8 @@
 # before its ranks, which begins another hash (KV in float32 is not rounded, so its bytes are others; so are
 # those of int8 and int4 weights).
 # A second table does the same with prompts that share openings; there prefixes must move between lanes
-# (+ before the ranks), or must not (-). ~: groups must change their roles on the way.
+# (+ before the ranks), or must not (-). ~: groups must change their roles on the way. !: one process begins and
+# dies in a write of its journal, the row's layout resumes.
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme
@@ -50,6 +51,8 @@ common_rows() {
 8 --prefill 2x2:tp=2 --decode 1x4:tp=2 --max-num-batched-tokens 64
 ~4 --prefill 2x1 --decode 2x1 --max-num-seqs 4 --balance rotate --balance-period 0.005
 ~7 --prefill 3x1 --decode 2x2:tp=2 --max-num-seqs 4 --balance rotate --balance-period 0.005
+!4 --prefill 1x2:tp=2 --decode 1x2
+!5 --mixed 1x5 --max-num-batched-tokens 16 --max-num-seqs 16
 =1 --kv-cache-dtype float32
 4 --prefill 1x2:tp=2 --decode 1x2 --kv-cache-dtype float32
 =1 --quantization int8
@@ -84,7 +87,12 @@ run_row() { # model requests ranks flags -> hash
     shift 3
     local launch=()
     [ "$ranks" -gt 1 ] && launch=(mpirun -n "$ranks")
-    rm -f "$out"
+    rm -rf "$out" "$out.journal" "$out.state"
+    if [ "$want" = '!' ]; then
+        (ulimit -c 0 && ulimit -f 24 && exec "$polyreme" batch "$model" -i "$requests" -o "$out" \
+            --trust-request-chat-template --max-model-len 192) < /dev/null > "$work/log" 2>&1
+        set -- "$@" --resume
+    fi 2> /dev/null
     if ! "${launch[@]}" "$polyreme" batch "$model" -i "$requests" -o "$out" --trust-request-chat-template --max-model-len 192 \
         "$@" < /dev/null > "$work/log" 2>&1; then
         tail -n 20 "$work/log" >&2
@@ -105,7 +113,7 @@ run_table() { # model requests table
     while read -r ranks flags; do
         [[ $ranks == =* ]] && { ranks=${ranks#=}; expected=; }
         want=${ranks//[0-9]/}
-        ranks=${ranks#[+~-]}
+        ranks=${ranks#[+~!-]}
         if [ "$ranks" -gt 1 ] && ! $many_ranks; then continue; fi
         # shellcheck disable=SC2086
         hash=$(run_row "$POLYREME_SOURCE/$model" "$requests" "$ranks" $flags)
@@ -113,6 +121,10 @@ run_table() { # model requests table
         verdict=same
         if [ "$hash" != "$expected" ] || [ ${#hash} -ne 16 ]; then
             verdict=DIFFERENT
+            failures=$((failures + 1))
+        fi
+        if [ "$want" = '!' ] && ! grep -q 'resumed: ' "$work/log"; then
+            verdict=ANEW
             failures=$((failures + 1))
         fi
         gathers=$(sed -n 's/.* \([0-9]*\) gathers.*/\1/p' "$work/log")

@@ -84,12 +84,12 @@ kill -9 "$(rank_pid 2)"
 await_end 40
 check_end "a killed decode rank ends the job" 'rank 2 \(decode group 1\)'
 
-start --enable-recovery -- "${split[@]}"
+start --enable-recovery -- "${split[@]}" --respawn off
 kill -9 "$(rank_pid 2)"
 await_end 40
 check_end "so does one that mpirun would live without" 'rank 2 \(decode group 1\)' 1 any
 
-start --enable-recovery -- --mixed 1x3
+start --enable-recovery -- --mixed 1x3 --respawn off
 kill -9 "$(rank_pid 1)"
 await_end 40
 check_end "a killed rank of a mixed group too" 'rank 1 \(mixed group 0\)' 1 any

@@ -99,7 +99,7 @@ done > "$work/long.jsonl"
 rm -f "$work/out"
 mpirun --mca plm_rsh_agent "$work/rsh" --host node1:2,node2:2 -n 4 --map-by node --bind-to none \
     "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/out" --journal off --order completion \
-    --mixed 2x2:tp=2 --watchdog 4 --comm-timeout 30000 < /dev/null > "$work/log" 2>&1 &
+    --mixed 2x2:tp=2 --max-num-seqs 4 --watchdog 4 --comm-timeout 30000 < /dev/null > "$work/log" 2>&1 &
 job=$!
 trap 'kill -9 "$job" 2> /dev/null; rm -rf "$work"' EXIT
 for _ in $(seq 300); do

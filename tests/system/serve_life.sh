@@ -185,7 +185,7 @@ begin_stream "$work/stream" 4 600
 kill -USR1 "$job"
 check_drain "SIGUSR1 to mpirun: the same"
 
-serve_three --enable-recovery --
+serve_three --enable-recovery -- --respawn off
 begin_stream "$work/stream" 32 1900
 kill -9 "$(rank_pid 2)"
 wait "$stream"

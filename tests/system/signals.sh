@@ -52,12 +52,12 @@ await_handlers() { # PID...
     for pid in "$@"; do
         for _ in $(seq 200); do
             mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null)
-            [ $((0x${mask:-0} & 0x200)) -ne 0 ] && break
+            grep -qx polyreme "/proc/$pid/comm" 2> /dev/null && [ $((0x${mask:-0} & 0x200)) -ne 0 ] && break
             sleep 0.05
         done
     done
 }
-open_tokenizer() { cat "$model/tokenizer.json" > "$work/slow/tokenizer.json"; }
+open_tokenizer() { timeout 20 cp "$model/tokenizer.json" "$work/slow/tokenizer.json"; }
 
 SLURM_JOB_ID=1 "$polyreme" serve "$work/slow" --port 0 --endpoint-file "$work/endpoint" 2> "$work/err" &
 job=$!
@@ -70,7 +70,7 @@ code=$?
 verdict "SIGTERM while a server loads takes the key it made along" \
     "$([ $code -eq 0 ] && [ "$made" = made ] && [ ! -e "$work/endpoint.key" ]; echo $?)" "exit code $code, key $made"
 
-"$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/slow.jsonl" 2> "$work/err" &
+"$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/slow.jsonl" --journal off 2> "$work/err" &
 job=$!
 await_handlers "$job"
 begin=$SECONDS
@@ -165,10 +165,21 @@ stop_ranks USR1 mpirun 138 3 --mixed 1x3
 # mpirun passes SIGTERM on and kills a second later: then the exit code is its own, and the answers are out.
 stop_ranks TERM mpirun 1 2 --mixed 1x2
 
+# With a journal the run is not stopped, but interrupted: it will go on.
+mpirun -n 3 "$polyreme" batch "$model" -i "$work/long.jsonl" -o "$work/kept.jsonl" --mixed 1x3 --log-level warn 2> "$work/err" &
+job=$!
+for _ in $(seq 300); do [ "$(du -sb "$work/kept.jsonl.journal" 2> /dev/null | cut -f1)" -gt 20000 ] 2> /dev/null && break; sleep 0.05; done
+pids=$(pgrep -P "$job")
+kill -USR1 "$(pid_of 2)"
+await_end 20
+state=$(jq -r .state "$work/kept.jsonl.state")
+verdict "SIGUSR1 to rank 2 of a batch with a journal: preempted, and no error" \
+    "$([ "$code" = 0 ] && [ "$left" -eq 0 ] && [ "$state" = preempted ] && [ ! -s "$work/err" ]; echo $?)" \
+    "exit code $code after $took s, state $state, $left ranks left"
+
 # Rank 0 reads its tokenizer: the others are in the first stage's agreement, or wait for it there.
 for who in 1 mpirun; do
-    rm -f "$work/slow.jsonl"
-    mpirun -n 3 "$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/slow.jsonl" 2> "$work/err" &
+    mpirun -n 3 "$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/slow.jsonl" --journal off 2> "$work/err" &
     job=$!
     for _ in $(seq 200); do pids=$(pgrep -P "$job") && [ "$(wc -l <<< "$pids")" -eq 3 ] && break; sleep 0.05; done
     # shellcheck disable=SC2086

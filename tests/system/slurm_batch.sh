@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Batches by job scripts of `polyreme emit sbatch` on a real Slurm: over four nodes, interrupted and requeued, cancelled, as an
 # array. What comes out are the bytes of one process that nobody disturbed.
-# timeout: 400
+# timeout: 600
 # resource: slurm
 set -u
 source "$POLYREME_SOURCE/tests/system/slurm_nodes"
@@ -80,6 +80,17 @@ later=$(job_field "$job" JobState)
 text=$("$polyreme" batch --state cancelled.jsonl)
 verdict "a cancelled job stays cancelled, and what it did is kept" \
     "$([ "$state $later" = "CANCELLED CANCELLED" ] && [ $? -eq 0 ] && grep -q '^preempted: ' <<< "$text"; echo $?)" "$state, $text"
+
+# ---- Runs that get nowhere: a program that is killed at once ----
+printf '#!/bin/bash\n[ "$2" = --state ] && exec "%s" "$@"\nkill -9 $$\n' "$polyreme" > killed
+chmod +x killed
+sed "s|^polyreme=.*|polyreme=$work/killed|" cancelled.sh > nowhere.sh
+job=$(submit nowhere.sh)
+for run in 1 2; do start_again "$job" $run 60 > state.txt; done
+state=$(await_state "$job" "$ended" 30)
+verdict "after three runs that got nowhere there is no fourth" \
+    "$([ "$state" = FAILED ] && [ "$(grep -c 'to be continued' nowhere.log)" = 2 ] && grep -q '3 runs in a row' nowhere.log; echo $?)" \
+    "$state after $(grep -c 'to be continued' nowhere.log) requeues: $(tail -n 1 nowhere.log)"
 job=$(submit cancelled.sh)
 check_same "submitted again it completes" "$(await_state "$job" "$ended" 90)" cancelled.jsonl
 

@@ -33,6 +33,7 @@ done
 batch() {
     local tokens=$1 threads=$2
     shift 2
+    rm -rf "$work/out"*  # a start that finds an earlier output does more
     "$@" "$polyreme" batch "$model" -i "$work/in.$tokens" -o "$work/out" --lease-steps 4096 --threads "$threads" \
         --max-model-len 1200 < /dev/null > "$work/log" 2>&1 && [ "$(grep -c '"status_code":200' "$work/out")" -eq 2 ] &&
         return 0

@@ -36,7 +36,7 @@ start() { # RANKS FLAGS: a job that has answered something
     shift
     rm -f "$work/out.jsonl"
     mpirun -n "$ranks" "$polyreme" batch "$model" -i "${input:-$work/long.jsonl}" -o "$work/out.jsonl" \
-        --order completion --log-level warn --watchdog 2 "$@" > "$work/err" 2>&1 &
+        --journal off --order completion --log-level warn --watchdog 2 "$@" > "$work/err" 2>&1 &
     job=$!
     for _ in $(seq 300); do [ -s "$work/out.jsonl" ] && break; sleep 0.05; done
     pids=$(pgrep -P "$job")
@@ -101,12 +101,34 @@ kill -9 "$(pid_of 1)"
 await_end 20
 check_end "a killed rank is named at once" 'rank 1 \(mixed group 0\) is lost'
 
+# ---- With a journal ----
+lines 400 > "$work/short.jsonl"
+journalled() { # FLAGS
+    mpirun -n 3 "$polyreme" batch "$model" -i "$work/short.jsonl" -o "$work/kept.jsonl" --mixed 1x3 --log-level warn \
+        --watchdog 2 "$@" > "$work/err" 2>&1
+}
+journalled &
+job=$!
+for _ in $(seq 300); do [ "$(du -sb "$work/kept.jsonl.journal" 2> /dev/null | cut -f1)" -gt 20000 ] 2> /dev/null && break; sleep 0.05; done
+mpi=$(pgrep -P "$job")
+pids=$(pgrep -P "$mpi")
+kill -STOP "$(pid_of 1)"
+await_end 30
+check_end "a stopped rank of a batch with a journal" 'rank 1 \(mixed group 0\) does not answer since 2\.[0-9] s'
+failed=$(jq -r .state "$work/kept.jsonl.state")
+journalled --resume
+resumed=$?
+verdict "what it had done is kept, and the rest continues" \
+    "$([ "$failed" = failed ] && [ "$resumed" = 0 ] && [ "$(jq -r .custom_id "$work/kept.jsonl" | sort -u | wc -l)" -eq 400 ] &&
+        [ "$(wc -l < "$work/kept.jsonl")" -eq 400 ]; echo $?)" \
+    "state $failed, then exit code $resumed, $(wc -l < "$work/kept.jsonl") of 400 answers"
+
 # ---- While it loads: the model's tokenizer comes through a pipe that nobody writes ----
 mkdir "$work/slow"
 ln -s "$model"/* "$work/slow"
 rm "$work/slow/tokenizer.json"
 mkfifo "$work/slow/tokenizer.json"
-mpirun -n 3 "$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/out.jsonl" --watchdog 2 > "$work/err" 2>&1 &
+mpirun -n 3 "$polyreme" batch "$work/slow" -i "$work/long.jsonl" -o "$work/slow.jsonl" --watchdog 2 > "$work/err" 2>&1 &
 job=$!
 for _ in $(seq 200); do
     pids=$(pgrep -P "$job")
@@ -147,7 +169,6 @@ verdict "its clients are told" "$(grep -q '^data: {"error":.*rank 2 (mixed group
     "$(grep -o '"message":"[^"]*"' "$work/stream" | head -n 1 | cut -c1-80)"
 
 # ---- The whole job is stopped for longer than the limit ----
-lines 400 > "$work/short.jsonl"
 input=$work/short.jsonl start 3 --mixed 1x3
 # shellcheck disable=SC2086
 kill -STOP $pids

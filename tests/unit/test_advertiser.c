@@ -92,6 +92,22 @@ static void a_drain_that_comes_first_is_not_forgotten(void **state)
     assert_int_not_equal(access(file, F_OK), 0);
 }
 
+static void a_successors_file_is_neither_marked_nor_removed(void **state)
+{
+    (void)state;
+    advertised old, new;
+    begin(&old, yaml);
+    assert_int_equal(pr_advertiser_ready(old.advertiser, "demo", 8000), PR_OK);
+    begin(&new, yaml);
+    assert_int_equal(pr_advertiser_ready(new.advertiser, "demo", 8001), PR_OK);
+    pr_advertiser_drain(old.advertiser);
+    assert_int_equal(state_now(), PR_ENDPOINT_READY);
+    end(&old);
+    assert_int_equal(state_now(), PR_ENDPOINT_READY);
+    end(&new);
+    assert_int_not_equal(access(file, F_OK), 0);
+}
+
 static void no_file_is_left_when_the_other_cannot_be_written(void **state)
 {
     (void)state;
@@ -109,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_follows_the_server),
         cmocka_unit_test(a_drain_that_comes_first_is_not_forgotten),
+        cmocka_unit_test(a_successors_file_is_neither_marked_nor_removed),
         cmocka_unit_test(no_file_is_left_when_the_other_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

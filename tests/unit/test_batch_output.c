@@ -12,6 +12,7 @@
 #include "journal_run.h"
 #include "launcher/batch/batch_output.h"
 #include "launcher/batch/batch_state.h"
+#include "launcher/batch/state_writer.h"
 #include "launcher/commands.h"
 
 static pr_options options;
@@ -202,8 +203,18 @@ static void a_kill_at_the_beginning_of_a_second_batch_is_not_taken_for_the_first
     pr_batch_output *output = open_output(false);
     answer_line(output, 0);
     end_complete(output, 1);
-    drop(open_output(false));
+    // A link to nowhere: the journal cannot begin, so this is where a kill would have come.
+    assert_int_equal(symlink("nowhere", run_path("out.journal")), 0);
     bool complete;
+    options.resume = false;
+    assert_int_equal(pr_batch_output_open(&options, &output, &complete), PR_OK);
+    pr_error_capture_begin();
+    assert_int_equal(pr_batch_output_begin(output, &engine), PR_ERR_IO);
+    pr_error_capture_end();
+    pr_batch_output_close(output);
+    assert_int_equal(read_state().phase, PR_BATCH_RUNNING);
+    assert_int_equal(unlink(run_path("out.journal")), 0);
+    drop(open_output(true));
     options.resume = true;
     assert_int_equal(pr_batch_output_open(&options, &output, &complete), PR_OK);
     assert_false(complete);
@@ -455,6 +466,37 @@ static void a_state_that_cannot_be_read_is_left_out_of_account(void **state)
     pr_log_set_level(PR_LOG_WARN);
 }
 
+static void the_last_state_that_is_told_is_written_beside_the_run(void **state)
+{
+    (void)state;
+    pr_state_writer *writer;
+    pr_batch_state told = {.phase = PR_BATCH_RUNNING, .requests = -1};
+    assert_int_equal(pr_batch_state_write(run_output, &told), PR_OK);
+    assert_int_equal(pr_state_writer_create(run_output, &writer), PR_OK);
+    for (told.answered = 1; told.answered < 1000; told.answered++)
+        assert_int_equal(pr_state_writer_tell(writer, &told), PR_OK);
+    while (read_state().answered < 999)
+        usleep(1000);
+    pr_state_writer_destroy(writer);
+    assert_int_equal(read_state().answered, 999);
+    assert_int_equal(access(run_path("out.state.tmp"), F_OK), -1);
+}
+
+static void a_state_that_cannot_be_written_is_told_at_the_next(void **state)
+{
+    (void)state;
+    pr_state_writer *writer;
+    const pr_batch_state told = {.phase = PR_BATCH_RUNNING};
+    pr_status status = PR_OK;
+    assert_int_equal(pr_state_writer_create(run_path("no/folder/out"), &writer), PR_OK);
+    while (status == PR_OK) {
+        status = pr_state_writer_tell(writer, &told);
+        usleep(1000);
+    }
+    assert_int_equal(status, PR_ERR_IO);
+    pr_state_writer_destroy(writer);
+}
+
 static void a_stream_takes_the_state_of_an_earlier_run_away(void **state)
 {
     (void)state;
@@ -491,6 +533,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup(a_state_is_read_as_it_was_written, clean),
     cmocka_unit_test_setup(a_run_that_does_not_run_any_more_was_killed, clean),
     cmocka_unit_test_setup(a_state_that_cannot_be_read_is_left_out_of_account, clean),
+    cmocka_unit_test_setup(the_last_state_that_is_told_is_written_beside_the_run, clean),
+    cmocka_unit_test_setup(a_state_that_cannot_be_written_is_told_at_the_next, clean),
     cmocka_unit_test_setup(a_stream_takes_the_state_of_an_earlier_run_away, clean),
 };
 
