@@ -313,9 +313,7 @@ static void print_walltime(const pr_metrics *metrics, int64_t now_ns, pr_byte_bu
     int64_t end_ns = metrics->now.walltime.end_ns;
     double left_s = end_ns > now_ns ? (double)(end_ns - now_ns) * 1e-9 : 0;
     head(text, name, "gauge", "Time for requests: until the job's end, less the reserve.");
-    if (end_ns == 0)
-        print(text, "%s +Inf\n", name);
-    else
+    if (end_ns != 0)
         print(text, "%s %.15g\n", name, left_s);
 }
 
