@@ -739,12 +739,9 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
         _exit(pr_exit_code(status));
-    bool stuck = controller && pr_controller_is_stuck(controller);
     pr_controller_destroy(controller);
     // Who is lost would be waited for: the rest goes with the process (main.c).
     if (pr_rank_recovery_is_on(engine)) {
-        if (stuck)
-            pr_world_abort(engine->world, PR_EXIT_OK);
         pr_control_destroy(engine->controller_control);
         pr_control_destroy(engine->control);
         pr_run_watch_destroy(engine->watch);
