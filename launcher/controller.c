@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/observe/step_tally.h"
 #include "launcher/recover/group_rebuild.h"
 #include "launcher/recover/losses.h"

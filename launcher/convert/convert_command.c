@@ -10,7 +10,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/convert/convert_files.h"
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "launcher/placement/thread_choice.h"
 #include "launcher/placement/topology.h"
 #include "launcher/start/load_watch.h"

@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/placement/thread_choice.h"
 #include "launcher/plan/plan_drawing.h"
 #include "launcher/plan/prediction.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 
 #include <stdio.h>
 #include <string.h>
