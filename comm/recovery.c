@@ -9,7 +9,7 @@
 #include "comm/mpi_wait.h"
 #include "runtime/base/log.h"
 
-enum { ASK_EVERY_NS = 1000000, LIMIT_S = 60 };
+enum { ASK_EVERY_NS = 1000000 };
 
 static struct {
     bool (*in_vain)(void *context);
@@ -26,7 +26,7 @@ bool pr_recovery_is_possible(void)
            pr_world_is_launched();
 }
 
-void pr_recovery_limit(bool begins)
+void pr_recovery_limit(int32_t seconds)
 {
     static timer_t timer;
     static bool created;
@@ -34,7 +34,7 @@ void pr_recovery_limit(bool begins)
     if (!created && timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
         return;  // then only the launcher ends it
     created = true;
-    struct itimerspec limit = {.it_value.tv_sec = begins ? LIMIT_S : 0};
+    struct itimerspec limit = {.it_value.tv_sec = seconds};
     timer_settime(timer, 0, &limit, NULL);
 }
 
@@ -126,9 +126,8 @@ pr_status pr_recovery_join(MPI_Comm *comm)
     return status;
 }
 
-const void *pr_recovery_facts(const pr_world *world, int64_t *facts_bytes)
+const void *pr_recovery_facts(int64_t *facts_bytes)
 {
-    (void)world;
     *facts_bytes = told_bytes;
     return told;
 }
@@ -257,6 +256,7 @@ pr_status pr_recovery_replace(
     const void *facts,
     int64_t facts_bytes)
 {
+    // All but the last stay as they are: to free them all would have to meet once more.
     MPI_Comm living, started, both, whole;
     world_notice notice = {.losses = losses, .facts_bytes = facts_bytes};
     int32_t *replaced = NULL;
@@ -298,9 +298,8 @@ pr_status pr_recovery_replace(
     return pr_fail(PR_ERR_UNSUPPORTED, "this program was built without MPI");
 }
 
-const void *pr_recovery_facts(const pr_world *world, int64_t *facts_bytes)
+const void *pr_recovery_facts(int64_t *facts_bytes)
 {
-    (void)world;
     *facts_bytes = 0;
     return NULL;
 }

@@ -42,15 +42,16 @@ pr_status pr_recovery_replace(
     const void *facts,
     int64_t facts_bytes) PR_MUST_CHECK;
 
-// Between begin and end of calls that may wait inside MPI for one that is lost: who is there longer than
-// a minute is killed, so that nothing is left of a run that has ended.
-void pr_recovery_limit(bool begins);
+// Around calls that may wait inside MPI for one that is lost: who is there longer than so many seconds is
+// killed, so that nothing is left of what has failed. 0 ends it.
+void pr_recovery_limit(int32_t seconds);
+enum { PR_RECOVERY_START_S = 30 };  // of a replacement, until it is a part of the world
 
 // Whether this process replaces a lost rank. Never calls MPI.
 bool pr_recovery_is_replacement(void);
-// What it was told; valid as long as the world. Such a world has only this use: nothing collective but
+// What it was told; valid to the end of the process. Such a world has only this use: nothing collective but
 // recovery's own.
-const void *pr_recovery_facts(const pr_world *world, int64_t *facts_bytes);
+const void *pr_recovery_facts(int64_t *facts_bytes);
 
 // For the waits.
 bool pr_recovery_is_in_vain(int64_t now_ns);

@@ -71,7 +71,7 @@ static pr_status init_mpi(pr_world *world)
 {
     int initialized = 0, provided = MPI_THREAD_SINGLE;
     if (pr_recovery_is_replacement())
-        pr_recovery_limit(true);
+        pr_recovery_limit(PR_RECOVERY_START_S);
     PR_TRY(pr_mpi_check(MPI_Initialized(&initialized), "MPI_Initialized", -1));
     if (!initialized) {
         PR_TRY(pr_mpi_check(
@@ -90,7 +90,7 @@ static pr_status init_mpi(pr_world *world)
         PR_TRY(pr_mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup", -1));
     pr_world_adopt(world, comm);
     if (pr_recovery_is_replacement())
-        pr_recovery_limit(false);
+        pr_recovery_limit(0);
     if (world->ranks == 1 && tasks_of_srun() > 1)
         return pr_fail(
             PR_ERR_ARGUMENT,

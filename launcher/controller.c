@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/observe/step_tally.h"
 #include "launcher/recover/group_rebuild.h"
 #include "launcher/recover/losses.h"
@@ -234,11 +234,6 @@ void pr_controller_scheduler_counts(const pr_controller *controller, pr_schedule
 const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role)
 {
     return pr_scheduler_step_fit(controller->scheduler, role);
-}
-
-bool pr_controller_is_stuck(const pr_controller *controller)
-{
-    return controller->rebuild && pr_group_rebuild_is_stuck(controller->rebuild);
 }
 
 uint64_t pr_controller_hash(const pr_controller *controller)
@@ -627,9 +622,7 @@ static bool is_told(const pr_controller *controller, int32_t rank, bool decode, 
         *awaited = false;
         return controller->losses && decode;
     }
-    bool given_up =
-        pr_controller_is_stuck(controller) && pr_losses_has_group(controller->losses, index);
-    *awaited = !controller->counted[rank] && !given_up;
+    *awaited = !controller->counted[rank];
     return (layout->group[index].role == PR_ROLE_DECODE) == decode &&
            !pr_losses_has_rank(controller->losses, rank);
 }

@@ -93,8 +93,6 @@ bool pr_controller_interrupted(const pr_controller *controller);
 const pr_worker_counts *pr_controller_counts(const pr_controller *controller, int32_t rank);
 void pr_controller_scheduler_counts(const pr_controller *controller, pr_scheduler_counts *counts);
 const pr_step_fit *pr_controller_step_fit(const pr_controller *controller, pr_role role);
-// After run: some ranks may wait for one that is lost and never end by themselves.
-bool pr_controller_is_stuck(const pr_controller *controller);
 uint64_t pr_controller_hash(const pr_controller *controller);
 
 #endif

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "launcher/commands.h"
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/openai/answer.h"
 #include "launcher/openai/json_text.h"
 #include "runtime/base/clock.h"

@@ -9,8 +9,8 @@
 #include "launcher/batch/batch_run.h"
 #include "launcher/batch/batch_state.h"
 #include "launcher/commands.h"
-#include "launcher/engine.h"
-#include "launcher/layout_choice.h"
+#include "launcher/engine/engine.h"
+#include "launcher/engine/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 

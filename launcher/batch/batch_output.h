@@ -8,7 +8,7 @@
 
 #include "launcher/batch/batch_input.h"
 #include "launcher/batch/id_set.h"
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/journal/journal.h"
 
 typedef struct pr_batch_output pr_batch_output;

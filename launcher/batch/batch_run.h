@@ -7,7 +7,7 @@
 #include "launcher/batch/batch_input.h"
 #include "launcher/batch/batch_output.h"
 #include "launcher/controller.h"
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 
 typedef struct pr_batch_run pr_batch_run;
 

@@ -6,7 +6,7 @@
 
 #include "launcher/bench/bench_run.h"
 #include "launcher/commands.h"
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/simulate/run_table.h"
 #include "launcher/simulate/workload.h"
 #include "runtime/base/clock.h"

@@ -6,7 +6,7 @@
 #define PR_LAUNCHER_BENCH_BENCH_RUN_H
 
 #include "launcher/controller.h"
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/simulate/run_record.h"
 #include "launcher/simulate/trace.h"
 

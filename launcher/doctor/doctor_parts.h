@@ -7,7 +7,7 @@
 #include "comm/mpi_facts.h"
 #include "launcher/doctor/cgroup_limits.h"
 #include "launcher/doctor/finding.h"
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 
 // The program and the machine: kernels, cores, threads, memory, its huge pages, GPUs.
 void pr_machine_findings_add(

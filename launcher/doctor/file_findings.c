@@ -9,7 +9,7 @@
 #include "launcher/doctor/doctor_parts.h"
 #include "launcher/doctor/mount_table.h"
 #include "launcher/doctor/text_file.h"
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 
 typedef struct place {
     char path[PATH_MAX];

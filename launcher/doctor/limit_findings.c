@@ -12,7 +12,7 @@
 #include "launcher/doctor/doctor_parts.h"
 #include "launcher/doctor/process_limits.h"
 #include "launcher/doctor/text_file.h"
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 
 enum { FEW_FILES = 1024, FEW_PROCESSES = 512, COPY_LIMIT_MS = 2000 };
 

@@ -9,8 +9,8 @@
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/doctor/doctor_parts.h"
 #include "launcher/doctor/text_file.h"
-#include "launcher/memory_budget.h"
-#include "launcher/thread_choice.h"
+#include "launcher/engine/memory_budget.h"
+#include "launcher/placement/thread_choice.h"
 #include "runtime/base/log.h"
 
 static void look_at_build(pr_findings *findings)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "runtime/base/log.h"
 
 enum { MOST_NAMED = 6, LOST_PATIENCE_MS = 4000 };

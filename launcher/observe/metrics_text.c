@@ -307,16 +307,14 @@ static void print_decisions(const pr_metrics *metrics, pr_byte_buffer *text)
             text, counter[i].name, "counter", counter[i].help, NULL, (double)counter[i].value);
 }
 
-// Only where the job's end is known.
 static void print_walltime(const pr_metrics *metrics, int64_t now_ns, pr_byte_buffer *text)
 {
-    const pr_walltime_state *walltime = &metrics->now.walltime;
-    if (walltime->end_ns == 0)
-        return;
-    double left_s = (double)(walltime->end_ns - now_ns) * 1e-9;
-    print_one(
-        text, "polyreme_walltime_remaining_seconds", "gauge",
-        "Time for requests: until the job's end, less the reserve.", NULL, left_s > 0 ? left_s : 0);
+    static const char name[] = "polyreme_walltime_remaining_seconds";
+    int64_t end_ns = metrics->now.walltime.end_ns;
+    double left_s = end_ns > now_ns ? (double)(end_ns - now_ns) * 1e-9 : 0;
+    head(text, name, "gauge", "Time for requests: until the job's end, less the reserve.");
+    if (end_ns != 0)
+        print(text, "%s %.15g\n", name, left_s);
 }
 
 static void print_http(const pr_metrics *metrics, int32_t connections, pr_byte_buffer *text)

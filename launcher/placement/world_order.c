@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/placement/rank_order.h"
 #include "runtime/base/log.h"
 

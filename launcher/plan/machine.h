@@ -23,7 +23,7 @@
 
 #include <stdbool.h>
 
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "runtime/batch/layout.h"
 #include "scheduler/cost/cost_model.h"
 

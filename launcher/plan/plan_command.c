@@ -8,11 +8,11 @@
 
 #include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
+#include "launcher/placement/thread_choice.h"
 #include "launcher/plan/plan_drawing.h"
 #include "launcher/plan/prediction.h"
 #include "launcher/plan/split_mode.h"
-#include "launcher/thread_choice.h"
 #include "runtime/base/log.h"
 #include "runtime/model/packed_table.h"
 #include "runtime/parallel.h"

@@ -4,7 +4,7 @@
 #ifndef PR_LAUNCHER_PLAN_PLAN_COMMAND_H
 #define PR_LAUNCHER_PLAN_PLAN_COMMAND_H
 
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "launcher/plan/prediction.h"
 #include "runtime/batch/layout.h"
 #include "runtime/model/shard.h"

@@ -8,7 +8,7 @@
 
 #include "launcher/options.h"
 #include "launcher/placement/rank_order.h"
-#include "launcher/thread_choice.h"
+#include "launcher/placement/thread_choice.h"
 
 typedef struct pr_plan_nodes {
     int32_t nodes;

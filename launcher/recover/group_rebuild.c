@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
+// After the last loss: ranks that are lost together are lost within a moment, and while a process is started
+// nobody must be. Meanwhile the requests that were moved go on elsewhere.
+enum { CALM_MS = 1000 };
 // How long starting a process may take, and how often one is started for nothing.
-// Before that the requests that were moved get a chance to go on, as starting a process pauses everybody.
-enum { CHANCE_MS = 1000 };
 enum { REPLACE_MS = 30000, JOIN_MS = 60000, FORM_MS = 30000, MOST_TRIES = 3 };
 
 typedef enum rebuild_state {
@@ -23,6 +24,7 @@ typedef enum rebuild_state {
 
 typedef struct rank_state {
     bool owes;     // an answer to the order that is out
+    bool starts;   // a process is started for it
     bool joins;    // a replacement that was not heard yet
     bool loads;    // a replacement whose weights are not there yet
     bool forming;  // its group is formed
@@ -36,7 +38,6 @@ struct pr_group_rebuild {
     int32_t tries;  // since a group came back
     bool failed;    // some rank could not carry out the order that is out
     bool gives_up;
-    bool stuck;
     int64_t begin_ns, paused_ns, state_ns;
 };
 
@@ -65,8 +66,6 @@ void pr_group_rebuild_destroy(pr_group_rebuild *rebuild)
 
 bool pr_group_rebuild_hopes(const pr_group_rebuild *rebuild) { return !rebuild->gives_up; }
 
-bool pr_group_rebuild_is_stuck(const pr_group_rebuild *rebuild) { return rebuild->stuck; }
-
 static void enter(pr_group_rebuild *rebuild, rebuild_state state)
 {
     rebuild->state = state;
@@ -86,16 +85,16 @@ static void pause(pr_group_rebuild *rebuild, bool paused)
 
 static pr_status give_up(pr_group_rebuild *rebuild, const char *why)
 {
-    pr_log(PR_LOG_WARN, "recovery: %s: the run goes on without what is lost", why);
     rebuild->gives_up = true;
     enter(rebuild, STATE_WHOLE);
-    if (pr_scheduler_can_serve(rebuild->params.scheduler))
-        return PR_OK;
-    return pr_fail(
-        PR_ERR_PEER,
-        "%s, and no group is left that can do the part of the lost one: the run ends, "
-        "results so far are kept",
-        why);
+    if (!pr_scheduler_can_serve(rebuild->params.scheduler))
+        return pr_fail(
+            PR_ERR_PEER,
+            "%s, and no group is left that can do the part of the lost one: the run ends, "
+            "results so far are kept",
+            why);
+    pr_log(PR_LOG_WARN, "recovery: %s: the run goes on without what is lost", why);
+    return PR_OK;
 }
 
 // ---- Orders ----
@@ -156,8 +155,12 @@ static pr_status begin_replacing(pr_group_rebuild *rebuild)
         return give_up(rebuild, "lost ranks cannot be replaced");
     }
     rebuild->failed = false;
-    for (int32_t rank = 0; rank < rebuild->params.layout->ranks; rank++)
-        rebuild->rank[rank].owes = lives(rebuild, rank);
+    // A replacement may be heard before the last of those that started it.
+    for (int32_t rank = 0; rank < rebuild->params.layout->ranks; rank++) {
+        bool lost = !lives(rebuild, rank);
+        rebuild->rank[rank] =
+            (rank_state){.owes = !lost, .starts = lost, .joins = lost, .loads = lost};
+    }
     enter(rebuild, STATE_REPLACING);
     return pr_group_rebuild_order(rebuild, &order);
 }
@@ -166,14 +169,14 @@ static pr_status end_replacing(pr_group_rebuild *rebuild)
 {
     rebuild->paused_ns = pr_clock_now_ns() - rebuild->paused_ns;
     pause(rebuild, false);
+    for (int32_t rank = 0; rank < rebuild->params.layout->ranks; rank++) {
+        if (rebuild->rank[rank].starts && !rebuild->failed)
+            pr_losses_replace(rebuild->params.losses, rank);
+        else if (rebuild->failed)
+            rebuild->rank[rank] = (rank_state){0};
+    }
     if (rebuild->failed)
         return give_up(rebuild, "no process could be started for a lost rank");
-    for (int32_t rank = 0; rank < rebuild->params.layout->ranks; rank++) {
-        if (lives(rebuild, rank))
-            continue;
-        pr_losses_replace(rebuild->params.losses, rank);
-        rebuild->rank[rank].joins = rebuild->rank[rank].loads = true;
-    }
     enter(rebuild, STATE_LOADING);
     return PR_OK;
 }
@@ -191,7 +194,6 @@ static bool can_form(const pr_group_rebuild *rebuild, int32_t group)
 
 static pr_status begin_forming(pr_group_rebuild *rebuild)
 {
-    rebuild->failed = false;
     enter(rebuild, STATE_FORMING);
     for (int32_t g = 0; g < rebuild->params.layout->groups; g++) {
         const pr_group_layout *group = &rebuild->params.layout->group[g];
@@ -228,21 +230,36 @@ static pr_status return_group(pr_group_rebuild *rebuild, int32_t group)
     return PR_OK;
 }
 
+// The group cannot be formed now. Its ranks that have done their part stand by again; the others may wait
+// inside MPI for the one that is missing, and are killed there after a while (rank_recovery.c).
+static pr_status break_forming(pr_group_rebuild *rebuild, int32_t group)
+{
+    const pr_group_layout *layout = &rebuild->params.layout->group[group];
+    pr_recover_order order = {.kind = PR_RECOVER_LOSE, .group = group};
+    if (layout->first_rank == 0)
+        return pr_fail(
+            PR_ERR_PEER,
+            "group %d, with rank 0, cannot be formed again: the run ends, results so far are kept",
+            group);
+    for (int32_t rank = layout->first_rank; rank < layout->first_rank + layout->ranks; rank++) {
+        rebuild->rank[rank].forming = false;
+        if (lives(rebuild, rank))
+            PR_TRY(send_order(rebuild, rank, &order));
+    }
+    return PR_OK;
+}
+
 static pr_status end_forming(pr_group_rebuild *rebuild)
 {
-    int32_t ranks = rebuild->params.layout->ranks;
-    if (rebuild->failed) {
-        rebuild->stuck = true;
-        return give_up(rebuild, "a group could not be formed again");
-    }
     for (int32_t g = 0; g < rebuild->params.layout->groups; g++) {
         const pr_group_layout *group = &rebuild->params.layout->group[g];
-        if (rebuild->rank[group->first_rank].forming)
-            PR_TRY(return_group(rebuild, g));
+        if (!rebuild->rank[group->first_rank].forming)
+            continue;
+        PR_TRY(return_group(rebuild, g));
+        for (int32_t i = 0; i < group->ranks; i++)
+            rebuild->rank[group->first_rank + i].forming = false;
+        rebuild->tries = 0;
     }
-    for (int32_t rank = 0; rank < ranks; rank++)
-        rebuild->rank[rank].forming = false;
-    rebuild->tries = 0;
     enter(rebuild, STATE_WHOLE);
     return PR_OK;
 }
@@ -255,7 +272,7 @@ pr_status pr_group_rebuild_lose(pr_group_rebuild *rebuild, int32_t rank)
     bool owed = state->owes, formed = state->forming;
     *state = (rank_state){0};
     if (rebuild->state == STATE_WHOLE) {
-        enter(rebuild, STATE_WHOLE);  // the chance begins
+        enter(rebuild, STATE_WHOLE);  // the calm begins anew
         rebuild->begin_ns = rebuild->state_ns;
     }
     if (rebuild->state == STATE_REPLACING && owed)
@@ -265,10 +282,8 @@ pr_status pr_group_rebuild_lose(pr_group_rebuild *rebuild, int32_t rank)
             "results "
             "so far are kept",
             rank);
-    if (rebuild->state == STATE_FORMING && formed) {
-        rebuild->stuck = true;  // the others wait for it inside MPI
-        return give_up(rebuild, "a rank is lost while its group is formed again");
-    }
+    if (formed)
+        return break_forming(rebuild, pr_layout_group_of(rebuild->params.layout, rank));
     return PR_OK;
 }
 
@@ -285,26 +300,31 @@ pr_status pr_group_rebuild_answer(pr_group_rebuild *rebuild, const pr_message *m
         rank->loads = false;
     else
         rank->owes = false;
+    if (!done.good && rank->forming)
+        return break_forming(rebuild, pr_layout_group_of(rebuild->params.layout, message->from));
     rebuild->failed = rebuild->failed || !done.good;
     return PR_OK;
 }
 
-// Whether the requests of lost groups go on, or cannot.
-static bool all_resumed(const pr_group_rebuild *rebuild)
+static bool any_can_form(const pr_group_rebuild *rebuild)
 {
-    pr_scheduler_counts counts;
-    pr_scheduler_count(rebuild->params.scheduler, &counts);
-    return counts.resumed >= counts.moved || has_passed(rebuild, CHANCE_MS) ||
-           !pr_scheduler_can_serve(rebuild->params.scheduler);
+    bool any = false;
+    for (int32_t g = 0; g < rebuild->params.layout->groups; g++)
+        any = any || can_form(rebuild, g);
+    return any;
 }
 
 static pr_status look_whole(pr_group_rebuild *rebuild)
 {
     int32_t lost[PR_RECOVER_MOST_LOST];
-    if (rebuild->gives_up || list_lost(rebuild, lost) == 0 || !all_resumed(rebuild))
+    int32_t losses = list_lost(rebuild, lost);
+    if (rebuild->gives_up || (losses == 0 && !any_can_form(rebuild)) ||
+        !has_passed(rebuild, CALM_MS))
         return PR_OK;
     if (rebuild->tries++ == MOST_TRIES)
-        return give_up(rebuild, "replacements are lost as well");
+        return give_up(rebuild, "replacements are lost as well, or cannot do their part");
+    if (losses == 0)
+        return begin_forming(rebuild);
     rebuild->paused_ns = pr_clock_now_ns();
     pause(rebuild, true);
     enter(rebuild, STATE_QUIETING);
@@ -322,10 +342,7 @@ static pr_status look_loading(pr_group_rebuild *rebuild)
         return give_up(rebuild, "a replacement was started and is not heard of");
     if (loads)
         return PR_OK;
-    bool formable = false;
-    for (int32_t g = 0; g < rebuild->params.layout->groups; g++)
-        formable = formable || can_form(rebuild, g);
-    if (formable)
+    if (any_can_form(rebuild))
         return begin_forming(rebuild);
     enter(rebuild, STATE_WHOLE);
     return PR_OK;
@@ -353,10 +370,11 @@ pr_status pr_group_rebuild_look(pr_group_rebuild *rebuild)
     case STATE_FORMING:
         if (!any_owes(rebuild))
             return end_forming(rebuild);
-        if (has_passed(rebuild, FORM_MS)) {
-            rebuild->stuck = true;
-            return give_up(rebuild, "a group was not formed again in time");
-        }
+        if (has_passed(rebuild, FORM_MS))
+            return pr_fail(
+                PR_ERR_TIMEOUT,
+                "a group was not formed again within %d s: the run ends, results so far are kept",
+                FORM_MS / 1000);
         return PR_OK;
     }
     return PR_OK;

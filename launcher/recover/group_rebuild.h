@@ -6,7 +6,8 @@
 //     +---- the group is back <---- forming (the group's ranks) <---- weights are there -----------+
 //
 // From quieting to the end of replacing all groups pause; while weights are loaded the others work. What
-// cannot be replaced is done without; a rank that is lost in the middle of replacing ends the run.
+// cannot be replaced is done without; a rank that is lost in the middle of replacing ends the run, one that is
+// lost while its group is formed begins it all anew.
 // Threads: the controller's.
 #ifndef PR_LAUNCHER_RECOVER_GROUP_REBUILD_H
 #define PR_LAUNCHER_RECOVER_GROUP_REBUILD_H
@@ -41,7 +42,6 @@ pr_status
 pr_group_rebuild_answer(pr_group_rebuild *rebuild, const pr_message *message) PR_MUST_CHECK;
 pr_status pr_group_rebuild_look(pr_group_rebuild *rebuild) PR_MUST_CHECK;
 
-bool pr_group_rebuild_hopes(const pr_group_rebuild *rebuild);     // a lost group may come back
-bool pr_group_rebuild_is_stuck(const pr_group_rebuild *rebuild);  // ranks may never answer any more
+bool pr_group_rebuild_hopes(const pr_group_rebuild *rebuild);  // a lost group may come back
 
 #endif

@@ -8,6 +8,8 @@
 #include "launcher/recover/recover_order.h"
 #include "runtime/base/log.h"
 
+enum { REPLACE_LIMIT_S = 40, FORM_LIMIT_S = 15 };
+
 // What a replacement is told of the run that it joins.
 typedef struct recover_facts {
     pr_layout layout;
@@ -51,7 +53,7 @@ static pr_status answer(pr_engine *engine, pr_recover_kind kind, bool good)
 pr_status pr_rank_recovery_take_facts(pr_engine *engine)
 {
     int64_t size_bytes = 0;
-    const recover_facts *facts = pr_recovery_facts(engine->world, &size_bytes);
+    const recover_facts *facts = pr_recovery_facts(&size_bytes);
     if (size_bytes != sizeof *facts)
         return pr_fail(PR_ERR_INTERNAL, "facts of %lld bytes", (long long)size_bytes);
     engine->layout = facts->layout;
@@ -130,9 +132,11 @@ static pr_status carry_out(pr_engine *engine, const pr_recover_order *order)
 {
     bool replaces = order->kind == PR_RECOVER_REPLACE;
     pr_error_capture_begin();
-    pr_recovery_limit(true);  // MPI waits for ever for one that is lost meanwhile
+    // MPI waits for ever for one that is lost meanwhile. Where rank 0 waits, the controller ends the run.
+    if (engine->rank > 0)
+        pr_recovery_limit(replaces ? REPLACE_LIMIT_S : FORM_LIMIT_S);
     pr_status status = replaces ? replace_lost(engine, order) : form_group(engine, order);
-    pr_recovery_limit(false);
+    pr_recovery_limit(0);
     pr_error_capture_end();
     if (status != PR_OK)
         pr_log(PR_LOG_ERROR, "%s", pr_error_text());

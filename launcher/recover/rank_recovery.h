@@ -6,7 +6,7 @@
 #ifndef PR_LAUNCHER_RECOVER_RANK_RECOVERY_H
 #define PR_LAUNCHER_RECOVER_RANK_RECOVERY_H
 
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 
 // Whether the run goes on after a loss.
 bool pr_rank_recovery_is_on(const pr_engine *engine);

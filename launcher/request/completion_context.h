@@ -3,7 +3,7 @@
 #ifndef PR_LAUNCHER_REQUEST_COMPLETION_CONTEXT_H
 #define PR_LAUNCHER_REQUEST_COMPLETION_CONTEXT_H
 
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/openai/message_parser.h"
 #include "runtime/model/model.h"
 #include "runtime/template/chat_template.h"

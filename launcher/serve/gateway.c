@@ -7,7 +7,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/serve/gateway_state.h"
 #include "launcher/serve/route.h"
 #include "launcher/serve/serve_calls.h"

@@ -9,7 +9,7 @@
 #ifndef PR_LAUNCHER_SERVE_GATEWAY_H
 #define PR_LAUNCHER_SERVE_GATEWAY_H
 
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/http/http_server.h"
 #include "launcher/serve/mailbox.h"
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "launcher/commands.h"
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 #include "launcher/serve/gateway.h"
 #include "launcher/serve/serve_face.h"
 #include "runtime/base/log.h"

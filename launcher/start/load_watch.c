@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 

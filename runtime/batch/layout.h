@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which ranks form which groups. One plain record that scheduler, comm and launcher share; the
-// launcher makes it from flags (launcher/layout_choice.h).
+// launcher makes it from flags (launcher/engine/layout_choice.h).
 //
 //   --prefill 1x2:tp=2 --decode 1x4, 6 ranks:   group 0 prefill ranks 0 1 (one lane, tp 2)
 //                                               group 1 decode  ranks 2 3 4 5 (four lanes, tp 1)

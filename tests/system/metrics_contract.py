@@ -64,6 +64,8 @@ OURS = {
     "polyreme_short_cuts": ("counter", set()),
     "polyreme_role_changes": ("counter", set()),
     "polyreme_rejected": ("counter", set()),
+    "polyreme_walltime_rejected": ("counter", set()),
+    "polyreme_walltime_remaining_seconds": ("gauge", set()),
     "polyreme_http_responses": ("counter", {"path", "code"}),
     "polyreme_http_connections": ("gauge", set()),
     "polyreme_build_info": ("gauge", {"version", "layout"}),

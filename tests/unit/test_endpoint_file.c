@@ -77,9 +77,11 @@ static void what_is_written_is_read(void **state)
     assert_memory_equal(&back, &endpoint, sizeof back);
     assert_string_equal(back.api_key_file, key_path);
     endpoint.state = PR_ENDPOINT_DRAINING;
+    endpoint.end_unix_s = 1767225600;
     assert_int_equal(pr_endpoint_file_write(path, &endpoint), PR_OK);
     assert_int_equal(pr_endpoint_file_read(path, &back), PR_OK);
     assert_int_equal(back.state, PR_ENDPOINT_DRAINING);
+    assert_int_equal(back.end_unix_s, 1767225600);
     char key[PR_KEY_BYTES];
     memcpy(key, endpoint.api_key, sizeof key);
     assert_int_equal(pr_endpoint_file_make_key(path, &endpoint), PR_OK);
@@ -110,6 +112,7 @@ static void the_file_says_what_docs_say(void **state)
               "  \"job_id\": null,\n"
               "  \"pid\": 42,\n"
               "  \"state\": \"ready\",\n"
+              "  \"end_unix_s\": null,\n"
               "  \"version\": \"1.2.3\"\n"
               "}");
 }

@@ -200,6 +200,23 @@ static void without_prefix_caching_nothing_is_kept(void **state)
     pr_kv_cache_destroy(cache);
 }
 
+static void what_is_forgotten_is_free_and_not_found(void **state)
+{
+    (void)state;
+    pr_kv_cache *cache = make_cache(8, 4, true);
+    int32_t a[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, cached;
+    pr_kv_cache_close(cache, run_prompt(cache, 0, a, 12, &cached));
+    assert_int_equal(pr_kv_cache_cached_blocks(cache), 3);
+    pr_kv_cache_forget(cache);
+    pr_kv_cache_check(cache);
+    assert_int_equal(pr_kv_cache_cached_blocks(cache), 0);
+    assert_int_equal(pr_kv_cache_free_blocks(cache), 8);
+    assert_int_equal(pr_kv_cache_match(cache, 0, a, 12), 0);
+    pr_kv_cache_close(cache, run_prompt(cache, 0, a, 12, &cached));
+    assert_int_equal(cached, 0);
+    pr_kv_cache_destroy(cache);
+}
+
 static void wrong_sizes_are_refused(void **state)
 {
     (void)state;
@@ -531,6 +548,7 @@ int main(void)
         cmocka_unit_test(eviction_is_least_recently_used_and_leaf_first),
         cmocka_unit_test(a_refused_extend_changes_nothing),
         cmocka_unit_test(without_prefix_caching_nothing_is_kept),
+        cmocka_unit_test(what_is_forgotten_is_free_and_not_found),
         cmocka_unit_test(wrong_sizes_are_refused),
         cmocka_unit_test(a_hash_collision_never_gives_another_prefix),
         cmocka_unit_test(random_use_agrees_with_a_naive_model),

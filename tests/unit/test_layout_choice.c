@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 #include "runtime/base/log.h"
 
 static const int64_t MiB = 1 << 20;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/thread_choice.h"
+#include "launcher/placement/thread_choice.h"
 
 static const pr_thread_wish ours = {.bind = "auto", .granted = true};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/node_ranks.h"
+#include "launcher/placement/node_ranks.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 // What this machine has and what we may use of it: cores, NUMA nodes, free memory. hwloc if built
 // with it, otherwise what the kernel says. As every program with hwloc, it can be shown another machine
 // (HWLOC_XMLFILE, HWLOC_SYNTHETIC), all of which is usable then: so a login node plans for another.
-#ifndef PR_LAUNCHER_TOPOLOGY_H
-#define PR_LAUNCHER_TOPOLOGY_H
+#ifndef PR_LAUNCHER_PLACEMENT_TOPOLOGY_H
+#define PR_LAUNCHER_PLACEMENT_TOPOLOGY_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The ranks that run on this rank's machine, and which of its hardware threads each may use.
-#ifndef PR_LAUNCHER_NODE_RANKS_H
-#define PR_LAUNCHER_NODE_RANKS_H
+#ifndef PR_LAUNCHER_PLACEMENT_NODE_RANKS_H
+#define PR_LAUNCHER_PLACEMENT_NODE_RANKS_H
 
 #include "comm/world.h"
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 
 typedef struct pr_node_ranks {
     int32_t ranks;       // on this machine, this one included

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 #include "runtime/base/log.h"
 #include "runtime/cache/kv_store.h"
 #include "runtime/model/shard.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 
 #include <inttypes.h>
 #include <sched.h>

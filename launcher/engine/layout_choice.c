@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/layout_choice.h"
+#include "launcher/engine/layout_choice.h"
 
 #include <stdarg.h>
 #include <stdio.h>

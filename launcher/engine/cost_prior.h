@@ -2,8 +2,8 @@
 // What work will cost on this machine, before anything was measured: from the model's size and what a
 // CPU rank usually does. Good enough to tell a prefix worth fetching from one worth computing.
 // Pure arithmetic, the same on every run of the same options and threads: decisions depend on it.
-#ifndef PR_LAUNCHER_COST_PRIOR_H
-#define PR_LAUNCHER_COST_PRIOR_H
+#ifndef PR_LAUNCHER_ENGINE_COST_PRIOR_H
+#define PR_LAUNCHER_ENGINE_COST_PRIOR_H
 
 #include "launcher/options.h"
 #include "runtime/model/model.h"

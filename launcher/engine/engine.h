@@ -4,15 +4,15 @@
 //
 //   options -> model -> layout -> weights of this rank's shard -> KV pages -> groups -> worker
 //   and on rank 0 also: tokenizer, scheduler, controller (its own thread)
-#ifndef PR_LAUNCHER_ENGINE_H
-#define PR_LAUNCHER_ENGINE_H
+#ifndef PR_LAUNCHER_ENGINE_ENGINE_H
+#define PR_LAUNCHER_ENGINE_ENGINE_H
 
 #include "launcher/controller.h"
 #include "launcher/leave/run_watch.h"
 #include "launcher/options.h"
+#include "launcher/placement/thread_choice.h"
 #include "launcher/start/load_watch.h"
 #include "launcher/start/start_report.h"
-#include "launcher/thread_choice.h"
 #include "runtime/sampling/token_bytes.h"
 #include "runtime/text/tokenizer.h"
 
@@ -75,6 +75,8 @@ pr_status pr_engine_name_model(pr_engine *engine) PR_MUST_CHECK;
 // Collective over the group, which there is: the worker, whose plans begin after this one.
 pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number) PR_MUST_CHECK;
 
+// Collective: the watchdog, before the first stage.
+pr_status pr_engine_watch(pr_engine *engine) PR_MUST_CHECK;
 // In a process that replaces a lost rank: has it watched; without an invitation, or if that fails, it is not.
 void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size_bytes);
 

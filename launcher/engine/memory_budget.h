@@ -7,8 +7,8 @@
 //                         of max-model-len tokens need; at least one such sequence
 //
 // Pure arithmetic; nothing is allocated.
-#ifndef PR_LAUNCHER_MEMORY_BUDGET_H
-#define PR_LAUNCHER_MEMORY_BUDGET_H
+#ifndef PR_LAUNCHER_ENGINE_MEMORY_BUDGET_H
+#define PR_LAUNCHER_ENGINE_MEMORY_BUDGET_H
 
 #include <stddef.h>
 #include <stdint.h>

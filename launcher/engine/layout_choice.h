@@ -6,12 +6,12 @@
 //                  tp = the smallest that the model can be cut by and that fits the memory
 //
 // Pure: the same facts give the same layout on every rank.
-#ifndef PR_LAUNCHER_LAYOUT_CHOICE_H
-#define PR_LAUNCHER_LAYOUT_CHOICE_H
+#ifndef PR_LAUNCHER_ENGINE_LAYOUT_CHOICE_H
+#define PR_LAUNCHER_ENGINE_LAYOUT_CHOICE_H
 
 #include <stddef.h>
 
-#include "launcher/memory_budget.h"
+#include "launcher/engine/memory_budget.h"
 #include "runtime/batch/layout.h"
 
 enum { PR_LAYOUT_TEXT_BYTES = 1024 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/thread_choice.h"
+#include "launcher/placement/thread_choice.h"
 
 #include <assert.h>
 #include <stdio.h>

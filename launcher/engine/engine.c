@@ -1,31 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 
-#include <errno.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "comm/recovery.h"
-#include "comm/watch.h"
-#include "kernels/cpu/cpu_device.h"
-#include "launcher/commands.h"
-#include "launcher/cost_prior.h"
-#include "launcher/layout_choice.h"
+#include "launcher/engine/cost_prior.h"
+#include "launcher/engine/engine_parts.h"
+#include "launcher/engine/layout_choice.h"
 #include "launcher/leave/stop_signals.h"
-#include "launcher/node_ranks.h"
+#include "launcher/placement/node_ranks.h"
 #include "launcher/placement/world_order.h"
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
 
-enum { ERROR_TEXT = 512, FAULT_WAIT_MS = 3000 };
-// For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
-enum { ABORT_S = 5, TOLD_S = 1 };
+enum { ERROR_TEXT = 512 };
 enum { MOST_TENANTS = 4096 };  // remembered in each band of priority
 
 // ---- Agreement: a stage has worked on every rank, or fails on every rank ----
@@ -107,102 +101,6 @@ pr_status pr_engine_name_model(pr_engine *engine)
     return PR_OK;
 }
 
-static pr_status open_model(pr_engine *engine)
-{
-    const pr_options *options = engine->options;
-    PR_TRY(pr_model_open(options->model, &engine->model));
-    PR_TRY(pr_engine_name_model(engine));
-    if (engine->rank == 0)
-        PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
-    PR_TRY(pr_cpu_device_open(
-        &(pr_cpu_device_params){
-            .isa = options->cpu_isa,
-            .threads = engine->threads.threads,
-            .cpu = engine->threads.cpu,
-            .shares_cores = engine->threads.shares_cores,
-        },
-        &engine->device));
-    return pr_weights_open(options->model, &engine->weights);
-}
-
-// Bytes of the files that this rank's load_watch will count: its part of all but an embedding that is no
-// lm_head as well.
-static int64_t count_bytes_to_load(const pr_engine *engine, const pr_place *place)
-{
-    const pr_place alone = {.tp = 1, .ranks = 1};
-    const pr_model *model = engine->model;
-    double part = (double)pr_shard_predict_bytes(model, place, PR_BF16);
-    double whole = (double)pr_shard_predict_bytes(model, &alone, PR_BF16);
-    const pr_tensor *embedding = pr_weights_find(engine->weights, "model.embed_tokens.weight");
-    bool apart = !model->tied_embeddings || pr_weights_layout(engine->weights);
-    int64_t bytes = pr_weights_total_bytes(engine->weights);
-    if (embedding && apart)
-        bytes -= embedding->size_bytes;
-    return (int64_t)((double)bytes * part / whole);
-}
-
-static pr_status load_shard(pr_engine *engine, const pr_place *place)
-{
-    const pr_shard_params params = {
-        .model = engine->model,
-        .weights = engine->weights,
-        .place = *place,
-        .quantization = pr_options_quantization(engine->options),
-        .device = engine->device,
-        .load = pr_options_load_mode(engine->options),
-        .loaded_bytes = &engine->load_watch.loaded_bytes,
-        .stop = pr_stop_signals_flag(),
-    };
-    atomic_store(&engine->load_watch.total_bytes, count_bytes_to_load(engine, place));
-    PR_TRY(pr_shard_load(&params, &engine->shard));
-    pr_start_mark(&engine->start, PR_START_WEIGHTS);
-    pr_start_note_weights(&engine->start, engine->shard);
-    return PR_OK;
-}
-
-static pr_status take_place(pr_engine *engine)
-{
-    engine->group_index = pr_layout_group_of(&engine->layout, engine->rank);
-    if (engine->group_index < 0)
-        return PR_OK;
-    const pr_group_layout *layout = &engine->layout.group[engine->group_index];
-    int32_t rank = engine->rank - layout->first_rank;
-    pr_place place = {
-        .tp = layout->tp,
-        .tp_rank = rank % layout->tp,
-        .ranks = layout->ranks,
-        .rank = rank,
-    };
-    engine->lane = rank / layout->tp;
-    PR_TRY(load_shard(engine, &place));
-    int32_t heads = engine->model->kv_heads / layout->tp;
-    pr_kv_store_params store = {
-        .layers = engine->model->layers,
-        .blocks = engine->kv_blocks,
-        .block_tokens = engine->options->block_size,
-        .kv_heads = heads,
-        .head_size = engine->model->head_size,
-        .first_head = heads * place.tp_rank,
-        .dtype = engine->kv_dtype,
-    };
-    return pr_kv_store_create(engine->device, &store, &engine->store);
-}
-
-static pr_status create_transfer(pr_engine *engine)
-{
-    const pr_options *options = engine->options;
-    pr_kv_transfer_params transfer = {
-        .world = engine->world,
-        .layout = &engine->layout,
-        .store = engine->store,
-        .kv_heads = engine->model->kv_heads,
-        .max_blocks = engine->max_model_len / options->block_size + 2,
-        .timeout_ms = options->comm_timeout,
-        .corrupt_for_test = getenv("POLYREME_TEST_CORRUPT_KV") != NULL,
-    };
-    return pr_kv_transfer_create(&transfer, &engine->transfer);
-}
-
 static pr_status join_group(pr_engine *engine)
 {
     pr_control_params control = {
@@ -212,34 +110,19 @@ static pr_status join_group(pr_engine *engine)
     };
     PR_TRY(pr_group_create(engine->world, &engine->layout, &engine->group));
     PR_TRY(pr_control_create(&control, &engine->control, &engine->controller_control));
-    return create_transfer(engine);
+    return pr_engine_parts_create_transfer(engine);
 }
 
 // ---- The bytes of the tokens: rank 0 has the tokenizer, every rank's grammars need them ----
 
-static pr_status build_token_bytes(pr_engine *engine)
-{
-    if (engine->rank != 0)
-        return PR_OK;
-    return pr_token_bytes_from_tokenizer(
-        engine->tokenizer, engine->model->vocabulary, &engine->token_bytes);
-}
-
-static pr_status make_room_for_token_bytes(pr_engine *engine, int64_t packed_bytes)
-{
-    if (engine->rank == 0)
-        return PR_OK;
-    return pr_token_bytes_create(engine->model->vocabulary, packed_bytes, &engine->token_bytes);
-}
-
 static pr_status share_token_bytes(pr_engine *engine)
 {
     int64_t begin_ns = pr_clock_now_ns();
-    STAGE(engine, build_token_bytes(engine));
+    STAGE(engine, pr_engine_parts_build_token_bytes(engine));
     int64_t built_ns = pr_clock_now_ns();
     int64_t packed_bytes = engine->rank == 0 ? engine->token_bytes->packed_bytes : 0;
     PR_TRY(pr_world_broadcast(engine->world, &packed_bytes, sizeof packed_bytes));
-    STAGE(engine, make_room_for_token_bytes(engine, packed_bytes));
+    STAGE(engine, pr_engine_parts_room_for_token_bytes(engine, packed_bytes));
     PR_TRY(pr_world_broadcast(engine->world, engine->token_bytes->packed, packed_bytes));
     if (engine->rank == 0)
         pr_log(
@@ -248,70 +131,6 @@ static pr_status share_token_bytes(pr_engine *engine)
             (double)(built_ns - begin_ns) * 1e-6, (double)(pr_clock_now_ns() - built_ns) * 1e-6);
     STAGE(engine, pr_token_bytes_index(engine->token_bytes));
     return PR_OK;
-}
-
-pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
-{
-    const pr_options *options = engine->options;
-    const pr_model *model = engine->model;
-    if (!engine->group)
-        return PR_OK;
-    pr_comm_params comm = {
-        // Memory of ranks that MPI has started at different times may not be shared.
-        .exchange = plan_number > 0 ? PR_EXCHANGE_AUTO : pr_options_exchange(options),
-        .experts = model->experts,
-        .chosen = model->experts_chosen,
-        .hidden = model->hidden,
-        .vocabulary = model->vocabulary,
-        .max_tokens = options->max_num_batched_tokens,
-        .max_outputs = options->max_num_seqs,
-        .timeout_ms = options->comm_timeout,
-        .shares_cores = engine->threads.shares_cores,
-    };
-    PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
-    pr_worker_params worker = {
-        .model = model,
-        .group_index = engine->group_index,
-        .lane = engine->lane,
-        .group = engine->group,
-        .control = engine->control,
-        .transfer = engine->transfer,
-        .store = engine->store,
-        .shard = engine->shard,
-        .parallel = engine->parallel,
-        .token_bytes = engine->token_bytes,
-        .max_num_batched_tokens = options->max_num_batched_tokens,
-        .max_num_seqs = options->max_num_seqs,
-        .max_model_len = engine->max_model_len,
-        .timeout_ms = options->comm_timeout,
-        .plan_number = plan_number,
-        .recovers = pr_rank_recovery_is_on(engine),
-    };
-    return pr_worker_create(&worker, &engine->worker);
-}
-
-static pr_status open_record(pr_engine *engine)
-{
-    const char *path = engine->options->record;
-    if (!path || engine->rank != 0)
-        return PR_OK;
-    engine->record = fopen(path, "w");
-    if (!engine->record)
-        return pr_fail(PR_ERR_IO, "cannot write the record %s: %s", path, strerror(errno));
-    return PR_OK;
-}
-
-static pr_status open_timeline(pr_engine *engine)
-{
-    pr_timeline_params params = {
-        .path = engine->options->trace_file,
-        .layout = &engine->layout,
-        .most_bytes = engine->options->trace_file_size,
-        .begin_ns = pr_clock_now_ns(),
-    };
-    if (!params.path || engine->rank != 0)
-        return PR_OK;
-    return pr_timeline_open(&params, &engine->timeline);
 }
 
 static void say_threads(const pr_engine *engine)
@@ -417,68 +236,6 @@ static pr_status choose_layout(pr_engine *engine, const pr_memory_facts *facts, 
     return pr_memory_budget_blocks(facts, &engine->layout, &engine->kv_blocks);
 }
 
-// ---- What the watchdog finds ----
-
-static pr_controller *_Atomic running_controller;
-static atomic_bool has_told, has_begun;
-
-// The worker and the watchdog may find out both: why this rank ends is told once.
-static void tell_end(const char *text)
-{
-    if (!atomic_exchange(&has_told, true))
-        pr_log(PR_LOG_ERROR, "%s", text);
-}
-
-static void on_fault(void *context, pr_status status, const char *text)
-{
-    static bool gave_up;
-    pr_engine *engine = context;
-    pr_controller *controller = atomic_load(&running_controller);
-    bool goes_on = controller || (atomic_load(&has_begun) && pr_recovery_is_possible());
-    if (engine->rank == 0 && status == PR_ERR_PEER && goes_on)
-        return;               // it has been told by the control plane
-    if (!text || !text[0]) {  // rank 0 has told why
-        atomic_store(&has_told, true);
-        pr_stop_signals_leave_within(TOLD_S, pr_exit_code(status));
-        return;
-    }
-    if (controller && !gave_up) {
-        gave_up = pr_controller_give_up(controller, text);
-        if (gave_up)
-            return;
-    }
-    tell_end(text);
-    pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
-    pr_world_abort(engine->world, pr_exit_code(status));
-}
-
-static pr_run_watch_params watch_params(pr_engine *engine)
-{
-    pr_watch_adopt();
-    return (pr_run_watch_params){
-        .world = engine->world,
-        .limit_s = engine->options->watchdog,
-        .fault = on_fault,
-        .context = engine,
-    };
-}
-
-static pr_status open_watch(pr_engine *engine)
-{
-    pr_run_watch_params params = watch_params(engine);
-    return pr_run_watch_create(&params, &engine->watch);
-}
-
-void pr_engine_join_watch(pr_engine *engine, const void *invitation, size_t size_bytes)
-{
-    pr_run_watch_params params = watch_params(engine);
-    pr_error_capture_begin();
-    if (pr_run_watch_join(&params, invitation, size_bytes, &engine->watch) != PR_OK)
-        pr_log(PR_LOG_WARN, "this rank is not watched: %s", pr_error_text());
-    pr_error_capture_end();
-    pr_run_watch_set_layout(engine->watch, &engine->layout);
-}
-
 // From here on a rank has the number that its place in the machine makes best. It keeps its cores.
 static pr_status order_ranks(pr_engine *engine)
 {
@@ -496,7 +253,7 @@ static pr_status load_stage(pr_engine *engine)
     if (engine->rank == 0)
         pr_load_watch_begin(&engine->load_watch, "loading weights");
     pr_error_capture_begin();
-    pr_status status = agree(engine, take_place(engine));
+    pr_status status = agree(engine, pr_engine_parts_take_place(engine));
     if (engine->rank == 0)
         pr_load_watch_end(&engine->load_watch);
     pr_start_mark(&engine->start, PR_START_KV);
@@ -524,7 +281,7 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     if (engine->nothing_to_do)
         return PR_OK;
     PR_TRY(place_threads(engine, &neighbours));
-    STAGE(engine, open_model(engine));
+    STAGE(engine, pr_engine_parts_open_model(engine));
     STAGE(
         engine, pr_memory_facts_fill(
                     options, engine->model, engine->weights, engine->device, neighbours, &facts));
@@ -539,8 +296,8 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     PR_TRY(load_stage(engine));
     PR_TRY(agree_on_threads(engine, &threads));
     PR_TRY(pr_rank_recovery_prepare(engine));
-    STAGE(engine, open_record(engine));
-    STAGE(engine, open_timeline(engine));
+    STAGE(engine, pr_engine_parts_open_record(engine));
+    STAGE(engine, pr_engine_parts_open_timeline(engine));
     pr_status joined = join_group(engine);
     if (joined != PR_OK)  // some ranks may be inside a collective call: only ending the job helps
         pr_engine_close(engine, NULL, joined);
@@ -587,9 +344,9 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
 static pr_status open_replacement(pr_engine *engine)
 {
     PR_TRY(pr_rank_recovery_take_facts(engine));
-    PR_TRY(open_model(engine));
-    PR_TRY(take_place(engine));
-    PR_TRY(create_transfer(engine));
+    PR_TRY(pr_engine_parts_open_model(engine));
+    PR_TRY(pr_engine_parts_take_place(engine));
+    PR_TRY(pr_engine_parts_create_transfer(engine));
     PR_TRY(pr_tokenizer_open(engine->options->model, &engine->tokenizer));
     PR_TRY(pr_token_bytes_from_tokenizer(
         engine->tokenizer, engine->model->vocabulary, &engine->token_bytes));
@@ -601,7 +358,7 @@ static pr_status open_rank(pr_engine *engine, const pr_engine_prepare *prepare)
 {
     if (pr_recovery_is_replacement())
         return open_replacement(engine);
-    PR_TRY(open_watch(engine));
+    PR_TRY(pr_engine_watch(engine));
     return open_stages(engine, prepare);
 }
 
@@ -633,140 +390,4 @@ pr_engine_open(const pr_options *options, const pr_engine_prepare *prepare, pr_e
     }
     *engine = made;
     return PR_OK;
-}
-
-int pr_engine_signal(void) { return pr_stop_signals_received(); }
-
-int pr_engine_exit_code(pr_status status)
-{
-    if (status == PR_ERR_INTERRUPTED)
-        return pr_world_is_first() ? 128 + pr_engine_signal() : PR_EXIT_OK;
-    return pr_exit_code(status);
-}
-
-// ---- Running ----
-
-typedef struct controller_thread {
-    pr_engine *engine;
-    pr_controller *controller;
-    pr_status status;
-} controller_thread;
-
-static void *run_controller(void *argument)
-{
-    controller_thread *thread = argument;
-    thread->status = pr_controller_run(thread->controller);
-    // The worker thread may be inside a wait that only a lost job ends.
-    if (thread->status != PR_OK)
-        pr_engine_close(thread->engine, thread->controller, thread->status);
-    return NULL;
-}
-
-// A worker's fault is told once: by the controller, which adds rank and role and then ends the job. By
-// the worker itself only if nothing of that happens.
-static pr_status run_worker(pr_engine *engine)
-{
-    // Only now: threads that were started before keep the whole mask.
-    if (engine->threads.bound && engine->group_index >= 0)
-        pr_topology_bind_caller(engine->threads.cpu[0]);
-    pr_error_capture_begin();
-    pr_status status = pr_rank_recovery_run(engine);
-    pr_error_capture_end();
-    if (status == PR_OK)
-        return PR_OK;
-    for (int i = 0; i < FAULT_WAIT_MS / 10 && !pr_engine_signal(); i++)
-        usleep(10000);
-    if (!pr_engine_signal())
-        tell_end(pr_error_text());
-    return status;
-}
-
-static pr_status run_rank_zero(pr_engine *engine, const pr_face *face, pr_controller **controller)
-{
-    if (face->has_end)
-        PR_TRY(pr_end_watch_open(engine->options, &engine->end));
-    pr_controller_params params = {
-        .layout = &engine->layout,
-        .scheduler = engine->scheduler,
-        .control = engine->controller_control,
-        .timeout_ms = engine->options->comm_timeout,
-        .face = *face,
-        .record = engine->record,
-        .timeline = engine->timeline,
-        .recovers = pr_rank_recovery_is_on(engine),
-        .respawns = strcmp(engine->options->respawn, "off") != 0,
-        .end = engine->end,
-        .reserve_s = engine->options->walltime_reserve,
-        .check = getenv("POLYREME_CHECK") != NULL,
-    };
-    PR_TRY(pr_controller_create(&params, controller));
-    pr_stop_signals_call_controller(*controller);
-    atomic_store(&running_controller, *controller);
-    controller_thread thread = {.engine = engine, .controller = *controller};
-    pthread_t id;
-    if (pthread_create(&id, NULL, run_controller, &thread) != 0)
-        return pr_fail(PR_ERR_RESOURCE, "cannot start the controller's thread");
-    pthread_setname_np(id, "controller");
-    pr_status status = run_worker(engine);
-    pthread_join(id, NULL);
-    atomic_store(&running_controller, NULL);
-    pr_stop_signals_call_controller(NULL);
-    pr_end_watch_close(engine->end);
-    engine->end = NULL;
-    return status != PR_OK ? status : thread.status;
-}
-
-pr_status pr_engine_run(pr_engine *engine, const pr_face *face, pr_controller **controller)
-{
-    atomic_store(&has_begun, true);
-    return engine->rank == 0 ? run_rank_zero(engine, face, controller) : run_worker(engine);
-}
-
-// ---- End ----
-
-void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status status)
-{
-    if (!engine)
-        return;
-    if (engine->record)
-        fflush(engine->record);
-    pr_timeline_close(engine->timeline, pr_clock_now_ns());
-    if (status != PR_OK) {
-        pr_stop_signals_leave_within(ABORT_S, pr_exit_code(status));
-        pr_run_watch_condemn(engine->watch);
-    }
-    if (status != PR_OK && engine->ranks > 1)
-        pr_world_abort(engine->world, pr_exit_code(status));
-    if (status != PR_OK)
-        _exit(pr_exit_code(status));
-    bool stuck = controller && pr_controller_is_stuck(controller);
-    pr_controller_destroy(controller);
-    // Who is lost would be waited for: the rest goes with the process (main.c).
-    if (pr_rank_recovery_is_on(engine)) {
-        if (stuck)
-            pr_world_abort(engine->world, PR_EXIT_OK);
-        pr_control_destroy(engine->controller_control);
-        pr_control_destroy(engine->control);
-        pr_run_watch_destroy(engine->watch);
-        return;
-    }
-    pr_worker_destroy(engine->worker);
-    pr_kv_transfer_destroy(engine->transfer);
-    pr_comm_parallel_destroy(engine->parallel);
-    pr_control_destroy(engine->controller_control);
-    pr_control_destroy(engine->control);
-    pr_group_destroy(engine->group);
-    pr_kv_store_destroy(engine->store);
-    pr_shard_unload(engine->shard);
-    pr_weights_close(engine->weights);
-    pr_cpu_device_close(engine->device);
-    pr_token_bytes_destroy(engine->token_bytes);
-    pr_tokenizer_close(engine->tokenizer);
-    pr_model_close(engine->model);
-    pr_run_watch_destroy(engine->watch);
-    pr_world_close(engine->world);
-    if (engine->record)
-        fclose(engine->record);
-    free(engine->model_name);
-    free(engine);
 }

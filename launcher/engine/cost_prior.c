@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "launcher/cost_prior.h"
+#include "launcher/engine/cost_prior.h"
 
 // Orders of magnitude: float32 products of a core, memory of one socket, messages between two processes.
 // A gather also waits for two plans and a report.

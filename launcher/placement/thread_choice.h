@@ -8,11 +8,11 @@
 // Cores are counted, not hardware threads: both of a core share its vector units. What a batch system grants
 // (cpus-per-task, a container's cpuset) is in the mask already; OMP_NUM_THREADS says nothing about us.
 // Pure: the same map and masks give the same choice.
-#ifndef PR_LAUNCHER_THREAD_CHOICE_H
-#define PR_LAUNCHER_THREAD_CHOICE_H
+#ifndef PR_LAUNCHER_PLACEMENT_THREAD_CHOICE_H
+#define PR_LAUNCHER_PLACEMENT_THREAD_CHOICE_H
 
 #include "kernels/cpu/cpu_team.h"
-#include "launcher/topology.h"
+#include "launcher/placement/topology.h"
 
 enum { PR_THREAD_TEXT_BYTES = 256, PR_MPIRUN_TEXT_BYTES = 96 };
 
