@@ -23,13 +23,14 @@ static double left_s(const pr_scheduler *scheduler)
 
 // ---- The gate ----
 
-bool pr_drain_may_start(pr_scheduler *scheduler, const pr_lane *lane, pr_sequence *sequence)
+bool pr_drain_may_start(
+    pr_scheduler *scheduler, const pr_lane *lane, const pr_sequence *sequence, bool fetches)
 {
     const pr_drain *drain = &scheduler->drain;
     if (drain->end_ns == 0 || sequence->accepted)
         return true;
     return drain->returning == 0 && !drain->passed &&
-           pr_forecast_is_in_time(scheduler, lane, sequence, left_s(scheduler));
+           pr_forecast_is_in_time(scheduler, lane, sequence, fetches, left_s(scheduler));
 }
 
 static void wait_in(pr_sequence_list *list, pr_sequence *sequence)
@@ -168,7 +169,7 @@ static void look_at_parked(pr_scheduler *scheduler)
         for (int32_t i = 0; i < scheduler->compute_lanes; i++) {
             const pr_lane *lane = scheduler->compute_lane[i];
             looked = looked || could_seat(scheduler, lane);
-            if (could_seat(scheduler, lane) && pr_drain_may_start(scheduler, lane, at)) {
+            if (could_seat(scheduler, lane) && pr_drain_may_start(scheduler, lane, at, false)) {
                 unpark(scheduler, at);
                 break;
             }

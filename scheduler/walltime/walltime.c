@@ -16,6 +16,7 @@ enum {
 
 static const double DEVIATIONS = 4;
 static const double MARGIN = 1.02;
+static const double TRUSTED_PRIOR = 2;
 // How much blocks waver, as if so many had been seen: what a run shows at first is one moment's machine.
 static const double BELIEVED_SPREAD = 0.12, BLOCKS_BELIEVED = 4;
 
@@ -107,7 +108,7 @@ double pr_walltime_most_s(
     if (!(seconds > 0))
         return 0;
     if (pace->steps == 0)
-        return seconds * (rates->trusts ? 1 : caution(0));
+        return seconds * (rates->trusts ? TRUSTED_PRIOR : caution(0));
     double pace_is = fmax(pace->taken_s / pace->predicted_s, pace->lately_s / pace->foreseen_s);
     double variance = pace->square / pace->weight;
     double of_blocks = (pace->block_square + BLOCKS_BELIEVED * BELIEVED_SPREAD * BELIEVED_SPREAD) /
@@ -379,6 +380,8 @@ pr_walltime_ended_s(const pr_walltime_group *group, const pr_walltime_rates *rat
             ended_s, chunks_s(group, rates, group->chunk_steps) +
                          decode_s(group, rates, group->most_starting));
     if (group->most_arriving > 0)
-        ended_s = fmax(ended_s, offset_s + beside_s + decode_s(group, rates, group->most_arriving));
+        ended_s = fmax(
+            ended_s, offset_s + chunks_s(group, rates, group->chunk_steps) +
+                         decode_s(group, rates, group->most_arriving));
     return ended_s + start_s(group, rates) + group->later_s;
 }

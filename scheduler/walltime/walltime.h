@@ -51,7 +51,8 @@ typedef struct pr_walltime_rates {
     pr_walltime_pace pace[PR_WALLTIME_KINDS];
     pr_walltime_batches batches[PR_WALLTIME_OCTAVES];
     int64_t most_context;
-    bool trusts;  // the little that is known at first, or the prior; else that counts many times
+    bool
+        trusts;  // the little that is known at first, and twice the prior; else they count many times
 } pr_walltime_rates;
 
 void pr_walltime_rates_begin(pr_walltime_rates *rates, const pr_cost_model *prior);
