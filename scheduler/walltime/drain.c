@@ -187,6 +187,13 @@ static void look_everywhere(pr_scheduler *scheduler)
 
 // ---- The end ----
 
+static void note_left(pr_drain *drain, double needs_s)
+{
+    drain->longest_left_s = fmax(drain->longest_left_s, needs_s);
+    if (!(drain->shortest_left_s > 0) || needs_s < drain->shortest_left_s)
+        drain->shortest_left_s = needs_s;
+}
+
 // And all that waits.
 void pr_drain_cut(pr_scheduler *scheduler)
 {
@@ -202,6 +209,8 @@ void pr_drain_cut(pr_scheduler *scheduler)
             if (!has_room(scheduler))
                 return;
             scheduler->counts.cut += at->accepted;
+            if (!at->accepted)
+                note_left(&scheduler->drain, pr_forecast_alone_s(scheduler, at));
             pr_scheduler_decide_no_time(scheduler, at->request->id, 0);
             if (at->phase == PR_PHASE_HANDOVER)
                 pr_transfer_abandon(scheduler, at);
@@ -238,9 +247,7 @@ static void end_left(pr_scheduler *scheduler)
     while (drain->left.first && has_room(scheduler)) {
         pr_sequence *sequence = drain->left.first;
         double needs_s = pr_forecast_alone_s(scheduler, sequence);
-        drain->longest_left_s = fmax(drain->longest_left_s, needs_s);
-        if (!(drain->shortest_left_s > 0) || needs_s < drain->shortest_left_s)
-            drain->shortest_left_s = needs_s;
+        note_left(drain, needs_s);
         pr_scheduler_decide_no_time(scheduler, sequence->request->id, needs_s);
         pr_scheduler_forget(scheduler, sequence);
     }

@@ -143,11 +143,16 @@ static pr_walltime_member candidate_member(const candidate *of)
     return member;
 }
 
+static double wait_s(const pr_forecast *forecast, const pr_walltime_wait *wait)
+{
+    return pr_walltime_wait_most_s(wait, forecast->rates[0].trusts);
+}
+
 // Until the prefixes are there that are on their way now.
 static double fetched_s(const pr_scheduler *scheduler, const candidate *of)
 {
     bool waits = scheduler->gathers > 0 || of->fetches;
-    return waits ? pr_walltime_wait_most_s(&scheduler->forecast.fetch) : 0;
+    return waits ? wait_s(&scheduler->forecast, &scheduler->forecast.fetch) : 0;
 }
 
 static void
@@ -270,7 +275,7 @@ static double ended_s(pr_scheduler *scheduler, const candidate *of, bool exact)
     if (!find_arrivals(scheduler, of, &coming))
         return (double)INFINITY;
     double prefill_s = prefilled_s(scheduler, of);
-    coming.offset_s = prefill_s + pr_walltime_wait_most_s(&forecast->handover);
+    coming.offset_s = prefill_s + wait_s(forecast, &forecast->handover);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
         if (group->role != PR_ROLE_DECODE)
@@ -312,7 +317,7 @@ static double alone_split_s(pr_forecast *forecast, const candidate *of)
     pr_walltime_group_empty(&forecast->group, false);
     add_member(forecast, rates, &member, of->siblings);
     pr_walltime_group_add(&forecast->group, &forecast->lane, rates);
-    double offset_s = prefilled_s + pr_walltime_wait_most_s(&forecast->handover);
+    double offset_s = prefilled_s + wait_s(forecast, &forecast->handover);
     return pr_walltime_ended_s(&forecast->group, rates, offset_s);
 }
 

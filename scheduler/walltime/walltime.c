@@ -14,7 +14,7 @@ enum {
     START_STEPS = 3,   // a plan finds one step running and one plan waiting; one for good measure
 };
 
-static const double DEVIATIONS = 4;
+static const double DEVIATIONS = 5;
 static const double MARGIN = 1.02;
 static const double TRUSTED_PRIOR = 2;
 // How much blocks waver, as if so many had been seen: what a run shows at first is one moment's machine.
@@ -125,13 +125,14 @@ void pr_walltime_wait_add(pr_walltime_wait *wait, double seconds)
     wait->square = decayed(wait->square, WAITS, seconds * seconds);
 }
 
-double pr_walltime_wait_most_s(const pr_walltime_wait *wait)
+double pr_walltime_wait_most_s(const pr_walltime_wait *wait, bool trusts)
 {
     if (!(wait->weight > 0))
-        return wait->prior_s * caution(0);
+        return wait->prior_s * (trusts ? TRUSTED_PRIOR : caution(0));
     double mean = wait->sum / wait->weight;
     double variance = fmax(0, wait->square / wait->weight - mean * mean);
-    return (mean + DEVIATIONS * sqrt(variance)) * caution((int64_t)wait->weight);
+    double most_s = mean + DEVIATIONS * sqrt(variance);
+    return trusts ? most_s : most_s * caution((int64_t)wait->weight);
 }
 
 static double fitted_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context)

@@ -10,7 +10,7 @@
 // steps, from report to report, so that gaps, messages and stalls are in them. Where the run has not been,
 // the fit is not believed: a smaller batch, or less KV, than any seen takes as long as the least seen, a larger one
 // longer in proportion, more KV as much longer as the prior says. On top come, for each
-// kind of step, how much slower than the fit steps were (the worse of a long and a short memory) and four
+// kind of step, how much slower than the fit steps were (the worse of a long and a short memory) and five
 // standard deviations of such a sum, from single steps and from blocks of 32 (slow spells).
 // Source: ours; the shape of the formulas is the cost model's (cost/cost_model.h).
 // Cost: O(members), with `exact` a sort of them. No memory but what is given at create. Threads: one.
@@ -67,7 +67,7 @@ typedef struct pr_walltime_wait {
 } pr_walltime_wait;
 
 void pr_walltime_wait_add(pr_walltime_wait *wait, double seconds);
-double pr_walltime_wait_most_s(const pr_walltime_wait *wait);
+double pr_walltime_wait_most_s(const pr_walltime_wait *wait, bool trusts);  // as of rates
 
 // One sequence in a lane, or that would be there.
 typedef struct pr_walltime_member {
