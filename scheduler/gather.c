@@ -5,6 +5,7 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/transfer.h"
+#include "scheduler/walltime/forecast.h"
 
 // Tokens of whole blocks that the lane holds, without the last token, which is always computed.
 static int32_t held_tokens(const pr_lane *lane, const pr_sequence *sequence)
@@ -101,6 +102,7 @@ static void settle(pr_scheduler *scheduler, pr_sequence *sequence)
         return;
     }
     learn_transfer_time(scheduler, sequence);
+    pr_forecast_fetched(scheduler, sequence);
     scheduler->counts.gathered_tokens += sequence->fetched - sequence->planned;
     sequence->cached = sequence->planned = sequence->computed = sequence->fetched;
     pr_lane_publish(sequence, PR_SEAT_COMPUTE, sequence->fetched);

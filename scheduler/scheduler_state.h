@@ -71,7 +71,7 @@ typedef struct pr_outcome_ring {
 // walltime/forecast.c
 typedef struct pr_forecast {
     pr_walltime_rates rates[PR_ROLES];
-    pr_walltime_wait handover;
+    pr_walltime_wait handover, fetch;
     pr_walltime_lane lane;  // scratch, as the two below
     pr_walltime_group group;
     pr_walltime_member *arriving;  // [most_arriving]

@@ -239,12 +239,14 @@ static void seat(pr_scheduler *scheduler, const pr_verdict *verdict)
     pr_sequence *sequence = pr_sequence_table_find(&scheduler->table, verdict->job->id);
     int32_t prefix_tokens;
     pr_lane *holder = holder_of(scheduler, verdict, &prefix_tokens);
-    if (!pr_drain_may_start(scheduler, lane, sequence)) {
+    if (!pr_drain_may_start(scheduler, lane, sequence, false)) {
         pr_dispatch_put_back(scheduler->dispatch, &sequence->job, pr_scheduler_now_s(scheduler));
         pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
         pr_drain_park(scheduler, sequence);
         return;
     }
+    if (holder && !pr_drain_may_start(scheduler, lane, sequence, true))
+        holder = NULL;  // what it computes takes no longer than was reckoned, what it fetches may
     bool seated = pr_batching_admit(scheduler, lane, sequence, holder, prefix_tokens) == PR_OK;
     if (seated)
         pr_drain_seated(scheduler, sequence);
@@ -289,7 +291,7 @@ static void enter(pr_scheduler *scheduler, pr_sequence *sequence)
 {
     pr_lane *lane = short_cut(scheduler, sequence);
     pr_sequence_list_remove(sequence);
-    if (lane && pr_drain_may_start(scheduler, lane, sequence) &&
+    if (lane && pr_drain_may_start(scheduler, lane, sequence, false) &&
         pr_batching_admit(scheduler, lane, sequence, NULL, 0) == PR_OK) {
         pr_drain_seated(scheduler, sequence);
         scheduler->counts.short_cuts++;

@@ -23,13 +23,14 @@ static double left_s(const pr_scheduler *scheduler)
 
 // ---- The gate ----
 
-bool pr_drain_may_start(pr_scheduler *scheduler, const pr_lane *lane, pr_sequence *sequence)
+bool pr_drain_may_start(
+    pr_scheduler *scheduler, const pr_lane *lane, const pr_sequence *sequence, bool fetches)
 {
     const pr_drain *drain = &scheduler->drain;
     if (drain->end_ns == 0 || sequence->accepted)
         return true;
     return drain->returning == 0 && !drain->passed &&
-           pr_forecast_is_in_time(scheduler, lane, sequence, left_s(scheduler));
+           pr_forecast_is_in_time(scheduler, lane, sequence, fetches, left_s(scheduler));
 }
 
 static void wait_in(pr_sequence_list *list, pr_sequence *sequence)
@@ -168,7 +169,7 @@ static void look_at_parked(pr_scheduler *scheduler)
         for (int32_t i = 0; i < scheduler->compute_lanes; i++) {
             const pr_lane *lane = scheduler->compute_lane[i];
             looked = looked || could_seat(scheduler, lane);
-            if (could_seat(scheduler, lane) && pr_drain_may_start(scheduler, lane, at)) {
+            if (could_seat(scheduler, lane) && pr_drain_may_start(scheduler, lane, at, false)) {
                 unpark(scheduler, at);
                 break;
             }
@@ -186,6 +187,13 @@ static void look_everywhere(pr_scheduler *scheduler)
 
 // ---- The end ----
 
+static void note_left(pr_drain *drain, double needs_s)
+{
+    drain->longest_left_s = fmax(drain->longest_left_s, needs_s);
+    if (!(drain->shortest_left_s > 0) || needs_s < drain->shortest_left_s)
+        drain->shortest_left_s = needs_s;
+}
+
 // And all that waits.
 void pr_drain_cut(pr_scheduler *scheduler)
 {
@@ -201,6 +209,8 @@ void pr_drain_cut(pr_scheduler *scheduler)
             if (!has_room(scheduler))
                 return;
             scheduler->counts.cut += at->accepted;
+            if (!at->accepted)
+                note_left(&scheduler->drain, pr_forecast_alone_s(scheduler, at));
             pr_scheduler_decide_no_time(scheduler, at->request->id, 0);
             if (at->phase == PR_PHASE_HANDOVER)
                 pr_transfer_abandon(scheduler, at);
@@ -237,9 +247,7 @@ static void end_left(pr_scheduler *scheduler)
     while (drain->left.first && has_room(scheduler)) {
         pr_sequence *sequence = drain->left.first;
         double needs_s = pr_forecast_alone_s(scheduler, sequence);
-        drain->longest_left_s = fmax(drain->longest_left_s, needs_s);
-        if (!(drain->shortest_left_s > 0) || needs_s < drain->shortest_left_s)
-            drain->shortest_left_s = needs_s;
+        note_left(drain, needs_s);
         pr_scheduler_decide_no_time(scheduler, sequence->request->id, needs_s);
         pr_scheduler_forget(scheduler, sequence);
     }

@@ -33,8 +33,9 @@ bool pr_drain_goes_first(pr_scheduler *scheduler, pr_sequence *sequence);
 // It is new in dispatch: if it cannot end in time, it is left or refused at once.
 void pr_drain_sort_out(pr_scheduler *scheduler, pr_sequence *sequence);
 
-// May it be seated in this lane now?
-bool pr_drain_may_start(pr_scheduler *scheduler, const pr_lane *lane, pr_sequence *sequence);
+// May it be seated in this lane now; and if it fetches a prefix first?
+bool pr_drain_may_start(
+    pr_scheduler *scheduler, const pr_lane *lane, const pr_sequence *sequence, bool fetches);
 // It may not: it waits beside the queue. It has left dispatch.
 void pr_drain_park(pr_scheduler *scheduler, pr_sequence *sequence);
 

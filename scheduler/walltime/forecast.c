@@ -20,7 +20,8 @@ pr_status pr_forecast_create(pr_scheduler *scheduler)
         forecast->most_arriving += scheduler->group[g].lanes * scheduler->seats;
     for (int32_t role = 0; role < PR_ROLES; role++)
         pr_walltime_rates_begin(&forecast->rates[role], &params->cost);
-    forecast->handover.prior_s = pr_cost_model_transfer_s(&params->cost, params->max_model_len);
+    forecast->handover.prior_s = forecast->fetch.prior_s =
+        pr_cost_model_transfer_s(&params->cost, params->max_model_len);
     forecast->lane = (pr_walltime_lane){
         .seats = scheduler->seats,
         .block_tokens = params->block_tokens,
@@ -88,7 +89,10 @@ static pr_walltime_member seated_member(const pr_lane *lane, const pr_sequence *
 {
     if (sequence->seat[PR_SEAT_DECODE].lane == lane)
         return decoding(sequence, sequence->phase == PR_PHASE_HANDOVER);
-    return computing(sequence, sequence->target, sequence->computed, lane->role != PR_ROLE_PREFILL);
+    pr_walltime_member member =
+        computing(sequence, sequence->target, sequence->computed, lane->role != PR_ROLE_PREFILL);
+    member.arrives = sequence->phase == PR_PHASE_GATHER;
+    return member;
 }
 
 // Later choices of the sequence's request, which wait for its prompt.
@@ -122,6 +126,7 @@ typedef struct candidate {
     const pr_lane *lane;
     const pr_sequence *sequence;
     int32_t cached, siblings;
+    bool fetches;  // a prefix from another lane, first
 } candidate;
 
 // What arrives in decode lanes from prefill lanes, most outputs first.
@@ -133,7 +138,21 @@ typedef struct arrivals {
 static pr_walltime_member candidate_member(const candidate *of)
 {
     bool decodes = of->lane->role != PR_ROLE_PREFILL;
-    return computing(of->sequence, of->sequence->tokens, of->cached, decodes);
+    pr_walltime_member member = computing(of->sequence, of->sequence->tokens, of->cached, decodes);
+    member.arrives = of->fetches;
+    return member;
+}
+
+static double wait_s(const pr_forecast *forecast, const pr_walltime_wait *wait)
+{
+    return pr_walltime_wait_most_s(wait, forecast->rates[0].trusts);
+}
+
+// Until the prefixes are there that are on their way now.
+static double fetched_s(const pr_scheduler *scheduler, const candidate *of)
+{
+    bool waits = scheduler->gathers > 0 || of->fetches;
+    return waits ? wait_s(&scheduler->forecast, &scheduler->forecast.fetch) : 0;
 }
 
 static void
@@ -239,7 +258,7 @@ static double prefilled_s(pr_scheduler *scheduler, const candidate *of)
         fill_group(scheduler, &scheduler->group[g], of, NULL, false);
         last_s = fmax(last_s, pr_walltime_prefilled_s(&scheduler->forecast.group, rates));
     }
-    return last_s;
+    return last_s + fetched_s(scheduler, of);
 }
 
 // When the candidate, and all that it shares steps with, have ended.
@@ -250,12 +269,13 @@ static double ended_s(pr_scheduler *scheduler, const candidate *of, bool exact)
     double last_s = 0;
     if (of->lane->role == PR_ROLE_MIXED) {
         fill_group(scheduler, &scheduler->group[of->lane->group], of, NULL, exact);
-        return pr_walltime_ended_s(&forecast->group, &forecast->rates[PR_ROLE_MIXED], 0);
+        return pr_walltime_ended_s(
+            &forecast->group, &forecast->rates[PR_ROLE_MIXED], fetched_s(scheduler, of));
     }
     if (!find_arrivals(scheduler, of, &coming))
         return (double)INFINITY;
     double prefill_s = prefilled_s(scheduler, of);
-    coming.offset_s = prefill_s + pr_walltime_wait_most_s(&forecast->handover);
+    coming.offset_s = prefill_s + wait_s(forecast, &forecast->handover);
     for (int32_t g = 0; g < scheduler->groups; g++) {
         const pr_group_state *group = &scheduler->group[g];
         if (group->role != PR_ROLE_DECODE)
@@ -297,7 +317,7 @@ static double alone_split_s(pr_forecast *forecast, const candidate *of)
     pr_walltime_group_empty(&forecast->group, false);
     add_member(forecast, rates, &member, of->siblings);
     pr_walltime_group_add(&forecast->group, &forecast->lane, rates);
-    double offset_s = prefilled_s + pr_walltime_wait_most_s(&forecast->handover);
+    double offset_s = prefilled_s + wait_s(forecast, &forecast->handover);
     return pr_walltime_ended_s(&forecast->group, rates, offset_s);
 }
 
@@ -343,7 +363,11 @@ double pr_forecast_alone_s(pr_scheduler *scheduler, const pr_sequence *sequence)
 }
 
 bool pr_forecast_is_in_time(
-    pr_scheduler *scheduler, const pr_lane *lane, const pr_sequence *sequence, double left_s)
+    pr_scheduler *scheduler,
+    const pr_lane *lane,
+    const pr_sequence *sequence,
+    bool fetches,
+    double left_s)
 {
     candidate of = {
         .lane = lane,
@@ -351,6 +375,7 @@ bool pr_forecast_is_in_time(
         .cached = pr_kv_cache_match(
             lane->cache, sequence->request->salt, sequence->token, sequence->tokens),
         .siblings = siblings_of(scheduler, sequence),
+        .fetches = fetches,
     };
     trust(&scheduler->forecast, scheduler->drain.running == 0);
     return ended_s(scheduler, &of, false) <= left_s || ended_s(scheduler, &of, true) <= left_s;
@@ -393,6 +418,12 @@ void pr_forecast_report(pr_scheduler *scheduler, pr_group_state *group, const pr
         .first_ns = scheduler->now_ns,
         .busy_ns = meter->busy_ns,
     };
+}
+
+void pr_forecast_fetched(pr_scheduler *scheduler, const pr_sequence *sequence)
+{
+    pr_walltime_wait_add(
+        &scheduler->forecast.fetch, (double)(scheduler->now_ns - sequence->gather_begin_ns) * 1e-9);
 }
 
 void pr_forecast_handed_over(pr_scheduler *scheduler, const pr_sequence *sequence)

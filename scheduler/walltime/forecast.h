@@ -17,15 +17,20 @@
 pr_status pr_forecast_create(pr_scheduler *scheduler) PR_MUST_CHECK;
 void pr_forecast_destroy(pr_scheduler *scheduler);
 
-// Whether all have ended in left_s, should the sequence be seated in this lane now.
+// Whether all have ended in left_s, should the sequence be seated in this lane now, and fetch a prefix first.
 bool pr_forecast_is_in_time(
-    pr_scheduler *scheduler, const pr_lane *lane, const pr_sequence *sequence, double left_s);
+    pr_scheduler *scheduler,
+    const pr_lane *lane,
+    const pr_sequence *sequence,
+    bool fetches,
+    double left_s);
 
 // How long it takes with nobody beside it.
 double pr_forecast_alone_s(pr_scheduler *scheduler, const pr_sequence *sequence);
 
-// Learns from a step's reports, and from a handover.
+// Learns from a step's reports, from a handover, and from a gather.
 void pr_forecast_report(pr_scheduler *scheduler, pr_group_state *group, const pr_report *report);
 void pr_forecast_handed_over(pr_scheduler *scheduler, const pr_sequence *sequence);
+void pr_forecast_fetched(pr_scheduler *scheduler, const pr_sequence *sequence);
 
 #endif

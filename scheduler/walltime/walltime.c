@@ -14,8 +14,9 @@ enum {
     START_STEPS = 3,   // a plan finds one step running and one plan waiting; one for good measure
 };
 
-static const double DEVIATIONS = 4;
+static const double DEVIATIONS = 5;
 static const double MARGIN = 1.02;
+static const double TRUSTED_PRIOR = 2;
 // How much blocks waver, as if so many had been seen: what a run shows at first is one moment's machine.
 static const double BELIEVED_SPREAD = 0.12, BLOCKS_BELIEVED = 4;
 
@@ -107,7 +108,7 @@ double pr_walltime_most_s(
     if (!(seconds > 0))
         return 0;
     if (pace->steps == 0)
-        return seconds * (rates->trusts ? 1 : caution(0));
+        return seconds * (rates->trusts ? TRUSTED_PRIOR : caution(0));
     double pace_is = fmax(pace->taken_s / pace->predicted_s, pace->lately_s / pace->foreseen_s);
     double variance = pace->square / pace->weight;
     double of_blocks = (pace->block_square + BLOCKS_BELIEVED * BELIEVED_SPREAD * BELIEVED_SPREAD) /
@@ -124,13 +125,14 @@ void pr_walltime_wait_add(pr_walltime_wait *wait, double seconds)
     wait->square = decayed(wait->square, WAITS, seconds * seconds);
 }
 
-double pr_walltime_wait_most_s(const pr_walltime_wait *wait)
+double pr_walltime_wait_most_s(const pr_walltime_wait *wait, bool trusts)
 {
     if (!(wait->weight > 0))
-        return wait->prior_s * caution(0);
+        return wait->prior_s * (trusts ? TRUSTED_PRIOR : caution(0));
     double mean = wait->sum / wait->weight;
     double variance = fmax(0, wait->square / wait->weight - mean * mean);
-    return (mean + DEVIATIONS * sqrt(variance)) * caution((int64_t)wait->weight);
+    double most_s = mean + DEVIATIONS * sqrt(variance);
+    return trusts ? most_s : most_s * caution((int64_t)wait->weight);
 }
 
 static double fitted_s(const pr_walltime_rates *rates, int32_t sequences, int64_t context)
@@ -379,6 +381,8 @@ pr_walltime_ended_s(const pr_walltime_group *group, const pr_walltime_rates *rat
             ended_s, chunks_s(group, rates, group->chunk_steps) +
                          decode_s(group, rates, group->most_starting));
     if (group->most_arriving > 0)
-        ended_s = fmax(ended_s, offset_s + beside_s + decode_s(group, rates, group->most_arriving));
+        ended_s = fmax(
+            ended_s, offset_s + chunks_s(group, rates, group->chunk_steps) +
+                         decode_s(group, rates, group->most_arriving));
     return ended_s + start_s(group, rates) + group->later_s;
 }

@@ -10,7 +10,7 @@
 // steps, from report to report, so that gaps, messages and stalls are in them. Where the run has not been,
 // the fit is not believed: a smaller batch, or less KV, than any seen takes as long as the least seen, a larger one
 // longer in proportion, more KV as much longer as the prior says. On top come, for each
-// kind of step, how much slower than the fit steps were (the worse of a long and a short memory) and four
+// kind of step, how much slower than the fit steps were (the worse of a long and a short memory) and five
 // standard deviations of such a sum, from single steps and from blocks of 32 (slow spells).
 // Source: ours; the shape of the formulas is the cost model's (cost/cost_model.h).
 // Cost: O(members), with `exact` a sort of them. No memory but what is given at create. Threads: one.
@@ -51,7 +51,8 @@ typedef struct pr_walltime_rates {
     pr_walltime_pace pace[PR_WALLTIME_KINDS];
     pr_walltime_batches batches[PR_WALLTIME_OCTAVES];
     int64_t most_context;
-    bool trusts;  // the little that is known at first, or the prior; else that counts many times
+    bool
+        trusts;  // the little that is known at first, and twice the prior; else they count many times
 } pr_walltime_rates;
 
 void pr_walltime_rates_begin(pr_walltime_rates *rates, const pr_cost_model *prior);
@@ -66,7 +67,7 @@ typedef struct pr_walltime_wait {
 } pr_walltime_wait;
 
 void pr_walltime_wait_add(pr_walltime_wait *wait, double seconds);
-double pr_walltime_wait_most_s(const pr_walltime_wait *wait);
+double pr_walltime_wait_most_s(const pr_walltime_wait *wait, bool trusts);  // as of rates
 
 // One sequence in a lane, or that would be there.
 typedef struct pr_walltime_member {
