@@ -4,7 +4,7 @@
 # place: the same run answers every request, once, with the bytes of a run that nothing happened to. At 20
 # moments, in several layouts, with and without replacement; several times in one run; while it serves.
 # "recovery.sh N SEED" takes N moments.
-# timeout: 600
+# timeout: 900
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 many_ranks_or_end 0
