@@ -64,7 +64,8 @@ static pr_status make_room(pr_journal_reader *reader, size_t needed)
         memmove(reader->buffer, reader->buffer + reader->begin, kept);
     reader->begin = 0;
     reader->end = kept;
-    size_t capacity = needed > PIECE_BYTES ? needed : PIECE_BYTES;
+    size_t piece = reader->size_bytes < PIECE_BYTES ? (size_t)reader->size_bytes : PIECE_BYTES;
+    size_t capacity = needed > piece ? needed : piece;
     if (capacity <= reader->capacity)
         return PR_OK;
     unsigned char *grown = realloc(reader->buffer, capacity);
