@@ -186,7 +186,8 @@ static pr_status send_snapshot(pr_serve_face *face)
 static void take_snapshot(pr_serve_face *face, const pr_scheduler_counts *counts)
 {
     int64_t now_ns = pr_clock_now_ns();
-    int64_t changes = counts->plans + counts->prefill_tokens + counts->output_tokens;
+    int64_t changes =
+        counts->plans + counts->prefill_tokens + counts->output_tokens + counts->rejected;
     int64_t gap_ns = changes == face->changes ? calm_gap_ns : snapshot_gap_ns;
     if (now_ns - face->snapshot_ns < gap_ns)
         return;

@@ -29,7 +29,7 @@ batch "$work/whole.jsonl" --log-level warn
 verdict "without a limit all is answered" "$?" "$(wc -l < "$work/whole.jsonl") lines"
 
 have_many_ranks && ranks=(mpirun -n 2)
-batch "$work/out.jsonl" --walltime 0:06 --walltime-reserve 1
+batch "$work/out.jsonl" --walltime 0:04 --walltime-reserve 1
 code=$?
 state=$(jq -r '"\(.state) \(.reason)"' "$work/out.jsonl.state")
 answered=$(jq .answered "$work/out.jsonl.state")
@@ -87,7 +87,11 @@ case $message in rejected-walltime*) reason=0 ;; *) reason=1 ;; esac
 verdict "its reason begins with its name" $reason "${message:0:60}"
 short=$(ask 1 1)
 verdict "a short one is still answered" "$([ "$short" = 200 ]; echo $?)" "status $short"
-metrics=$(curl -s "${url%/v1}/metrics")
+for _ in $(seq 50); do  # they follow by and by
+    metrics=$(curl -s "${url%/v1}/metrics")
+    echo "$metrics" | grep -q '^polyreme_walltime_rejected_total [1-9]' && break
+    sleep 0.1
+done
 verdict "metrics tell the time and who was refused" \
     "$(echo "$metrics" | grep -q '^polyreme_walltime_remaining_seconds [0-9]' && echo "$metrics" | grep -q '^polyreme_walltime_rejected_total [1-9]'; echo $?)" \
     "$(echo "$metrics" | grep '^polyreme_walltime' | tr '\n' ' ')"
