@@ -193,13 +193,6 @@ static void fill_group(
     }
 }
 
-static int more_outputs_first(const void *a, const void *b)
-{
-    int32_t left = ((const pr_walltime_member *)a)->outputs;
-    int32_t right = ((const pr_walltime_member *)b)->outputs;
-    return (left < right) - (left > right);
-}
-
 // False: more than can be counted.
 static bool
 add_arriving(pr_forecast *forecast, arrivals *coming, const pr_sequence *sequence, int32_t siblings)
@@ -236,9 +229,7 @@ static bool find_arrivals(pr_scheduler *scheduler, const candidate *of, arrivals
     if (of->lane->role == PR_ROLE_PREFILL &&
         !add_arriving(forecast, coming, of->sequence, of->siblings))
         return false;
-    qsort(
-        forecast->arriving, (size_t)coming->sequences, sizeof *forecast->arriving,
-        more_outputs_first);
+    pr_walltime_sort(forecast->arriving, coming->sequences);
     coming->each = coming->sequences;
     if (lanes > 1 && coming->sequences > 0)
         coming->each = (coming->sequences + lanes - 1) / lanes + 1;

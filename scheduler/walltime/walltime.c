@@ -2,7 +2,6 @@
 #include "scheduler/walltime/walltime.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum {
     LONG_STEPS = 512,  // after which the past counts 1/e
@@ -286,15 +285,35 @@ void pr_walltime_group_empty(pr_walltime_group *group, bool exact)
         (pr_walltime_group){.outputs = group->outputs, .tokens = group->tokens, .exact = exact};
 }
 
-static int descending(const void *a, const void *b)
+// Shell's sort: qsort may allocate.
+static void sort_descending(int32_t *value, int32_t values)
 {
-    int32_t left = *(const int32_t *)a, right = *(const int32_t *)b;
-    return (left < right) - (left > right);
+    for (int32_t gap = values / 2; gap > 0; gap /= 2) {
+        for (int32_t i = gap; i < values; i++) {
+            int32_t moved = value[i], at = i;
+            for (; at >= gap && value[at - gap] < moved; at -= gap)
+                value[at] = value[at - gap];
+            value[at] = moved;
+        }
+    }
+}
+
+void pr_walltime_sort(pr_walltime_member *member, int32_t members)
+{
+    for (int32_t gap = members / 2; gap > 0; gap /= 2) {
+        for (int32_t i = gap; i < members; i++) {
+            pr_walltime_member moved = member[i];
+            int32_t at = i;
+            for (; at >= gap && member[at - gap].outputs < moved.outputs; at -= gap)
+                member[at] = member[at - gap];
+            member[at] = moved;
+        }
+    }
 }
 
 static void merge(int32_t *most, int32_t members, int32_t *of_lane, int32_t of_lane_members)
 {
-    qsort(of_lane, (size_t)of_lane_members, sizeof *of_lane, descending);
+    sort_descending(of_lane, of_lane_members);
     for (int32_t i = 0; i < of_lane_members; i++)
         most[i] = i < members ? larger(most[i], of_lane[i]) : of_lane[i];
 }

@@ -77,6 +77,9 @@ typedef struct pr_walltime_member {
     bool arrives;          // after what the group's forecast is told as the offset
 } pr_walltime_member;
 
+// Most outputs first.
+void pr_walltime_sort(pr_walltime_member *member, int32_t members);
+
 // One lane filled member by member, in the order in which they would get blocks.
 typedef struct pr_walltime_lane {
     // Filled once.
