@@ -356,7 +356,12 @@ static pr_status finish(pr_batch_output *output, const pr_batch_ending *ending)
     PR_TRY(pr_journal_assemble(
         output->journal, ending->first, ending->end, strcmp(options->order, "input") == 0));
     PR_TRY(write_last_state(output, PR_BATCH_DONE, ending));
-    pr_journal_discard(options->output);
+    // A run that began in the meantime has read this journal and needs it: it will put away both.
+    pr_error_capture_begin();
+    bool alone = pr_journal_look_for_others(output->journal) == PR_OK;
+    pr_error_capture_end();
+    if (alone)
+        pr_journal_discard(options->output);
     return PR_OK;
 }
 
