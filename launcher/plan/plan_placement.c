@@ -104,7 +104,7 @@ pr_status pr_plan_placement_make(
     if (nodes->nodes_per_switch > 0)
         placement->switches =
             (nodes->nodes + nodes->nodes_per_switch - 1) / nodes->nodes_per_switch;
-    placement->kept = strcmp(options->rank_order, "launcher") == 0;
+    placement->kept = options->rank_order && strcmp(options->rank_order, "launcher") == 0;
     placement->seat = calloc(ranks, sizeof *placement->seat);
     placement->counterpart = calloc((size_t)layout->groups, sizeof *placement->counterpart);
     placement->threads = calloc(KINDS * per_node, sizeof *placement->threads);

@@ -131,7 +131,7 @@ serve() { # COMMAND... : until the endpoint file is there
     job=$!
     for _ in $(seq 400); do [ -s "$work/endpoint.json" ] && break; sleep 0.05; done
 }
-stream() { "$load" streams "$work/endpoint.json" 60 tokens=100 reference="$work/reference" > "$work/rows" 2>> "$work/err"; }
+stream() { "$load" streams "$work/endpoint.json" 60 tokens=400 reference="$work/reference" > "$work/rows" 2>> "$work/err"; }
 demo=$POLYREME_SOURCE/models/demo
 serve "$polyreme" serve "$demo"
 stream

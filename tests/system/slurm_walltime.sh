@@ -7,7 +7,7 @@
 set -u
 source "$POLYREME_SOURCE/tests/system/slurm_nodes"
 
-for i in $(seq 400); do
+for i in $(seq 1600); do
     echo "{\"custom_id\":\"r$i\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"And he went $i\",\"max_tokens\":$((40 + i % 40)),\"ignore_eos\":true}}"
 done > in.jsonl
 "$polyreme" batch "$model" -i in.jsonl -o expected.jsonl --journal off --log-level warn
