@@ -10,6 +10,7 @@
 
 #include "runtime/base/log.h"
 #include "scheduler/gather.h"
+#include "scheduler/walltime/drain.h"
 #include "sim_run.h"
 
 typedef struct scene {
@@ -205,6 +206,7 @@ static void a_lane_is_read_by_a_few_gathers_at_a_time(void **state)
         pr_dispatch_next(at.scheduler->dispatch, 0, &verdict);
         assert_true(verdict.kind == PR_VERDICT_START && verdict.job == &sequence->job);
         assert_int_equal(pr_lane_seat(target, sequence, PR_SEAT_COMPUTE, 6, &cached, &copy), PR_OK);
+        pr_drain_seated(at.scheduler, sequence);
         sequence->target = 6;
         sequence->phase = PR_PHASE_PREFILL;
         bool begun = pr_gather_begin(at.scheduler, sequence, &at.scheduler->group[0].lane[0], 4);
