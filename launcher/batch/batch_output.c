@@ -10,6 +10,7 @@
 #include "launcher/batch/batch_state.h"
 #include "launcher/batch/result_file.h"
 #include "launcher/batch/state_writer.h"
+#include "launcher/journal/journal_folder.h"
 #include "launcher/journal/model_identity.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
@@ -53,13 +54,10 @@ static pr_status check_place(const pr_options *options)
     struct stat file;
     if (stat(options->output, &file) == 0 && S_ISDIR(file.st_mode))
         return fail_output(options, EISDIR);
-    char *folder = strdup(options->output);
+    char *folder = pr_journal_folder_parent(options->output);
     if (!folder)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the output");
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[slash == folder ? 1 : 0] = '\0';
-    int reason = access(slash ? folder : ".", W_OK | X_OK) == 0 ? 0 : errno;
+    int reason = access(folder, W_OK | X_OK) == 0 ? 0 : errno;
     free(folder);
     return reason == 0 ? PR_OK : fail_output(options, reason);
 }
@@ -82,11 +80,7 @@ static pr_status look_back(const pr_options *options, bool *complete)
             PR_LOG_WARN, "another run may still be working on %s: this one takes over",
             options->output);
     if (journal && !options->resume)
-        return pr_fail(
-            PR_ERR_ARGUMENT,
-            "%s.journal holds an earlier run that is not finished: go on with --resume, or remove "
-            "it",
-            options->output);
+        return pr_journal_refuse_earlier(options->output);
     *complete = options->resume && done;
     if (*complete)
         pr_log(
@@ -230,9 +224,13 @@ pr_journal_totals pr_batch_output_totals(const pr_batch_output *output)
     return output->journal ? pr_journal_known(output->journal)->totals : (pr_journal_totals){0};
 }
 
-static uint64_t hash_line(const pr_input_line *line)
+static pr_journal_claim claim_of(const pr_input_line *line)
 {
-    return pr_hash_bytes((uint64_t)line->too_long, line->text, line->size_bytes);
+    return (pr_journal_claim){
+        .position = line->position,
+        .number = line->number,
+        .line_hash = pr_hash_bytes((uint64_t)line->too_long, line->text, line->size_bytes),
+    };
 }
 
 pr_status pr_batch_output_find(
@@ -241,14 +239,8 @@ pr_status pr_batch_output_find(
     *known = NULL;
     if (!output->journal)
         return PR_OK;
-    *known = pr_journal_index_find(pr_journal_known(output->journal), line->position);
-    if (!*known || (*known)->claim.line_hash == hash_line(line))
-        return PR_OK;
-    return pr_fail(
-        PR_ERR_ARGUMENT,
-        "line %lld of the input is not the one that %s.journal knows: resume with the input of "
-        "that run, or remove the journal",
-        (long long)line->number, output->options->output);
+    const pr_journal_claim claim = claim_of(line);
+    return pr_journal_find(output->journal, &claim, known);
 }
 
 pr_status pr_batch_output_end_input(const pr_batch_output *output, int64_t lines)
@@ -268,14 +260,10 @@ pr_batch_output_claim(pr_batch_output *output, const pr_input_line *line, const 
 {
     if (!output->journal)
         return PR_OK;
-    return pr_journal_add_claim(
-        output->journal, &(pr_journal_claim){
-                             .position = line->position,
-                             .number = line->number,
-                             .line_hash = hash_line(line),
-                             .id_hash = key ? key->hash : 0,
-                             .id_check = key ? key->check : 0,
-                         });
+    pr_journal_claim claim = claim_of(line);
+    claim.id_hash = key ? key->hash : 0;
+    claim.id_check = key ? key->check : 0;
+    return pr_journal_add_claim(output->journal, &claim);
 }
 
 pr_status pr_batch_output_token(

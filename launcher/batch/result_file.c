@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
 
 struct pr_result_file {
@@ -57,17 +58,9 @@ pr_status pr_result_file_begin(pr_result_file *file)
 // Takes the line.
 static pr_status write_line(pr_result_file *file, char *line)
 {
-    size_t length = strlen(line), done = 0;
-    int reason = 0;
-    while (done < length) {
-        ssize_t written = write(file->descriptor, line + done, length - done);
-        if (written < 0 && errno != EINTR) {
-            file->failed = true;
-            reason = errno;
-            break;
-        }
-        done += written > 0 ? (size_t)written : 0;
-    }
+    size_t length = strlen(line), done = pr_file_write(file->descriptor, line, length);
+    int reason = errno;
+    file->failed = done < length;
     free(line);
     if (!file->failed) {
         file->size_bytes += (off_t)length;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
 
 enum { COPY_BYTES = 64 << 10 };
@@ -76,12 +77,8 @@ static int copy_bytes(int from, int to)
             continue;
         if (got <= 0)
             return got < 0 ? -1 : 0;
-        for (ssize_t done = 0; done < got;) {
-            ssize_t written = write(to, bytes + done, (size_t)(got - done));
-            if (written < 0 && errno != EINTR)
-                return -1;
-            done += written > 0 ? written : 0;
-        }
+        if (pr_file_write(to, bytes, (size_t)got) != (size_t)got)
+            return -1;
     }
 }
 

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "launcher/journal/journal_folder.h"
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
+#include "runtime/text/byte_buffer.h"
 
 enum { BUFFER_BYTES = 1 << 20 };
 
@@ -18,8 +20,7 @@ typedef struct assembly {
     pr_journal_reader **reader;  // [numbers], opened when first needed
     char *draft;
     int descriptor;
-    unsigned char *buffer;  // [capacity]
-    size_t capacity, bytes;
+    pr_byte_buffer buffer;  // lines not yet written
 } assembly;
 
 static pr_status fail_write(const assembly *work)
@@ -32,31 +33,10 @@ static pr_status fail_write(const assembly *work)
 
 static pr_status write_buffer(assembly *work)
 {
-    for (size_t done = 0; done < work->bytes;) {
-        ssize_t written = write(work->descriptor, work->buffer + done, work->bytes - done);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return fail_write(work);
-        done += (size_t)written;
-    }
-    work->bytes = 0;
-    return PR_OK;
-}
-
-static pr_status make_room(assembly *work, size_t bytes)
-{
-    if (work->bytes + bytes <= work->capacity)
-        return PR_OK;
-    PR_TRY(write_buffer(work));
-    if (bytes <= work->capacity)
-        return PR_OK;
-    size_t capacity = bytes > BUFFER_BYTES ? bytes : BUFFER_BYTES;
-    unsigned char *grown = realloc(work->buffer, capacity);
-    if (!grown)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for a result of %zu bytes", bytes);
-    work->buffer = grown;
-    work->capacity = capacity;
+    const pr_byte_buffer *from = &work->buffer;
+    if (pr_file_write(work->descriptor, from->data, from->size_bytes) != from->size_bytes)
+        return fail_write(work);
+    pr_byte_buffer_clear(&work->buffer);
     return PR_OK;
 }
 
@@ -78,12 +58,12 @@ static pr_status copy_line(assembly *work, int64_t position)
         return pr_fail(
             PR_ERR_INTERNAL, "line %lld of the input has no result", (long long)position + 1);
     PR_TRY(open_reader(work, entry->file));
-    PR_TRY(make_room(work, entry->result_bytes));
+    void *line = pr_byte_buffer_extend(&work->buffer, entry->result_bytes);
+    if (!line)
+        return pr_byte_buffer_check(&work->buffer);
     PR_TRY(pr_journal_reader_copy(
-        work->reader[entry->file], entry->result_offset, work->buffer + work->bytes,
-        entry->result_bytes));
-    work->bytes += entry->result_bytes;
-    return PR_OK;
+        work->reader[entry->file], entry->result_offset, line, entry->result_bytes));
+    return work->buffer.size_bytes < BUFFER_BYTES ? PR_OK : write_buffer(work);
 }
 
 // ---- Orders ----
@@ -166,6 +146,6 @@ pr_status pr_assembly_write(const pr_assembly_params *params)
         pr_journal_reader_close(work.reader[i]);
     free(work.reader);
     free(work.draft);
-    free(work.buffer);
+    pr_byte_buffer_free(&work.buffer);
     return status;
 }

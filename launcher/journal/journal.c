@@ -43,6 +43,14 @@ void pr_journal_discard(const char *output)
     free(folder);
 }
 
+pr_status pr_journal_refuse_earlier(const char *output)
+{
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "%s.journal holds an earlier run that is not finished: go on with --resume, or remove it",
+        output);
+}
+
 // ---- Reading ----
 
 // The first record says whose answers these are. A file without one (its run was killed while it began)
@@ -173,10 +181,7 @@ static pr_status open_folder(pr_journal *journal)
         return pr_fail(PR_ERR_RESOURCE, "no memory for the journal");
     PR_TRY(pr_journal_folder_list(journal->folder, &journal->number, &journal->numbers));
     if (journal->numbers > 0 && !journal->params.resume)
-        return pr_fail(
-            PR_ERR_ARGUMENT,
-            "%s holds an earlier run that is not finished: go on with --resume, or remove it",
-            journal->folder);
+        return pr_journal_refuse_earlier(journal->params.output);
     PR_TRY(read_files(
         &journal->params, journal->folder, journal->number, journal->numbers, &journal->index));
     PR_TRY(pr_journal_folder_create(journal->folder));
@@ -223,15 +228,23 @@ pr_status pr_journal_close(pr_journal *journal, bool in_order)
 
 const pr_journal_index *pr_journal_known(const pr_journal *journal) { return &journal->index; }
 
+pr_status pr_journal_find(
+    const pr_journal *journal, const pr_journal_claim *claim, const pr_journal_entry **known)
+{
+    *known = pr_journal_index_find(&journal->index, claim->position);
+    if (!*known || (*known)->claim.line_hash == claim->line_hash)
+        return PR_OK;
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "line %lld of the input is not the one that %s knows: resume with the input of that run, "
+        "or remove the journal",
+        (long long)claim->number, journal->folder);
+}
+
 pr_status pr_journal_add_claim(pr_journal *journal, const pr_journal_claim *claim)
 {
-    const pr_journal_entry *known = pr_journal_index_find(&journal->index, claim->position);
-    if (known && known->claim.line_hash != claim->line_hash)
-        return pr_fail(
-            PR_ERR_ARGUMENT,
-            "line %lld of the input is not the one that %s has begun: resume with the input of "
-            "that run, or remove the journal",
-            (long long)claim->number, journal->folder);
+    const pr_journal_entry *known;
+    PR_TRY(pr_journal_find(journal, claim, &known));
     if (known)
         return PR_OK;
     PR_TRY(pr_journal_writer_add(journal->writer, PR_JOURNAL_CLAIM, claim, sizeof *claim, NULL, 0));

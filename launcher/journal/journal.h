@@ -26,6 +26,9 @@ typedef struct pr_journal_params {
 // Whether OUT has a journal with files in it. PR_ERR_IO.
 pr_status pr_journal_exists(const char *output, bool *exists) PR_MUST_CHECK;
 
+// An earlier run's is there and resume was not asked for: PR_ERR_ARGUMENT, with the line that says so.
+pr_status pr_journal_refuse_earlier(const char *output) PR_MUST_CHECK;
+
 // Reads what earlier runs left and begins this run's file. PR_ERR_ARGUMENT: it is there and resume was
 // not asked for, or it is of another model or other options.
 pr_status pr_journal_open(const pr_journal_params *params, pr_journal **journal) PR_MUST_CHECK;
@@ -38,8 +41,13 @@ pr_status pr_journal_read(const char *output, pr_journal_index *index) PR_MUST_C
 
 const pr_journal_index *pr_journal_known(const pr_journal *journal);
 
-// A line of the input was taken. PR_ERR_ARGUMENT if the journal knows another line there: the input
-// has changed.
+// What is known of a line; NULL: nothing. PR_ERR_ARGUMENT if another line is known there: the input has
+// changed. Of the claim only position, number and line_hash matter.
+pr_status pr_journal_find(
+    const pr_journal *journal,
+    const pr_journal_claim *claim,
+    const pr_journal_entry **known) PR_MUST_CHECK;
+// A line of the input was taken. Fails as find does.
 pr_status pr_journal_add_claim(pr_journal *journal, const pr_journal_claim *claim) PR_MUST_CHECK;
 pr_status pr_journal_add_token(
     pr_journal *journal, int64_t position, int32_t answer, const pr_token_report *token)

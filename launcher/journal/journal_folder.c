@@ -132,15 +132,20 @@ void pr_journal_folder_remove(const char *folder)
         pr_log(PR_LOG_WARN, "the journal's folder %s stays: %s", folder, strerror(errno));
 }
 
+char *pr_journal_folder_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return strdup(".");
+    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
 void pr_journal_folder_sync(const char *path)
 {
-    char *parent = strdup(path);
+    char *parent = pr_journal_folder_parent(path);
     if (!parent)
         return;
-    char *slash = strrchr(parent, '/');
-    if (slash)
-        slash[slash == parent ? 1 : 0] = '\0';
-    int descriptor = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor >= 0) {
         (void)fsync(descriptor);  // not every file system can
         close(descriptor);

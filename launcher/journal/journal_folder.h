@@ -25,6 +25,8 @@ pr_status pr_journal_folder_create(const char *folder) PR_MUST_CHECK;
 // stays.
 void pr_journal_folder_remove(const char *folder);
 
+// The folder that the file of this path is in, from malloc; NULL without memory.
+char *pr_journal_folder_parent(const char *path);
 // Makes what was created, renamed or removed in the folder of this path survive the machine.
 void pr_journal_folder_sync(const char *path);
 

@@ -10,21 +10,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
-
-typedef struct growing {
-    unsigned char *data;
-    size_t bytes, capacity;
-} growing;
+#include "runtime/text/byte_buffer.h"
 
 struct pr_journal_writer {
     char *path;
     int descriptor;
     int32_t sync_ms;
-    uint32_t number;        // of the next record
-    growing records;        // sealed and not yet written
-    growing tokens;         // data of the record that is being collected
-    int64_t written_bytes;  // of the file
+    uint32_t number;         // of the next record
+    pr_byte_buffer records;  // sealed and not yet written
+    pr_byte_buffer tokens;   // data of the record that is being collected
+    int64_t written_bytes;   // of the file
     int64_t last_offset;
     bool failed;  // the file may end in half a record: nothing more is written
     // The thread that waits for the disk.
@@ -80,8 +77,8 @@ static void destroy(pr_journal_writer *writer)
 {
     if (writer->descriptor >= 0)
         close(writer->descriptor);
-    free(writer->records.data);
-    free(writer->tokens.data);
+    pr_byte_buffer_free(&writer->records);
+    pr_byte_buffer_free(&writer->tokens);
     free(writer->path);
     free(writer);
 }
@@ -114,26 +111,6 @@ pr_status pr_journal_writer_create(const char *path, int32_t sync_ms, pr_journal
     return PR_OK;
 }
 
-static pr_status make_room(growing *room, size_t bytes)
-{
-    if (room->bytes + bytes <= room->capacity)
-        return PR_OK;
-    size_t capacity = (room->bytes + bytes) * 2;
-    unsigned char *grown = realloc(room->data, capacity);
-    if (!grown)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for a journal record of %zu bytes", bytes);
-    room->data = grown;
-    room->capacity = capacity;
-    return PR_OK;
-}
-
-static void append(growing *room, const void *data, size_t bytes)
-{
-    if (bytes > 0)
-        memcpy(room->data + room->bytes, data, bytes);
-    room->bytes += bytes;
-}
-
 pr_status pr_journal_writer_add(
     pr_journal_writer *writer,
     pr_journal_kind kind,
@@ -142,21 +119,23 @@ pr_status pr_journal_writer_add(
     const void *tail,
     size_t tail_bytes)
 {
-    static const unsigned char zeros[8];
-    growing *to = &writer->records;
+    pr_byte_buffer *to = &writer->records;
     pr_journal_frame frame;
     size_t size_bytes = head_bytes + tail_bytes, padded = pr_journal_padded(size_bytes);
     if (size_bytes > UINT32_MAX - sizeof frame)
         return pr_fail(PR_ERR_RESOURCE, "a result of %zu bytes is too long to keep", size_bytes);
-    PR_TRY(make_room(to, sizeof frame + padded));
-    size_t begin = to->bytes;
-    to->bytes += sizeof frame;
-    append(to, head, head_bytes);
-    append(to, tail, tail_bytes);
-    append(to, zeros, padded - size_bytes);
-    pr_journal_record_seal(
-        &frame, kind, writer->number++, to->data + begin + sizeof frame, size_bytes);
-    memcpy(to->data + begin, &frame, sizeof frame);
+    size_t begin = to->size_bytes;
+    unsigned char *record = pr_byte_buffer_extend(to, sizeof frame + padded);
+    if (!record)
+        return pr_byte_buffer_check(to);
+    unsigned char *data = record + sizeof frame;
+    if (head_bytes > 0)
+        memcpy(data, head, head_bytes);
+    if (tail_bytes > 0)
+        memcpy(data + head_bytes, tail, tail_bytes);
+    memset(data + size_bytes, 0, padded - size_bytes);
+    pr_journal_record_seal(&frame, kind, writer->number++, data, size_bytes);
+    memcpy(record, &frame, sizeof frame);
     writer->last_offset = writer->written_bytes + (int64_t)(begin + sizeof frame);
     return PR_OK;
 }
@@ -164,10 +143,9 @@ pr_status pr_journal_writer_add(
 pr_status pr_journal_writer_add_token(
     pr_journal_writer *writer, const pr_journal_token *token, const void *tops, size_t tops_bytes)
 {
-    PR_TRY(make_room(&writer->tokens, sizeof *token + tops_bytes));
-    append(&writer->tokens, token, sizeof *token);
-    append(&writer->tokens, tops, tops_bytes);
-    return PR_OK;
+    pr_byte_buffer_append(&writer->tokens, token, sizeof *token);
+    pr_byte_buffer_append(&writer->tokens, tops, tops_bytes);
+    return pr_byte_buffer_check(&writer->tokens);
 }
 
 static pr_status fail_write(pr_journal_writer *writer, int reason)
@@ -180,17 +158,11 @@ static pr_status fail_write(pr_journal_writer *writer, int reason)
 
 static pr_status write_records(pr_journal_writer *writer)
 {
-    growing *from = &writer->records;
-    for (size_t done = 0; done < from->bytes;) {
-        ssize_t written = write(writer->descriptor, from->data + done, from->bytes - done);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return fail_write(writer, written < 0 ? errno : ENOSPC);
-        done += (size_t)written;
-    }
-    writer->written_bytes += (int64_t)from->bytes;
-    from->bytes = 0;
+    pr_byte_buffer *from = &writer->records;
+    if (pr_file_write(writer->descriptor, from->data, from->size_bytes) != from->size_bytes)
+        return fail_write(writer, errno);
+    writer->written_bytes += (int64_t)from->size_bytes;
+    pr_byte_buffer_clear(from);
     return PR_OK;
 }
 
@@ -209,12 +181,12 @@ static pr_status wait_for_disk(pr_journal_writer *writer)
 
 pr_status pr_journal_writer_flush(pr_journal_writer *writer)
 {
-    if (writer->tokens.bytes > 0) {
+    if (writer->tokens.size_bytes > 0) {
         PR_TRY(pr_journal_writer_add(
-            writer, PR_JOURNAL_TOKENS, writer->tokens.data, writer->tokens.bytes, NULL, 0));
-        writer->tokens.bytes = 0;
+            writer, PR_JOURNAL_TOKENS, writer->tokens.data, writer->tokens.size_bytes, NULL, 0));
+        pr_byte_buffer_clear(&writer->tokens);
     }
-    if (writer->records.bytes == 0 || writer->failed)
+    if (writer->records.size_bytes == 0 || writer->failed)
         return PR_OK;
     PR_TRY(write_records(writer));
     return wait_for_disk(writer);

@@ -17,7 +17,7 @@
 #include "runtime/base/log.h"
 
 enum { BEATS_A_LIMIT = 20, LEAST_BEAT_MS = 50, MOST_BEAT_MS = 500 };
-// As in watch_book.c, of rank 0.
+// How long rank 0's connection may have ended before it is said; watch_book.c has that of the others'.
 enum { LOST_PATIENCE_MS = 2000, STAGGERED_RANKS = 8 };
 enum { ACCUSED_PATIENCE_MS = 10000, CONDEMN_MS = 200 };
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "launcher/observe/id_table.h"
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
 
 enum { BUFFER_BYTES = 65536, EVENT_BYTES = 512, END_BYTES = 4, REQUESTS = 65536 };
@@ -41,19 +42,11 @@ static void end_file(pr_timeline *timeline)
 
 static void write_out(pr_timeline *timeline)
 {
-    size_t done = 0;
-    while (done < timeline->used) {
-        ssize_t written = write(timeline->descriptor, timeline->text + done, timeline->used - done);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0) {
-            pr_log(
-                PR_LOG_WARN, "the timeline %s ends here: %s", timeline->params.path,
-                strerror(errno));
-            end_file(timeline);
-            break;
-        }
-        done += (size_t)written;
+    size_t done = pr_file_write(timeline->descriptor, timeline->text, timeline->used);
+    if (done < timeline->used) {
+        pr_log(
+            PR_LOG_WARN, "the timeline %s ends here: %s", timeline->params.path, strerror(errno));
+        end_file(timeline);
     }
     timeline->written_bytes += (int64_t)done;
     timeline->used = 0;

@@ -9,20 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/file_write.h"
 #include "runtime/base/log.h"
 
-static int write_all(int descriptor, const char *data, size_t size_bytes)
+static int write_all(int descriptor, const void *data, size_t size_bytes)
 {
-    while (size_bytes > 0) {
-        ssize_t written = write(descriptor, data, size_bytes);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return -1;
-        data += written;
-        size_bytes -= (size_t)written;
-    }
-    return fsync(descriptor);
+    return pr_file_write(descriptor, data, size_bytes) == size_bytes ? fsync(descriptor) : -1;
 }
 
 static pr_status fail_write(const char *path)

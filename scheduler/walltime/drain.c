@@ -67,23 +67,20 @@ static bool has_room(const pr_scheduler *scheduler)
 static void keep_out(pr_scheduler *scheduler, pr_sequence *sequence, double needs_s)
 {
     pr_drain *drain = &scheduler->drain;
-    bool leaves = drain->at_end == PR_AT_END_LEAVE;
+    if (drain->at_end != PR_AT_END_LEAVE) {
+        pr_scheduler_decide_no_time(scheduler, sequence->request->id, needs_s);
+        pr_scheduler_forget(scheduler, sequence);
+        return;
+    }
     pr_sequence *next;
     for (pr_sequence *at = scheduler->held.first; at; at = next) {
         next = at->list_next;
-        if (at->request->sibling_of != sequence->request->id)
-            continue;
-        if (leaves)
+        if (at->request->sibling_of == sequence->request->id)
             wait_in(&drain->left, at);
     }
-    if (leaves) {
-        if (!sequence->list)
-            pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
-        wait_in(&drain->left, sequence);
-        return;
-    }
-    pr_scheduler_decide_no_time(scheduler, sequence->request->id, needs_s);
-    pr_scheduler_forget(scheduler, sequence);
+    if (!sequence->list)
+        pr_dispatch_cancel(scheduler->dispatch, &sequence->job);
+    wait_in(&drain->left, sequence);
 }
 
 // Whether it cannot end in time; how much time there is beyond what it needs, otherwise.
@@ -350,7 +347,7 @@ bool pr_drain_goes_first(pr_scheduler *scheduler, pr_sequence *sequence)
     if (!sequence->accepted && request->sibling_of != request->id) {
         const pr_sequence *first = pr_sequence_table_find(&scheduler->table, request->sibling_of);
         // It waited for one that has been started, or has ended.
-        sequence->accepted = sequence->accepted || !first || first->accepted;
+        sequence->accepted = !first || first->accepted;
     }
     if (sequence->accepted && !sequence->returning) {
         sequence->returning = true;
