@@ -51,20 +51,10 @@ decode_ranks=$((ranks_per_node * SLURM_JOB_NUM_NODES_HET_GROUP_1))
 # Without this, some starts over several nodes crash (Slurm's PMIx, fence "mixed").
 export SLURM_PMIX_FENCE=ring
 
-if "$polyreme" batch --state "$output" 2>/dev/null; then
-    echo "nothing to do: $output is complete"
-    exit 0
-fi
+# What is left to do when all is answered.
+complete() { :; }
 
-# Requests that have their line by now, as a sum.
-settled() { "$polyreme" batch --state "$output" 2>/dev/null | sed -n 's/.* \([0-9]*\) answered, \([0-9]*\) refused.*/\1+\2/p' || true; }
-before=$(($(settled) + 0))
-
-ends=$("$polyreme" job --json 2>/dev/null | sed -n 's/.*"end_unix_s": *\([0-9]*\).*/\1/p' || true)
-step='' cancelled=''
-trap 'kill -USR1 "$step" || true' USR1  # srun passes it on to every rank
-trap '[[ ${ends:-0} != 0 ]] || kill -USR1 "$step" || true' USR2  # the end is near: ranks that know it see to it themselves
-trap 'cancelled=1' TERM  # scancel: Slurm tells the ranks itself
+#include before_run.sh
 
 # One group for each role; "2x4" instead of "1x8" would be two groups of four. Not bound by Slurm: nodes of the
 # components may have different cores, and each rank takes its share of its node's.
@@ -72,31 +62,4 @@ trap 'cancelled=1' TERM  # scancel: Slurm tells the ranks itself
 srun --mpi=pmix --het-group=0,1 --cpu-bind=none --gpu-bind=none --kill-on-bad-exit=1 \
     "$polyreme" batch "$model" --input "$input" --output "$output" --resume \
     --prefill "1x$prefill_ranks" --decode "1x$decode_ranks"@OPTIONS@ &
-step=$!
-code=0
-wait "$step" || code=$?
-while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap
-    code=0
-    wait "$step" || code=$?
-done
-
-state=0
-"$polyreme" batch --state "$output" || state=$?
-if [[ $state == 0 ]]; then rm -f "$output.idle_runs"; fi
-if [[ $state != 7 ]]; then exit "$((code > state ? code : state))"; fi
-if [[ -n $cancelled || $code == 2 || $code == 4 ]]; then
-    echo "not requeued: cancelled, or an option or file is wrong. sbatch continues"
-    exit "$code"
-fi
-# Runs that get nowhere would go on for ever: three in a row are enough. More, where one answer takes several jobs.
-most_idle_runs=3
-idle=0
-if (($(settled) + 0 <= before)); then idle=$(($(cat "$output.idle_runs" 2>/dev/null || echo 0) + 1)); fi
-echo "$idle" >"$output.idle_runs"
-if ((idle >= most_idle_runs)); then
-    rm -f "$output.idle_runs"
-    echo "$idle runs in a row have finished no request: not requeued. Is --time long enough, does the log tell of faults?"
-    exit "$((code ? code : state))"
-fi
-echo "to be continued: requeued"
-scontrol requeue "$SLURM_JOB_ID"
+#include after_run.sh
