@@ -5,6 +5,7 @@
 # timeout: 240
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
+source "$POLYREME_SOURCE/tests/system/job_ranks"
 many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
@@ -23,12 +24,6 @@ for i in $(seq 3000); do
     echo "{\"custom_id\":\"r$i\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"abc r$i\",\"max_tokens\":150,\"ignore_eos\":true}}"
 done > "$work/long.jsonl"
 
-ranks_of_job() { pgrep -P "$job"; } # the job's own mpirun started them
-rank_pid() { # RANK
-    for pid in $(ranks_of_job); do
-        tr '\0' '\n' < "/proc/$pid/environ" 2> /dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$pid"
-    done
-}
 start() { # MPIRUN-FLAGS -- FLAGS: a job of three ranks that has answered something
     local launch=()
     while [ "$1" != -- ]; do launch+=("$1") && shift; done
@@ -38,38 +33,15 @@ start() { # MPIRUN-FLAGS -- FLAGS: a job of three ranks that has answered someth
         --journal off --order completion --log-level warn "$@" > "$work/err" 2>&1 &
     job=$!
     for _ in $(seq 300); do [ -s "$work/out.jsonl" ] && break; sleep 0.1; done
-    pids=$(ranks_of_job)
-}
-# Waits for the job's end; sets code (or "hangs") and took.
-await_end() { # SECONDS
-    local begin=$SECONDS hung=
-    while kill -0 "$job" 2> /dev/null && [ $((SECONDS - begin)) -lt "$1" ]; do sleep 0.1; done
-    took=$((SECONDS - begin))
-    # shellcheck disable=SC2086
-    kill -0 "$job" 2> /dev/null && hung=1 && kill -9 $pids "$job"
-    wait "$job" 2> /dev/null
-    code=$?
-    [ -z "$hung" ] || code=hangs
-    job=
-}
-processes_left() {
-    local left=0 pid
-    for _ in $(seq 50); do
-        left=0
-        for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
-        [ "$left" -eq 0 ] && break
-        sleep 0.1
-    done
-    echo "$left"
+    pids=$(pgrep -P "$job")
 }
 # The job has ended by itself with an error, our one line (at most LINES) says PATTERN, and what is
 # written is whole. With --enable-recovery mpirun itself ends with 0 whatever its ranks say: then "any".
 check_end() { # NAME PATTERN [LINES [any]]
-    local said lines whole left
+    local said lines whole
     said=$(grep -c ' ERROR ' "$work/err")
     lines=$(wc -l < "$work/out.jsonl")
     whole=$(jq -c .custom_id "$work/out.jsonl" 2> /dev/null | wc -l)
-    left=$(processes_left)
     [ "$code" != 0 ] || [ "${4:-}" = any ] || code=unexpected
     [ "$code" != hangs ] && [ "$code" != unexpected ] && [ "$said" -ge 1 ] && [ "$said" -le "${3:-1}" ] &&
         grep ' ERROR ' "$work/err" | grep -qE "$2" &&

@@ -7,6 +7,7 @@
 # timeout: 900
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
+source "$POLYREME_SOURCE/tests/system/job_ranks"
 many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 load=$POLYREME_BUILD/benchmarks/load
@@ -46,16 +47,6 @@ start() { # NAME RANKS FLAGS...: until it has answered something
         --journal off --order completion --max-num-seqs 8 "$@" > "$work/err" 2>&1 &
     job=$!
     for _ in $(seq 300); do [ -s "$work/out" ] && break; sleep 0.02; done
-}
-environment_of() { # PID
-    { tr '\0' '\n' < "/proc/$1/environ"; } 2> /dev/null
-}
-rank_pid() { # RANK, of those that mpirun started
-    local pid
-    for pid in $(pgrep -P "$job"); do
-        environment_of "$pid" | grep -q '^PR_REPLACES' && continue
-        environment_of "$pid" | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$pid"
-    done
 }
 # Waits for the job's end; hung is empty if it came.
 await_end() { # SECONDS

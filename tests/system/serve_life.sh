@@ -5,6 +5,7 @@
 # timeout: 180
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
+source "$POLYREME_SOURCE/tests/system/job_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/models/demo
 work=$(mktemp -d)
@@ -63,12 +64,6 @@ serve_three() { # MPIRUN-FLAGS -- FLAGS
     job=$!
     await_ready
     pids=$(pgrep -P "$job")
-}
-rank_pid() { # RANK
-    local each
-    for each in $pids; do
-        tr '\0' '\n' < "/proc/$each/environ" 2> /dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$each"
-    done
 }
 await_end() { # SECONDS; sets code and took
     local begin=$SECONDS

@@ -5,6 +5,7 @@
 # timeout: 180
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
+source "$POLYREME_SOURCE/tests/system/job_ranks"
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
 work=$(mktemp -d)
@@ -107,33 +108,7 @@ verdict "end of input ends all ranks" "$?" "exit code 0, $(wc -l < "$work/idle.j
 
 # ---- A signal on any rank of several ----
 pid_of() { # RANK|mpirun
-    local pid
-    [ "$1" = mpirun ] && echo "$job" && return
-    for pid in $(pgrep -P "$job"); do
-        tr '\0' '\n' < "/proc/$pid/environ" 2> /dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$pid"
-    done
-}
-# Waits for the job's end and that of its ranks; sets code (or "hangs"), took and left.
-await_end() { # SECONDS
-    local begin=$SECONDS
-    while kill -0 "$job" 2> /dev/null && [ $((SECONDS - begin)) -lt "$1" ]; do sleep 0.05; done
-    took=$((SECONDS - begin))
-    if kill -0 "$job" 2> /dev/null; then
-        # shellcheck disable=SC2086
-        kill -9 $pids "$job"
-        wait "$job" 2> /dev/null
-        code=hangs
-    else
-        wait "$job" 2> /dev/null
-        code=$?
-    fi
-    job=
-    for _ in $(seq 50); do  # mpirun may end a little before the ranks it has told to
-        left=0
-        for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
-        [ "$left" -eq 0 ] && break
-        sleep 0.1
-    done
+    if [ "$1" = mpirun ]; then echo "$job"; else rank_pid "$1"; fi
 }
 start_ranks() { # RANKS FLAGS: a job that has answered something
     local ranks=$1

@@ -5,6 +5,7 @@
 # timeout: 180
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
+source "$POLYREME_SOURCE/tests/system/job_ranks"
 many_ranks_or_end 0
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/tests/data/models/mixtral-tiny
@@ -25,12 +26,6 @@ lines() { # COUNT, the first a short one
     done
 }
 lines 3000 > "$work/long.jsonl"
-pid_of() { # RANK
-    local pid
-    for pid in $pids; do
-        tr '\0' '\n' < "/proc/$pid/environ" 2> /dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$1" && echo "$pid"
-    done
-}
 start() { # RANKS FLAGS: a job that has answered something
     local ranks=$1
     shift
@@ -40,27 +35,6 @@ start() { # RANKS FLAGS: a job that has answered something
     job=$!
     for _ in $(seq 300); do [ -s "$work/out.jsonl" ] && break; sleep 0.05; done
     pids=$(pgrep -P "$job")
-}
-await_end() { # SECONDS; sets code (or "hangs"), took and left
-    local begin=$SECONDS
-    while kill -0 "$job" 2> /dev/null && [ $((SECONDS - begin)) -lt "$1" ]; do sleep 0.05; done
-    took=$((SECONDS - begin))
-    if kill -0 "$job" 2> /dev/null; then
-        # shellcheck disable=SC2086
-        kill -9 $pids "$job"
-        wait "$job" 2> /dev/null
-        code=hangs
-    else
-        wait "$job" 2> /dev/null
-        code=$?
-    fi
-    job=
-    for _ in $(seq 50); do
-        left=0
-        for pid in $pids; do [ -e "/proc/$pid" ] && left=$((left + 1)); done
-        [ "$left" -eq 0 ] && break
-        sleep 0.1
-    done
 }
 # The job has ended with an error; the one line about it (of at most LINES) says PATTERN.
 check_end() { # NAME PATTERN [LINES]
@@ -72,7 +46,7 @@ check_end() { # NAME PATTERN [LINES]
         grep ' ERROR ' "$work/err" | cut -d' ' -f3- | tr '\n' '|')"
 }
 stop_rank() { # NAME RANK PATTERN [LINES]
-    kill -STOP "$(pid_of "$2")"
+    kill -STOP "$(rank_pid "$2")"
     await_end 30
     check_end "$1" "$3" "${4:-1}"
 }
@@ -97,7 +71,7 @@ start 3 --mixed 1x3
 stop_rank "a stopped controller" 0 "rank 0 \(the controller\) does not answer since 2\.[0-9] s: this rank ends" 3
 
 start 3 --mixed 1x3
-kill -9 "$(pid_of 1)"
+kill -9 "$(rank_pid 1)"
 await_end 20
 check_end "a killed rank is named at once" 'rank 1 \(mixed group 0\) is lost'
 
@@ -112,7 +86,7 @@ job=$!
 for _ in $(seq 300); do [ "$(du -sb "$work/kept.jsonl.journal" 2> /dev/null | cut -f1)" -gt 20000 ] 2> /dev/null && break; sleep 0.05; done
 mpi=$(pgrep -P "$job")
 pids=$(pgrep -P "$mpi")
-kill -STOP "$(pid_of 1)"
+kill -STOP "$(rank_pid 1)"
 await_end 30
 check_end "a stopped rank of a batch with a journal" 'rank 1 \(mixed group 0\) does not answer since 2\.[0-9] s'
 failed=$(jq -r .state "$work/kept.jsonl.state")
