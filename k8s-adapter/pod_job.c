@@ -19,18 +19,19 @@ static bool is_here(void)
     return getenv("KUBERNETES_SERVICE_HOST") || access(name_file, R_OK) == 0;
 }
 
-static bool take_id(const char *text, char id[PR_JOB_ID_BYTES])
+static bool take_id(const char *text, char id[PR_SYSTEM_JOB_ID_BYTES])
 {
     if (!text || !*text)
         return false;
     // A longer name keeps its end, where pods of one set differ.
     size_t length = strcspn(text, "\n");
-    const char *tail = length < PR_JOB_ID_BYTES ? text : text + length - (PR_JOB_ID_BYTES - 1);
-    snprintf(id, PR_JOB_ID_BYTES, "%.*s", (int)(length - (size_t)(tail - text)), tail);
+    const char *tail =
+        length < PR_SYSTEM_JOB_ID_BYTES ? text : text + length - (PR_SYSTEM_JOB_ID_BYTES - 1);
+    snprintf(id, PR_SYSTEM_JOB_ID_BYTES, "%.*s", (int)(length - (size_t)(tail - text)), tail);
     return *id;
 }
 
-static bool take_id_from_file(char id[PR_JOB_ID_BYTES])
+static bool take_id_from_file(char id[PR_SYSTEM_JOB_ID_BYTES])
 {
     char text[512] = "";
     FILE *file = fopen(name_file, "r");
@@ -61,9 +62,9 @@ static pr_status read_deadline(int64_t *deadline_s)
     return PR_OK;
 }
 
-static pr_status read_job(pr_job *job)
+static pr_status read_job(pr_system_job *job)
 {
-    pr_job read = {0};
+    pr_system_job read = {0};
     int64_t deadline_s, start_unix_s = 0;
     if (!is_here())
         return pr_fail(PR_ERR_NOT_FOUND, "KUBERNETES_SERVICE_HOST is not set: this is not a pod");
@@ -81,4 +82,5 @@ static pr_status read_job(pr_job *job)
     return PR_OK;
 }
 
-const pr_job_source pr_pod_job = {.name = "kubernetes", .is_here = is_here, .read = read_job};
+const pr_system_job_source pr_pod_job = {
+    .name = "kubernetes", .is_here = is_here, .read = read_job};

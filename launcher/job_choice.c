@@ -23,9 +23,9 @@
 enum { FIRST_WAIT_MS = 5000, MOST_NUMBERS = 3, MOST_DIGITS = 9 };
 static const int64_t ask_again_ns = 30 * 1000000000LL, give_up_ns = 120 * 1000000000LL;
 
-const pr_job_source *pr_job_choice_source(void)
+const pr_system_job_source *pr_job_choice_source(void)
 {
-    static const pr_job_source *const all[] = {&pr_slurm_job, &pr_pod_job};
+    static const pr_system_job_source *const all[] = {&pr_slurm_job, &pr_pod_job};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i]->is_here())
             return all[i];
@@ -189,7 +189,7 @@ static pr_status read_option(const pr_options *options, pr_job_choice *choice)
 
 static void tell(const pr_job_choice *choice)
 {
-    const pr_job *job = &choice->job;
+    const pr_system_job *job = &choice->job;
     int64_t left_s = job->end_unix_s - (int64_t)time(NULL);
     if (job->end_unix_s > 0)
         pr_log(
@@ -233,7 +233,7 @@ static pr_status ask_again(pr_job_choice *choice)
     return age_ns < ask_again_ns ? PR_OK : begin_asking(choice, false);
 }
 
-pr_status pr_job_choice_read(pr_job_choice *choice, pr_job *job)
+pr_status pr_job_choice_read(pr_job_choice *choice, pr_system_job *job)
 {
     if (choice->source)
         PR_TRY(ask_again(choice));

@@ -19,16 +19,16 @@
 #include <sys/types.h>
 
 #include "launcher/options.h"
-#include "runtime/job.h"
+#include "runtime/system_job.h"
 
 enum { PR_JOB_ANSWER_BYTES = 512 };
 
 typedef struct pr_job_choice {
-    const pr_job_source *source;  // NULL: neither Slurm nor Kubernetes
-    bool no_end;                  // --walltime off
-    int64_t own_end_unix_s;       // of --walltime DURATION; 0: none
-    pr_job job;                   // what the source said last
-    pid_t asker;                  // 0: none runs
+    const pr_system_job_source *source;  // NULL: neither Slurm nor Kubernetes
+    bool no_end;                         // --walltime off
+    int64_t own_end_unix_s;              // of --walltime DURATION; 0: none
+    pr_system_job job;                   // what the source said last
+    pid_t asker;                         // 0: none runs
     int pipe;
     int64_t asked_ns;
     int32_t answer_bytes;
@@ -41,10 +41,10 @@ pr_status pr_job_choice_open(const pr_options *options, pr_job_choice *choice) P
 
 // What is known now; asks the source again if its last answer is older than 30 s. end_unix_s: 0 = no end is known.
 // A source that fails leaves the job as it was.
-pr_status pr_job_choice_read(pr_job_choice *choice, pr_job *job) PR_MUST_CHECK;
+pr_status pr_job_choice_read(pr_job_choice *choice, pr_system_job *job) PR_MUST_CHECK;
 
 // The source that is here, or NULL. Slurm before Kubernetes: a Slurm in pods is nearer to us than the pods.
-const pr_job_source *pr_job_choice_source(void);
+const pr_system_job_source *pr_job_choice_source(void);
 
 // The seconds of a DURATION; PR_ERR_ARGUMENT says what is allowed. option is how the user named it.
 pr_status

@@ -176,25 +176,26 @@ static int64_t end_from_child(int wait_ms)
 
 // ---- The job ----
 
-static void write_id(char id[PR_JOB_ID_BYTES])
+static void write_id(char id[PR_SYSTEM_JOB_ID_BYTES])
 {
     int64_t array = environment_number("SLURM_ARRAY_JOB_ID");
     int64_t task = environment_number("SLURM_ARRAY_TASK_ID");
     int64_t leader = components() > 0 ? component_id(0) : 0;
     if (array > 0 && task >= 0)
-        snprintf(id, PR_JOB_ID_BYTES, "%" PRId64 "_%" PRId64, array, task);
+        snprintf(id, PR_SYSTEM_JOB_ID_BYTES, "%" PRId64 "_%" PRId64, array, task);
     else
         snprintf(
-            id, PR_JOB_ID_BYTES, "%" PRId64,
+            id, PR_SYSTEM_JOB_ID_BYTES, "%" PRId64,
             leader > 0 ? leader : environment_number("SLURM_JOB_ID"));
 }
 
-static pr_status read_job(pr_job *job)
+static pr_status read_job(pr_system_job *job)
 {
     if (!is_here())
         return pr_fail(PR_ERR_NOT_FOUND, "SLURM_JOB_ID is not set: this is not a job of Slurm");
     int64_t restarts = environment_number("SLURM_RESTART_COUNT");
-    pr_job read = {.restarts = restarts > 0 && restarts <= INT32_MAX ? (int32_t)restarts : 0};
+    pr_system_job read = {
+        .restarts = restarts > 0 && restarts <= INT32_MAX ? (int32_t)restarts : 0};
     write_id(read.id);
     int64_t known_unix_s = end_from_environment();
     read.end_unix_s = end_from_child(known_unix_s > 0 ? SHORT_WAIT_MS : LONG_WAIT_MS);
@@ -208,4 +209,4 @@ static pr_status read_job(pr_job *job)
     return PR_OK;
 }
 
-const pr_job_source pr_slurm_job = {.name = "slurm", .is_here = is_here, .read = read_job};
+const pr_system_job_source pr_slurm_job = {.name = "slurm", .is_here = is_here, .read = read_job};

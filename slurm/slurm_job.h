@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// runtime/job.h for Slurm: which job, array task or heterogeneous job runs us, and until when.
+// runtime/system_job.h for Slurm: which job, array task or heterogeneous job runs us, and until when.
 // The end comes from the first of these that knows it; a debug line says which:
 //   libslurm  loaded at run time, so that no header and no version of Slurm is needed to build. Only functions
 //             without structs are called: their form has not changed in twenty years.
@@ -14,8 +14,8 @@
 #ifndef PR_SLURM_SLURM_JOB_H
 #define PR_SLURM_SLURM_JOB_H
 
-#include "runtime/job.h"
+#include "runtime/system_job.h"
 
-extern const pr_job_source pr_slurm_job;
+extern const pr_system_job_source pr_slurm_job;
 
 #endif

@@ -9,7 +9,7 @@
 #include "launcher/job_choice.h"
 #include "runtime/base/log.h"
 
-static pr_status print_json(const char *source, const pr_job *job)
+static pr_status print_json(const char *source, const pr_system_job *job)
 {
     json_t *root = json_pack(
         "{s:s, s:s, s:i, s:I}", "source", source, "id", job->id, "restarts", (int)job->restarts,
@@ -23,7 +23,7 @@ static pr_status print_json(const char *source, const pr_job *job)
     return PR_OK;
 }
 
-static void print_text(const char *source, const pr_job *job)
+static void print_text(const char *source, const pr_system_job *job)
 {
     time_t end = (time_t)job->end_unix_s;
     struct tm parts;
@@ -39,8 +39,8 @@ static void print_text(const char *source, const pr_job *job)
 
 int pr_job_command(const pr_options *options)
 {
-    const pr_job_source *source = pr_job_choice_source();
-    pr_job job = {0};
+    const pr_system_job_source *source = pr_job_choice_source();
+    pr_system_job job = {0};
     pr_status status = source ? source->read(&job)
                               : pr_fail(
                                     PR_ERR_NOT_FOUND,

@@ -34,7 +34,7 @@ static void tell(const pr_end_watch *watch, int64_t end_unix_s)
 
 static void look(pr_end_watch *watch)
 {
-    pr_job job;
+    pr_system_job job;
     if (pr_job_choice_read(&watch->choice, &job) != PR_OK)
         return;  // told; what was known stays
     if (job.end_unix_s == atomic_load(&watch->end_unix_s))

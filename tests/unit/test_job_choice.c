@@ -84,7 +84,7 @@ static void what_is_no_duration_is_refused(void **state)
 static void a_slurm_job_is_what_its_environment_says(void **state)
 {
     (void)state;
-    pr_job job;
+    pr_system_job job;
     assert_false(pr_slurm_job.is_here());
     setenv("SLURM_JOB_ID", "1234", 1);
     setenv("SLURM_RESTART_COUNT", "2", 1);
@@ -99,7 +99,7 @@ static void a_slurm_job_is_what_its_environment_says(void **state)
 static void an_array_task_and_a_component_are_called_what_squeue_calls_them(void **state)
 {
     (void)state;
-    pr_job job;
+    pr_system_job job;
     setenv("SLURM_JOB_ID", "1239", 1);
     setenv("SLURM_ARRAY_JOB_ID", "1234", 1);
     setenv("SLURM_ARRAY_TASK_ID", "5", 1);
@@ -118,7 +118,7 @@ static void an_array_task_and_a_component_are_called_what_squeue_calls_them(void
 static void a_pod_ends_its_deadline_after_its_first_process_began(void **state)
 {
     (void)state;
-    pr_job job;
+    pr_system_job job;
     int64_t start_unix_s = 0;
     setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1", 1);
     setenv("POD_NAME", "demo-worker-3", 1);
@@ -148,7 +148,7 @@ static int64_t chosen_end(const char *walltime)
 {
     pr_options options = {.walltime = walltime};
     pr_job_choice choice;
-    pr_job job;
+    pr_system_job job;
     assert_int_equal(pr_job_choice_open(&options, &choice), PR_OK);
     assert_int_equal(pr_job_choice_read(&choice, &job), PR_OK);
     return job.end_unix_s;
