@@ -109,7 +109,7 @@ lose_again() { # TIMES RANKS FLAGS...
     check_answers long && [ "$back" -eq "$times" ]
     verdict "$* after $times losses in a row" "$?" "$same of $wanted answers the same$hung, groups came back $back times"
 }
-write_requests 1600 > "$work/long.jsonl"
+write_requests 3200 > "$work/long.jsonl"
 answer_alone long
 lose_again 3 4 --mixed 2x2
 lose_again 3 4 --prefill 2x1 --decode 2x1
