@@ -20,6 +20,8 @@
 enum { FAULT_WAIT_MS = 3000 };
 // For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
 enum { ABORT_S = 5, TOLD_S = 1 };
+// The run is over and all of it is on disk: MPI_Finalize may take so long, which waits for every rank.
+enum { PART_S = 30 };
 
 // ---- What the watchdog finds ----
 
@@ -187,6 +189,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
         pr_world_abort(engine->world, pr_exit_code(status));
     if (status != PR_OK)
         _exit(pr_exit_code(status));
+    pr_stop_signals_leave_within(PART_S, PR_EXIT_TRANSPORT);
     pr_controller_destroy(controller);
     // Who is lost would be waited for: the rest goes with the process (main.c).
     if (pr_rank_recovery_is_on(engine)) {
