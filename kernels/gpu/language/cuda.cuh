@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// gpu.cuh for nvcc (CUDA 12 and newer, sm_80 and newer). Included by gpu.cuh alone.
+#ifndef PR_GPU_LANGUAGE_CUDA_CUH
+#define PR_GPU_LANGUAGE_CUDA_CUH
+
+#include <cuda_runtime.h>
+
+#define GPU_KERNEL static __global__
+#define GPU_FUNCTION static __device__ __forceinline__
+#define GPU_UNROLL _Pragma("unroll")
+#define GPU_WARP 32
+
+GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
+GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }
+GPU_FUNCTION int gpu_block() { return (int)blockIdx.x; }
+GPU_FUNCTION int gpu_block_y() { return (int)blockIdx.y; }
+GPU_FUNCTION int gpu_block_z() { return (int)blockIdx.z; }
+GPU_FUNCTION int gpu_blocks() { return (int)gridDim.x; }
+GPU_FUNCTION int gpu_lane() { return (int)(threadIdx.x % GPU_WARP); }
+GPU_FUNCTION int gpu_warp() { return (int)(threadIdx.x / GPU_WARP); }
+
+GPU_FUNCTION void gpu_barrier() { __syncthreads(); }
+GPU_FUNCTION void gpu_warp_barrier() { __syncwarp(); }
+template <class T> GPU_FUNCTION T gpu_shuffle(T v, int lane)
+{
+    return __shfl_sync(0xffffffffu, v, lane);
+}
+template <class T> GPU_FUNCTION T gpu_shuffle_xor(T v, int mask)
+{
+    return __shfl_xor_sync(0xffffffffu, v, mask);
+}
+template <class T> GPU_FUNCTION T gpu_shuffle_up(T v, int distance)
+{
+    return __shfl_up_sync(0xffffffffu, v, (unsigned)distance);
+}
+GPU_FUNCTION uint64_t gpu_ballot(bool condition) { return __ballot_sync(0xffffffffu, condition); }
+
+template <class T> GPU_FUNCTION T &gpu_shared()
+{
+    extern __shared__ __align__(128) unsigned char gpu_shared_bytes[];
+    return *reinterpret_cast<T *>(gpu_shared_bytes);
+}
+GPU_FUNCTION void gpu_copy16_begin(void *to_shared, const void *from_global)
+{
+    unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+}
+GPU_FUNCTION void gpu_copy16_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> GPU_FUNCTION void gpu_copy16_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+GPU_FUNCTION gpu_bytes16 gpu_load16(const void *from)
+{
+    uint4 v = *static_cast<const uint4 *>(from);
+    return gpu_bytes16{{v.x, v.y, v.z, v.w}};
+}
+GPU_FUNCTION void gpu_store16(void *to, gpu_bytes16 v)
+{
+    *static_cast<uint4 *>(to) = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
+}
+GPU_FUNCTION uint32_t gpu_load_acquire(const uint32_t *from)
+{
+    uint32_t v;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
+    return v;
+}
+GPU_FUNCTION uint64_t gpu_load_acquire(const uint64_t *from)
+{
+    uint64_t v;
+    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(from) : "memory");
+    return v;
+}
+GPU_FUNCTION void gpu_store_release(uint32_t *to, uint32_t v)
+{
+    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(v) : "memory");
+}
+GPU_FUNCTION void gpu_store_release(uint64_t *to, uint64_t v)
+{
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(to), "l"(v) : "memory");
+}
+GPU_FUNCTION uint64_t gpu_clock_ns()
+{
+    uint64_t v;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(v));
+    return v;
+}
+GPU_FUNCTION void gpu_pause() { __nanosleep(100); }
+
+GPU_FUNCTION float gpu_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+GPU_FUNCTION float gpu_sqrt(float x) { return __fsqrt_rn(x); }
+GPU_FUNCTION uint32_t gpu_bits(float x) { return __float_as_uint(x); }
+GPU_FUNCTION float gpu_from_bits(uint32_t bits) { return __uint_as_float(bits); }
+
+// ---- Launch ----
+
+enum { GPU_SHARED_FREE_BYTES = 48 * 1024 };  // more has to be asked for
+
+static inline void gpu_allow_shared(const void *kernel, unsigned shared_bytes)
+{
+    if (shared_bytes > GPU_SHARED_FREE_BYTES)
+        (void)cudaFuncSetAttribute(
+            kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+}
+
+template <class... P, class... A>
+static inline void gpu_launch(
+    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+{
+    gpu_allow_shared((const void *)kernel, shared_bytes);
+    kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared_bytes, (cudaStream_t)stream>>>(args...);
+}
+
+template <class... P, class... A>
+static inline bool gpu_launch_together(
+    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+{
+    gpu_allow_shared((const void *)kernel, shared_bytes);
+    void *list[] = {(void *)&args...};
+    cudaError_t error = cudaLaunchCooperativeKernel(
+        (const void *)kernel, dim3(grid.x, grid.y, grid.z), dim3(threads), list, shared_bytes,
+        (cudaStream_t)stream);
+    if (error == cudaErrorCooperativeLaunchTooLarge)
+        (void)cudaGetLastError();
+    return error == cudaSuccess;
+}
+
+#endif
