@@ -3,6 +3,7 @@
 // includes this and no header of a vendor. C++17; no exceptions, no standard containers.
 //
 //   GPU_KERNEL            begins a kernel:                 GPU_KERNEL void add_rows(add_args args) { ... }
+//   GPU_KERNEL_OF(threads) the same; it is launched with at most so many threads, and may use the registers of the rest
 //   GPU_FUNCTION          begins a function called by kernels
 //   GPU_WARP              lanes of a warp: 32 or 64, a constant; lane masks have 64 bits
 //   GPU_UNROLL            before a loop whose trip count is a constant
