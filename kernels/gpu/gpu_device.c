@@ -86,6 +86,7 @@ pr_status pr_gpu_device_open(const pr_gpu_device_params *params, pr_device **dev
     *opened = (pr_device){
         .name = state->backend->name,
         .isa = state->facts.architecture,
+        .free_bytes = state->facts.free_bytes,
         .kv_arrangement = PR_KV_ROWS,
         .threads = pr_cpu_team_threads(state->team),
         .state = state,
