@@ -110,9 +110,10 @@ typedef struct pr_step_tables {
 typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
 
 struct pr_device {
-    const char *name;  // "cpu", "cuda", "hip", "emulated", ...
-    const char *isa;   // what was chosen at open: "reference", "avx2", "sm_90", ...
-    bool is_host;      // its memory is the host's, too
+    const char *name;    // "cpu", "cuda", "hip", "emulated", ...
+    const char *isa;     // what was chosen at open: "reference", "avx2", "sm_90", ...
+    bool is_host;        // its memory is the host's, too
+    int64_t free_bytes;  // of its own memory, when it was opened; 0 where it is the host's
     pr_kv_arrangement kv_arrangement;
     int32_t threads;  // of this process that `share` uses, with the caller's
     void *state;      // the back end's own
