@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/gpu/gpu_exchange.h"
 #include "kernels/gpu/gpu_stream.h"
 
 #ifdef __cplusplus
@@ -244,6 +245,14 @@ typedef struct pr_gpu_operations {
     size_t (*sample_scratch_bytes)(int32_t rows, int32_t vocabulary);
     void (*sample)(pr_gpu_stream *stream, const pr_gpu_sample_args *args);
     void (*logprobs)(pr_gpu_stream *stream, const pr_gpu_logprobs_args *args);
+    // gpu_exchange.h
+    void (*exchange_dispatch_send)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_dispatch_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_combine_send)(pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
+    void (*exchange_combine_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
 } pr_gpu_operations;
 
 // One per file of operations/; the table of a back end names them.

@@ -84,8 +84,8 @@ device_copy_in(pr_device *device, void *to_device, const void *from_host, size_t
     return PR_OK;
 }
 
-static pr_status device_table(
-    pr_device *device, const pr_matrix_source *source, const void **table, pr_dtype *dtype)
+static pr_status
+device_table(pr_device *device, const pr_matrix_source *source, const void **table, pr_dtype *dtype)
 {
     (void)device;
     *table = source->data;
