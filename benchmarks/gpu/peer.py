@@ -268,8 +268,7 @@ def measure_model(args):
     short, long = max(args.tokens // 4, 1), args.tokens
     seconds = generate_seconds(model, prompt, long) - generate_seconds(model, prompt, short)
     write(args.out, {"name": f"decode {args.sequences} x {args.name}", "unit": "tokens/s",
-                     "peer": args.sequences * (long - short) / seconds,
-                     "peer_layers": model.config.num_hidden_layers})
+                     "peer": args.sequences * (long - short) / seconds})
 
 
 def main():

@@ -74,6 +74,25 @@ def step_cost(config, sequences, layers, context):
     return 2 * (weights + kv), operations + sequences * layers * 4 * queries * context
 
 
+def row_of(args, config, layers, rate):
+    step_bytes, operations = step_cost(config, args.sequences, layers, args.prompt + args.tokens / 2)
+    return {"name": f"decode {args.sequences} x {args.name}", "unit": "tokens/s", "ours": rate, "peer": None,
+            "limit": None, "fraction": None, "limited_by": "step", "target": args.target, "layers": layers,
+            "sequences": args.sequences, "step_bytes": step_bytes, "step_operations": operations, "small": args.small}
+
+
+def carry_on(args, config, layers, rate):
+    """The row of all layers: seconds of a token grow with the layers along a line."""
+    fewer = config_of(args.fewer)["num_hidden_layers"]
+    rate_of_fewer = measure(args, args.fewer)
+    layer_seconds = (1 / rate - 1 / rate_of_fewer) / (layers - fewer)
+    row = row_of(args, config, args.layers, 1 / (1 / rate + layer_seconds * (args.layers - layers)))
+    row["name"] += ", extrapolated"
+    row["extrapolated"] = {"to_layers": args.layers, "from": [
+        {"layers": fewer, "tokens_per_second": rate_of_fewer}, {"layers": layers, "tokens_per_second": rate}]}
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("polyreme", "device", "model", "name", "out"):
@@ -86,23 +105,15 @@ def main():
     args = parser.parse_args()
     config = config_of(args.model)
     layers, rate = config["num_hidden_layers"], measure(args, args.model)
-    row = {"name": f"decode {args.sequences} x {args.name}", "unit": "tokens/s", "ours": rate, "peer": None,
-           "limit": None, "fraction": None, "limited_by": "step", "target": args.target,
-           "measured": [{"layers": layers, "tokens_per_second": rate}], "small": args.small}
+    rows = [row_of(args, config, layers, rate)]
     if args.fewer and args.layers > layers:
-        fewer = config_of(args.fewer)["num_hidden_layers"]
-        rate_of_fewer = measure(args, args.fewer)
-        layer_seconds = (1 / rate - 1 / rate_of_fewer) / (layers - fewer)
-        row["measured"].append({"layers": fewer, "tokens_per_second": rate_of_fewer})
-        row["ours"] = 1 / (1 / rate + layer_seconds * (args.layers - layers))
-        row["extrapolated"] = f"to {args.layers} layers from {fewer} and {layers}"
-        row["name"] += " (extrapolated)"
-        layers = args.layers
-    row["layers"], row["sequences"] = layers, args.sequences
-    row["step_bytes"], row["step_operations"] = step_cost(config, args.sequences, layers, args.prompt + args.tokens / 2)
+        rows[0]["name"] += f", {layers} layers"
+        rows[0]["target"] = None
+        rows.append(carry_on(args, config, layers, rate))
     with open(args.out, "a", encoding="utf-8") as out:
-        out.write(json.dumps(row) + "\n")
-    print(f"{row['name']}: {row['ours']:.1f} tokens/s", flush=True)
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+    for row in rows:
+        print(f"{row['name']}: {row['ours']:.1f} tokens/s", flush=True)
 
 
 main()
