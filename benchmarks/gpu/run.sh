@@ -5,13 +5,13 @@
 # PyTorch, whole models beside transformers. Rows and checks are kept as they come.
 #
 #   benchmarks/gpu/run.sh [--device cuda|hip|emulated|emulated64] [--results FOLDER] [--steps a,b,...]
-#       [--build FOLDER | --packed FOLDER] [--work FOLDER] [--seconds N] [--moe-layers N] [--small]
+#       [--build FOLDER | --packed FILE] [--work FOLDER] [--seconds N] [--moe-layers N] [--small]
 #
 # --results   where gpu.json (the record), gpu.jsonl (its lines), gpu.log and gpu-profile.txt go [$OUT, else
 #             benchmarks/results]
 # --steps     of: build tests golden layouts memcheck racecheck kernels peers dense moe profile [all]
 # --build     a build tree; made or brought up to date unless build is not among the steps [build-gpu]
-# --packed    a folder made by benchmarks/gpu/pack on another machine: nothing is built
+# --packed    an archive made by benchmarks/gpu/pack on another machine: nothing is built
 # --work      where random models are written [/dev/shm or the temporary folder, whichever has room]
 # --seconds   all of it; steps that would begin later are left out and said so [585]
 # --moe-layers  of the 48 of the mixture; the rest is carried on along a line, and the row says so [16]
@@ -55,6 +55,7 @@ lines=$results/gpu.jsonl log=$results/gpu.log profile=$results/gpu-profile.txt
 scratch=$(mktemp -d)
 models=''  # folder of random models
 background=()
+# shellcheck disable=SC2317  # called by the trap
 end_all() {
     local pid
     for pid in "${background[@]}"; do kill "$pid" 2>/dev/null || true; done
@@ -105,8 +106,8 @@ step() {
 # ---- What is run ----
 
 if [[ -n $packed ]]; then
-    packed=$(cd "$packed" && pwd)
-    programs=$packed tests=$packed
+    tar -C "$scratch" -xzf "$packed"
+    packed=$scratch programs=$scratch tests=$scratch
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     if [[ -x $packed/mpi/bin/mpirun ]]; then
         export PATH=$packed/mpi/bin:$PATH OPAL_PREFIX=$packed/mpi PMIX_INSTALL_PREFIX=$packed/mpi
@@ -152,10 +153,12 @@ make_models() {
     models=$(mktemp -d "$work/polyreme-models.XXXXXX")
     local fewer=()
     ((moe_layers >= 48)) || fewer=(--fewer $((moe_layers / 2)))
-    {
-        python3 "$here/big_model.py" --preset llama-8b --out "$models/dense" &&
-            python3 "$here/big_model.py" --preset qwen3-30b-a3b --layers "$moe_layers" "${fewer[@]}" --out "$models/moe"
-    } >> "$log" 2>&1 &
+    # timeout ends all of its group when it is ended.
+    # shellcheck disable=SC2016
+    timeout 240 bash -c '
+        python3 "$0" --preset llama-8b --out "$1/dense" &&
+            python3 "$0" --preset qwen3-30b-a3b --layers "$2" --out "$1/moe" "${@:3}"' \
+        "$here/big_model.py" "$models" "$moe_layers" "${fewer[@]}" >> "$log" 2>&1 &
     background+=($!)
 }
 
@@ -184,7 +187,7 @@ fi
 if wanted layouts; then
     ranks=()
     if command -v mpirun > /dev/null && ! $small && ! "$polyreme" doctor 2>/dev/null | grep -q 'without MPI'; then
-        # shellcheck source=scripts/mpi_environment
+        # shellcheck source=scripts/mpi_environment disable=SC1091
         source "$source_folder/scripts/mpi_environment"
         ranks=(--mpirun mpirun)
     fi
