@@ -3,6 +3,8 @@
 // includes this and no header of a vendor. C++17; no exceptions, no standard containers.
 //
 //   GPU_KERNEL            begins a kernel:                 GPU_KERNEL void add_rows(add_args args) { ... }
+//                         ... void GPU_THREADS_MOST(n) name(...)   said where n threads are the most of a block: then
+//                         the compiler gives each the registers that n leave it
 //   GPU_FUNCTION          begins a function called by kernels
 //   GPU_WARP              lanes of a warp: 32 or 64, a constant; lane masks have 64 bits
 //   GPU_UNROLL            before a loop whose trip count is a constant
@@ -64,6 +66,11 @@ typedef uint16_t gpu_bf16;
 #include "kernels/gpu/language/hip.cuh"
 #else
 #include "kernels/gpu/language/cuda.cuh"
+#endif
+
+#if defined(PR_GPU_EMULATED) && !defined(GPU_THREADS_MOST)
+#define GPU_THREADS_MOST(threads)
+#define GPU_COPY_OVERLAPS (GPU_WARP == 32)
 #endif
 
 #include "kernels/gpu/language/number.cuh"

@@ -48,7 +48,8 @@ GPU_FUNCTION void matmul_put(const matmul_product &product, int row, int column,
     product.y[(int64_t)row * product.columns + column] = value;
 }
 
-template <int WIDE> GPU_KERNEL void matmul_stream(matmul_launch args)
+template <int WIDE, bool SLICED>
+GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) matmul_stream(matmul_launch args)
 {
     stream_shared &shared = gpu_shared<stream_shared>();
     int rows = matmul_rows(args), first_row = gpu_block_y() * STREAM_ROWS;
@@ -65,7 +66,7 @@ template <int WIDE> GPU_KERNEL void matmul_stream(matmul_launch args)
     int column = first_column + gpu_warp() % WIDE * GPU_TILE;
     stream_weights weights = {static_cast<const gpu_bf16 *>(product.weights) + (int64_t)column * product.stride,
         product.stride, product.cols, product.slices};
-    matmul_sums<WIDE, true> sums;
+    matmul_sums<WIDE, SLICED> sums;
     stream_product(shared, x, weights, sums);
     int row = first_row + gpu_thread() / GPU_TILE;
     GPU_UNROLL
@@ -79,7 +80,7 @@ template <int WIDE> GPU_KERNEL void matmul_stream(matmul_launch args)
 // Blocks next to each other in time share rows or columns: they go down MATMUL_DOWN of BM rows, then one of BN columns.
 enum { MATMUL_DOWN = 8 };
 
-template <class S> GPU_KERNEL void __launch_bounds__(BLOCK_THREADS) matmul_block(matmul_launch args)
+template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) matmul_block(matmul_launch args)
 {
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
     int rows = matmul_rows(args), columns = gpu_blocks(), down = (args.rows + S::BM - 1) / S::BM;
@@ -145,31 +146,33 @@ static int matmul_divide(matmul_launch *launch, int wide)
     return blocks;
 }
 
-template <int WIDE> static void matmul_stream_run(pr_gpu_stream *stream, matmul_launch *launch)
+template <int WIDE, bool SLICED> static void matmul_stream_run(pr_gpu_stream *stream, matmul_launch *launch)
 {
     unsigned across = (unsigned)matmul_divide(launch, WIDE * GPU_TILE);
     unsigned down = (unsigned)((launch->rows + STREAM_ROWS - 1) / STREAM_ROWS);
     if (across > 0)
         gpu_launch(
-            matmul_stream<WIDE>, gpu_grid{across, down, 1}, STREAM_THREADS, sizeof(stream_shared), stream, *launch);
+            matmul_stream<WIDE, SLICED>, gpu_grid{across, down, 1}, STREAM_THREADS, sizeof(stream_shared), stream,
+            *launch);
 }
 
-template <int WIDE> static void matmul_stream_wide(pr_gpu_stream *stream, matmul_launch *launch, int wide)
+template <int WIDE, bool SLICED>
+static void matmul_stream_wide(pr_gpu_stream *stream, matmul_launch *launch, int wide)
 {
     if (wide == WIDE)
-        matmul_stream_run<WIDE>(stream, launch);
+        matmul_stream_run<WIDE, SLICED>(stream, launch);
     else if constexpr (WIDE > 1)
-        matmul_stream_wide<WIDE / 2>(stream, launch, wide);
+        matmul_stream_wide<WIDE / 2, SLICED>(stream, launch, wide);
 }
 
-static void matmul_few(pr_gpu_stream *stream, matmul_launch *launch)
+template <bool SLICED> static void matmul_few(pr_gpu_stream *stream, matmul_launch *launch)
 {
     int tiles = matmul_divide(launch, GPU_TILE), spans = 1;
     for (int i = 0; i < launch->count; i++) {
         int own = matmul_spans(launch->product[i].cols, launch->product[i].slices);
         spans = own > spans ? own : spans;
     }
-    matmul_stream_wide<STREAM_WARPS>(stream, launch, stream_wide(tiles, launch->rows, spans));
+    matmul_stream_wide<STREAM_WARPS, SLICED>(stream, launch, stream_wide(tiles, launch->rows, spans));
 }
 
 template <class S> static void matmul_block_run(pr_gpu_stream *stream, matmul_launch *launch)
@@ -234,14 +237,11 @@ void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_
             gpu_launch(
                 matmul_plain, gpu_grid{across, down, 1}, PLAIN_THREADS, sizeof(plain_shared), stream, launch);
     } else if (launch.rows <= STREAM_ROWS) {
-        matmul_few(stream, &launch);
+        sliced ? matmul_few<true>(stream, &launch) : matmul_few<false>(stream, &launch);
     } else {
         round_launch(
             stream, round_args{launch.rows, launch.rows_used, 1, nullptr, launch.x, args->weights.cols,
                         launch.padded, static_cast<gpu_bf16 *>(args->scratch)});
-        if (sliced)
-            matmul_many<true>(stream, &launch);
-        else
-            matmul_many<false>(stream, &launch);
+        sliced ? matmul_many<true>(stream, &launch) : matmul_many<false>(stream, &launch);
     }
 }

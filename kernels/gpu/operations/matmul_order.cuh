@@ -86,6 +86,11 @@ template <int N, bool SLICED> GPU_FUNCTION void matmul_sums_begin(matmul_sums<N,
     GPU_UNROLL
     for (int i = 0; i < N; i++)
         sums.value[i] = 0.0f;
+    if (SLICED) {
+        GPU_UNROLL
+        for (int i = 0; i < N; i++)
+            sums.left[0][i] = sums.left[SLICED ? 1 : 0][i] = sums.left[SLICED ? 2 : 0][i] = 0.0f;
+    }
     sums.slice = 0;
 }
 
@@ -104,12 +109,9 @@ template <int N> GPU_FUNCTION void matmul_sums_slice(matmul_sums<N, true> &sums,
                 v = sums.left[1][i] + v;
             if ((s & 7) == 7)
                 v = sums.left[2][i] + v;
-            if (!(s & 1))
-                sums.left[0][i] = v;
-            else if (!(s & 2))
-                sums.left[1][i] = v;
-            else if (!(s & 4))
-                sums.left[2][i] = v;
+            sums.left[0][i] = (s & 1) == 0 ? v : sums.left[0][i];
+            sums.left[1][i] = (s & 3) == 1 ? v : sums.left[1][i];
+            sums.left[2][i] = (s & 7) == 3 ? v : sums.left[2][i];
             sums.value[i] = last ? v : 0.0f;
         }
     }

@@ -152,9 +152,9 @@ GPU_FUNCTION void stream_span(
 }
 
 // Output (thread / 16, thread % 16) of each of the block's WIDE tiles, in sums.value.
-template <int WIDE, class X>
+template <int WIDE, bool SLICED, class X>
 GPU_FUNCTION void stream_product(
-    stream_shared &shared, const X &x, const stream_weights &weights, matmul_sums<WIDE, true> &sums)
+    stream_shared &shared, const X &x, const stream_weights &weights, matmul_sums<WIDE, SLICED> &sums)
 {
     enum { PARALLEL = STREAM_WARPS / WIDE };
     gpu_bf16(*ring)[GPU_TILE][STREAM_STRIDE] = shared.ring[gpu_warp()];
