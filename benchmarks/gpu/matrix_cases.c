@@ -59,7 +59,7 @@ static void launch_matmul(void *context, int32_t copy)
     matmul_case *c = context;
     pr_gpu_matmul_args args = c->args;
     args.weights.data = (const char *)args.weights.data + copy * c->weights_bytes;
-    c->meter->backend->operations->matmul(c->meter->stream, &args);
+    c->meter->backend->operations->matmul(c->meter->stream, &args, 1);
 }
 
 static pr_status take_matmul(matmul_case *c, const matmul_shape *shape, int32_t copies)
@@ -86,7 +86,8 @@ static pr_status take_matmul(matmul_case *c, const matmul_shape *shape, int32_t 
             },
         .y = y,
     };
-    return PR_OK;
+    size_t scratch = c->meter->backend->operations->matmul_scratch_bytes(shape->rows, shape->cols);
+    return pr_gpu_meter_zeros(c->meter, scratch, &c->args.scratch);
 }
 
 static pr_status run_matmul(pr_gpu_meter *meter, const matmul_shape *shape)
@@ -175,7 +176,8 @@ static pr_status take_experts(experts_case *c, const experts_shape *shape, int32
     PR_TRY(pr_gpu_meter_bf16(c->meter, down * copies, &down_weights));
     PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->hidden, &x));
     PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->hidden, &y));
-    PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->inner, &args->scratch));
+    size_t scratch = c->meter->backend->operations->experts_scratch_bytes(args);
+    PR_TRY(pr_gpu_meter_zeros(c->meter, scratch, &args->scratch));
     args->gate = gate_weights;
     args->up = up_weights;
     args->down = down_weights;

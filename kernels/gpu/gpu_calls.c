@@ -50,16 +50,18 @@ static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
 
 static void matmul(pr_device *device, const pr_matmul_args *args, int32_t count)
 {
+    pr_gpu_matmul_args product[PR_MATMUL_MOST];
     for (int32_t i = 0; i < count; i++) {
-        const pr_gpu_matmul_args product = {
+        product[i] = (pr_gpu_matmul_args){
             .rows = args[i].rows,
             .x = args[i].x,
             .weights = args[i].matrix->weights,
             .bias = args[i].bias,
             .y = args[i].y,
+            .scratch = pr_gpu_state_of(device)->rounded,
         };
-        begin(device, "matmul")->matmul(stream_of(device), &product);
     }
+    begin(device, "matmul")->matmul(stream_of(device), product, count);
 }
 
 static void gated(pr_device *device, const pr_gated_args *args)
@@ -168,7 +170,7 @@ static void experts(pr_device *device, const pr_experts_args *args)
         .inner_padded = down->stride,
         .row_of = args->row_of,
         .x = args->x,
-        .scratch = args->scratch,
+        .scratch = pr_gpu_state_of(device)->rounded,
         .y = args->y,
     };
     begin(device, "experts")->experts(stream_of(device), &all);
@@ -200,13 +202,21 @@ static void add(pr_device *device, const pr_add_args *args)
     begin(device, "add")->add(stream_of(device), &sum);
 }
 
-// Scratch of matrix work is the callers'.
+// Experts keep float32 and bfloat16 of each row at once.
 static pr_status reserve(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts)
 {
-    (void)device;
-    (void)rows;
-    (void)cols;
-    (void)local_experts;
+    enum { PADDING = 64 };  // of columns, pr_gpu_weights
+    pr_gpu_state *state = pr_gpu_state_of(device);
+    size_t padded = ((size_t)cols + PADDING - 1) / PADDING * PADDING;
+    size_t element = local_experts > 0 ? sizeof(float) + sizeof(uint16_t) : sizeof(uint16_t);
+    size_t size_bytes = (size_t)rows * padded * element;
+    if (size_bytes <= state->rounded_bytes)
+        return PR_OK;
+    device->memory_release(device, state->rounded);
+    state->rounded = NULL;
+    state->rounded_bytes = 0;
+    PR_TRY(device->memory_take(device, size_bytes, &state->rounded));
+    state->rounded_bytes = size_bytes;
     return PR_OK;
 }
 
