@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/gpu/gpu_exchange.h"
 #include "kernels/gpu/gpu_stream.h"
 
 #ifdef __cplusplus
@@ -74,8 +75,9 @@ typedef struct pr_gpu_rope_store_args {
 
 // Weights: bfloat16 or float32, [n_padded][k_padded] row-major on the device with n_padded a multiple of 128, k_padded
 // of 64, zeros beyond. Slice s of S covers k in [cols*s/S, cols*(s+1)/S), as in runtime/device.h; sums of slices are
-// added as a balanced binary tree. Within a slice: bfloat16 by tiles of 16 k ascending (tile.cuh), x rounded to bfloat16;
-// float32 by fma, k ascending. Slices of a bfloat16 matrix begin at multiples of 16, or the matrix is refused.
+// added as a balanced binary tree. Within a slice: bfloat16 in spans of 512 k, each summed from 0 by tiles of 16 k
+// ascending (tile.cuh), their sums added ascending, x rounded to bfloat16 (docs/kernels.md); float32 by fma, k ascending.
+// Slices of a bfloat16 matrix begin at multiples of 16, or the matrix is refused.
 typedef struct pr_gpu_weights {
     const void *data;
     bool is_bf16;
@@ -84,27 +86,31 @@ typedef struct pr_gpu_weights {
     int32_t slices;
 } pr_gpu_weights;
 
+enum { PR_GPU_MATMUL_MOST = 3 };
+
 typedef struct pr_gpu_matmul_args {
     int32_t rows;  // M, may be 0
     const int32_t *rows_used;
-    const float *x;         // [M][K]
+    const float *x;  // [M][K]
     pr_gpu_weights weights;
-    const float *bias;      // [N] or NULL
-    float *y;               // [M][N]
+    const float *bias;  // [N] or NULL
+    float *y;           // [M][N]
+    void *scratch;      // matmul_scratch_bytes(rows, K); may be NULL where that is 0
 } pr_gpu_matmul_args;
 
-// Grouped: rows sorted by expert, expert e owns count[e] rows after those of the experts before it. y = silu(x gate) *
-// (x up) for `gated`, y = x down for the second half; experts' matrices have one shape and lie one after another.
+// Grouped: rows sorted by expert, expert e owns count[e] rows after those of the experts before it.
+// y = down(silu(x gate) * (x up)); experts' matrices have one shape and lie one after another.
 typedef struct pr_gpu_experts_args {
-    int32_t experts;       // local
-    int32_t most_rows;     // sum of count is at most this; the grid is made for it
-    const int32_t *count;  // [experts]
+    int32_t experts;               // local
+    int32_t most_rows;             // sum of count is at most this; the grid is made for it
+    const int32_t *count;          // [experts]
     const void *gate, *up, *down;  // [experts][n_padded][k_padded]: gate, up [I][H]; down [H][I]
     bool is_bf16;
-    int32_t hidden, inner, hidden_padded, inner_padded;  // strides in elements: gate, up hidden_padded; down inner_padded
+    int32_t hidden, inner, hidden_padded,
+        inner_padded;       // strides in elements: gate, up hidden_padded; down inner_padded
     const int32_t *row_of;  // [n]: row i of x is row row_of[i] of it; NULL: i
     const float *x;         // [.][H]
-    float *scratch;         // [n][I]
+    void *scratch;          // experts_scratch_bytes
     float *y;               // [n][H]
 } pr_gpu_experts_args;
 
@@ -121,20 +127,20 @@ typedef struct pr_gpu_segment {
 enum { PR_GPU_ATTENTION_PART = 1024 };
 
 typedef struct pr_gpu_attention_args {
-    int32_t tokens, segments;        // T; segments with rows > 1 and those with one may be mixed
-    const pr_gpu_segment *segment;   // [segments]
-    const int32_t *segment_of;       // [T]: which segment row t is of
-    const int32_t *position;         // [T]
-    const int32_t *blocks;           // block tables, one after another
-    int32_t most_positions;          // longest sequence in the batch
-    int32_t most_rows;               // of one segment: 1 = a decode step
+    int32_t tokens, segments;       // T; segments with rows > 1 and those with one may be mixed
+    const pr_gpu_segment *segment;  // [segments]
+    const int32_t *segment_of;      // [T]: which segment row t is of
+    const int32_t *position;        // [T]
+    const int32_t *blocks;          // block tables, one after another
+    int32_t most_positions;         // longest sequence in the batch
+    int32_t most_rows;              // of one segment: 1 = a decode step
     int32_t query_heads, kv_heads, head_size, block_tokens;
     float scale;
     const float *q;  // [T][h][d]
     bool kv_is_bf16;
     const void *k_pages, *v_pages;
-    float *partial;     // scratch of attention_scratch_bytes
-    float *out;         // [T][h][d]
+    float *partial;  // scratch of attention_scratch_bytes
+    float *out;      // [T][h][d]
 } pr_gpu_attention_args;
 
 // ---- Experts: who goes where ----
@@ -207,9 +213,9 @@ typedef struct pr_gpu_sample_args {
     int32_t rows, vocabulary;
     const float *logits;  // [rows][V]
     const pr_gpu_draw *draw;
-    int32_t *token;     // [rows]
-    float *logprob;     // [rows] of the token, from log-softmax of the logits as given
-    void *scratch;      // sample_scratch_bytes
+    int32_t *token;  // [rows]
+    float *logprob;  // [rows] of the token, from log-softmax of the logits as given
+    void *scratch;   // sample_scratch_bytes
 } pr_gpu_sample_args;
 
 typedef struct pr_gpu_logprobs_args {
@@ -222,14 +228,17 @@ typedef struct pr_gpu_logprobs_args {
     float *top_logprob;             // [rows][top]
 } pr_gpu_logprobs_args;
 
-
 typedef struct pr_gpu_operations {
     void (*embed)(pr_gpu_stream *stream, const pr_gpu_embed_args *args);
     void (*rmsnorm)(pr_gpu_stream *stream, const pr_gpu_rmsnorm_args *args);
     void (*add)(pr_gpu_stream *stream, const pr_gpu_add_args *args);
     void (*gated)(pr_gpu_stream *stream, const pr_gpu_gated_args *args);
     void (*rope_store)(pr_gpu_stream *stream, const pr_gpu_rope_store_args *args);
-    void (*matmul)(pr_gpu_stream *stream, const pr_gpu_matmul_args *args);
+    size_t (*matmul_scratch_bytes)(int32_t rows, int32_t cols);
+    // count <= PR_GPU_MATMUL_MOST products of the same rows in one launch: rows, rows_used, x, K, scratch and the type of
+    // weights are equal in all of them.
+    void (*matmul)(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_t count);
+    size_t (*experts_scratch_bytes)(const pr_gpu_experts_args *args);
     void (*experts)(pr_gpu_stream *stream, const pr_gpu_experts_args *args);
     size_t (*attention_scratch_bytes)(
         int32_t tokens, int32_t query_heads, int32_t head_size, int32_t most_positions);
@@ -244,6 +253,14 @@ typedef struct pr_gpu_operations {
     size_t (*sample_scratch_bytes)(int32_t rows, int32_t vocabulary);
     void (*sample)(pr_gpu_stream *stream, const pr_gpu_sample_args *args);
     void (*logprobs)(pr_gpu_stream *stream, const pr_gpu_logprobs_args *args);
+    // gpu_exchange.h
+    void (*exchange_dispatch_send)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_dispatch_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_combine_send)(pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
+    void (*exchange_combine_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
 } pr_gpu_operations;
 
 // One per file of operations/; the table of a back end names them.
@@ -252,7 +269,9 @@ void pr_gpu_rmsnorm(pr_gpu_stream *stream, const pr_gpu_rmsnorm_args *args);
 void pr_gpu_add(pr_gpu_stream *stream, const pr_gpu_add_args *args);
 void pr_gpu_gated(pr_gpu_stream *stream, const pr_gpu_gated_args *args);
 void pr_gpu_rope_store(pr_gpu_stream *stream, const pr_gpu_rope_store_args *args);
-void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args);
+size_t pr_gpu_matmul_scratch_bytes(int32_t rows, int32_t cols);
+void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_t count);
+size_t pr_gpu_experts_scratch_bytes(const pr_gpu_experts_args *args);
 void pr_gpu_experts(pr_gpu_stream *stream, const pr_gpu_experts_args *args);
 size_t pr_gpu_attention_scratch_bytes(
     int32_t tokens, int32_t query_heads, int32_t head_size, int32_t most_positions);

@@ -6,9 +6,11 @@
 #include <cuda_runtime.h>
 
 #define GPU_KERNEL static __global__
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 32
+#define GPU_COPY_OVERLAPS 1
 
 GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
 GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }
@@ -43,7 +45,8 @@ template <class T> GPU_FUNCTION T &gpu_shared()
 GPU_FUNCTION void gpu_copy16_begin(void *to_shared, const void *from_global)
 {
     unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global)
+                 : "memory");
 }
 GPU_FUNCTION void gpu_copy16_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> GPU_FUNCTION void gpu_copy16_wait()
@@ -105,7 +108,12 @@ static inline void gpu_allow_shared(const void *kernel, unsigned shared_bytes)
 
 template <class... P, class... A>
 static inline void gpu_launch(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     gpu_allow_shared((const void *)kernel, shared_bytes);
     kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared_bytes, (cudaStream_t)stream>>>(args...);
@@ -113,7 +121,12 @@ static inline void gpu_launch(
 
 template <class... P, class... A>
 static inline bool gpu_launch_together(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     gpu_allow_shared((const void *)kernel, shared_bytes);
     void *list[] = {(void *)&args...};

@@ -6,9 +6,11 @@
 #include <hip/hip_runtime.h>
 
 #define GPU_KERNEL static __global__
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 64
+#define GPU_COPY_OVERLAPS 0
 
 GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
 GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }
@@ -79,14 +81,24 @@ GPU_FUNCTION float gpu_from_bits(uint32_t bits) { return __uint_as_float(bits); 
 
 template <class... P, class... A>
 static inline void gpu_launch(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared_bytes, (hipStream_t)stream>>>(args...);
 }
 
 template <class... P, class... A>
 static inline bool gpu_launch_together(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     void *list[] = {(void *)&args...};
     hipError_t error = hipLaunchCooperativeKernel(
