@@ -10,6 +10,7 @@
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 32
+#define GPU_COPY_OVERLAPS 1
 
 GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
 GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }
