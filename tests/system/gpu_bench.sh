@@ -15,8 +15,8 @@ bash "$POLYREME_SOURCE/benchmarks/gpu/run.sh" --device emulated --small --build 
     tail -n 60 "$folder/gpu.log"
     exit 1
 }
-python3 - "$folder/gpu.json" "$POLYREME_SOURCE/benchmarks/gpu" << 'CHECK'
-import collections, glob, json, re, sys
+python3 - "$folder/gpu.json" << 'CHECK'
+import collections, json, re, sys
 record = json.load(open(sys.argv[1], encoding="utf-8"))
 wrong = []
 kinds = collections.Counter(re.match(r"[A-Za-z -]*[A-Za-z]", row["name"])[0] for row in record["rows"])
