@@ -103,6 +103,7 @@ pr_status pr_worker_create(const pr_worker_params *params, pr_worker **worker)
         .max_tokens = params->max_num_batched_tokens,
         .max_outputs = params->max_num_seqs,
         .max_positions = params->max_model_len,
+        .max_segments = params->max_num_seqs,
     };
     PR_TRY_GOTO(
         pr_forward_create(

@@ -6,6 +6,9 @@
 //   A lane holds its own requests and KV (attention-data-parallel across lanes, TP inside);
 //   experts are spread over all R ranks: rank r holds [E*r/R, E*(r+1)/R).
 //
+// Memory: rows, experts, counts and slots are in the memory of the device that computes. comm's work on
+// the host's; parallel_staged.h offers such a one to another device. whole of tensor_gather is always the
+// host's: it is for the sampler.
 // All ranks of a group call the same sequence of operations with their own T (0 is allowed); all
 // ranks of a lane pass the same rows. Values never depend on tp, R or who is where:
 //   tensor_reduce   the branches of the fixed binary tree of PR_SLICES slices (design.md §5)
@@ -30,8 +33,11 @@ typedef struct pr_dispatch_args {
     // out, owned by the exchange until combine returns:
     const float *rows;     // [n][H], sorted by local expert
     const int32_t *count;  // [local experts], their sum is n
-    int32_t received;      // n
+    int32_t received;      // n, or more where only the device knows it
     float *results;        // [n][H]: who computes here spares combine a copy; or NULL
+    // NULL before. Set by a group whose rows never leave their device:
+    const int32_t *row_of;  // [n]: row i is row row_of[i] of rows
+    const int32_t *place;   // [T][K]: the result's row of each slot; there is nothing to combine
 } pr_dispatch_args;
 
 typedef struct pr_return_args {

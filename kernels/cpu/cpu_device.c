@@ -96,8 +96,8 @@ static void fill(pr_device *device, const isa_choice *chosen)
     pr_cpu_state *state = pr_cpu_state_of(device);
     device->name = "cpu";
     device->isa = chosen->name;
-    device->memory_take = pr_cpu_memory_take;
-    device->memory_release = pr_cpu_memory_release;
+    device->kv_arrangement = PR_KV_TILES;
+    pr_cpu_memory_fill(device);
     device->matrix_create = pr_cpu_matrix_create;
     device->matrix_destroy = pr_cpu_matrix_destroy;
     device->matrix_bytes = pr_cpu_matrix_bytes;

@@ -116,6 +116,64 @@ void pr_cpu_memory_release(pr_device *device, void *memory)
     }
 }
 
+// ---- The host's memory is the device's -------------------------------------------------------
+
+static pr_status copy_between(pr_device *device, void *to, const void *from, size_t size_bytes)
+{
+    (void)device;
+    if (size_bytes > 0)
+        memcpy(to, from, size_bytes);
+    return PR_OK;
+}
+
+static void copy_within(pr_device *device, void *to, const void *from, size_t size_bytes)
+{
+    (void)copy_between(device, to, from, size_bytes);
+}
+
+// Rows are read on use, and only some of them.
+static pr_status use_mapped_table(
+    pr_device *device, const pr_matrix_source *source, const void **table, pr_dtype *dtype)
+{
+    (void)device;
+    *table = source->data;
+    *dtype = source->dtype;
+    return PR_OK;
+}
+
+static void leave_mapped_table(pr_device *device, const void *table)
+{
+    (void)device;
+    (void)table;
+}
+
+static pr_status need_no_tables(pr_device *device, const pr_step_limits *limits)
+{
+    (void)device;
+    (void)limits;
+    return PR_OK;
+}
+
+static pr_status read_tables_in_place(pr_device *device, const pr_step_tables *tables)
+{
+    (void)device;
+    (void)tables;
+    return PR_OK;
+}
+
+void pr_cpu_memory_fill(pr_device *device)
+{
+    device->is_host = true;
+    device->memory_take = device->host_take = pr_cpu_memory_take;
+    device->memory_release = device->host_release = pr_cpu_memory_release;
+    device->copy_in = device->copy_out = copy_between;
+    device->copy = copy_within;
+    device->table_create = use_mapped_table;
+    device->table_destroy = leave_mapped_table;
+    device->step_reserve = need_no_tables;
+    device->step_begin = read_tables_in_place;
+}
+
 static void touch_huge_page(void *context, int64_t number, int32_t thread)
 {
     volatile char *memory = (volatile char *)context + number * HUGE_PAGE;

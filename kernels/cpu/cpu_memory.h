@@ -16,6 +16,9 @@
 pr_status pr_cpu_memory_take(pr_device *device, size_t size_bytes, void **memory) PR_MUST_CHECK;
 void pr_cpu_memory_release(pr_device *device, void *memory);
 
+// Memory and copies of the device's table, and what is nothing on a CPU: tables of a step, a table of rows.
+void pr_cpu_memory_fill(pr_device *device);
+
 // Brings the pages of a piece, right after it was taken, by all threads of the device at once: two that
 // meet in a huge page would both zero one, and one be thrown away.
 void pr_cpu_memory_populate(pr_device *device, void *memory, size_t size_bytes);

@@ -53,7 +53,7 @@ static void norm_row(void *context, int64_t t, int32_t thread)
     pr_rmsnorm_args row = *n->args;
     (void)thread;
     row.tokens = 1;
-    row.x += t * row.hidden;
+    row.x += (row.row != NULL ? row.row[t] : t) * row.hidden;
     row.addend = row.addend != NULL ? row.addend + t * row.hidden : NULL;
     row.y += t * row.hidden;
     n->kernels->rmsnorm(&row);
@@ -206,8 +206,15 @@ static void add_some(void *context, int64_t task, int32_t thread)
     int64_t begin = task * ADD_ELEMENTS, end = begin + ADD_ELEMENTS;
     end = end < args->elements ? end : args->elements;
     (void)thread;
-    for (int64_t i = begin; i < end; i++)
-        args->x[i] = args->x[i] + args->y[i];
+    if (args->period == 0) {
+        for (int64_t i = begin; i < end; i++)
+            args->x[i] = args->x[i] + args->y[i];
+        return;
+    }
+    for (int64_t i = begin, j = begin % args->period; i < end; i++) {
+        args->x[i] = args->x[i] + args->y[j];
+        j = j + 1 < args->period ? j + 1 : 0;
+    }
 }
 
 static void add(pr_device *device, const pr_add_args *args)

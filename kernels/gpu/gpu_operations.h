@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/gpu/gpu_exchange.h"
 #include "kernels/gpu/gpu_stream.h"
 
 #ifdef __cplusplus
@@ -105,7 +106,8 @@ typedef struct pr_gpu_experts_args {
     const int32_t *count;          // [experts]
     const void *gate, *up, *down;  // [experts][n_padded][k_padded]: gate, up [I][H]; down [H][I]
     bool is_bf16;
-    int32_t hidden, inner, hidden_padded, inner_padded;  // strides in elements: gate, up hidden_padded; down inner_padded
+    int32_t hidden, inner, hidden_padded,
+        inner_padded;       // strides in elements: gate, up hidden_padded; down inner_padded
     const int32_t *row_of;  // [n]: row i of x is row row_of[i] of it; NULL: i
     const float *x;         // [.][H]
     void *scratch;          // experts_scratch_bytes
@@ -125,20 +127,20 @@ typedef struct pr_gpu_segment {
 enum { PR_GPU_ATTENTION_PART = 1024 };
 
 typedef struct pr_gpu_attention_args {
-    int32_t tokens, segments;        // T; segments with rows > 1 and those with one may be mixed
-    const pr_gpu_segment *segment;   // [segments]
-    const int32_t *segment_of;       // [T]: which segment row t is of
-    const int32_t *position;         // [T]
-    const int32_t *blocks;           // block tables, one after another
-    int32_t most_positions;          // longest sequence in the batch
-    int32_t most_rows;               // of one segment: 1 = a decode step
+    int32_t tokens, segments;       // T; segments with rows > 1 and those with one may be mixed
+    const pr_gpu_segment *segment;  // [segments]
+    const int32_t *segment_of;      // [T]: which segment row t is of
+    const int32_t *position;        // [T]
+    const int32_t *blocks;          // block tables, one after another
+    int32_t most_positions;         // longest sequence in the batch
+    int32_t most_rows;              // of one segment: 1 = a decode step
     int32_t query_heads, kv_heads, head_size, block_tokens;
     float scale;
     const float *q;  // [T][h][d]
     bool kv_is_bf16;
     const void *k_pages, *v_pages;
-    float *partial;     // scratch of attention_scratch_bytes
-    float *out;         // [T][h][d]
+    float *partial;  // scratch of attention_scratch_bytes
+    float *out;      // [T][h][d]
 } pr_gpu_attention_args;
 
 // ---- Experts: who goes where ----
@@ -211,9 +213,9 @@ typedef struct pr_gpu_sample_args {
     int32_t rows, vocabulary;
     const float *logits;  // [rows][V]
     const pr_gpu_draw *draw;
-    int32_t *token;     // [rows]
-    float *logprob;     // [rows] of the token, from log-softmax of the logits as given
-    void *scratch;      // sample_scratch_bytes
+    int32_t *token;  // [rows]
+    float *logprob;  // [rows] of the token, from log-softmax of the logits as given
+    void *scratch;   // sample_scratch_bytes
 } pr_gpu_sample_args;
 
 typedef struct pr_gpu_logprobs_args {
@@ -225,7 +227,6 @@ typedef struct pr_gpu_logprobs_args {
     int32_t *top_token;             // [rows][top], likeliest first, equal ones lowest first
     float *top_logprob;             // [rows][top]
 } pr_gpu_logprobs_args;
-
 
 typedef struct pr_gpu_operations {
     void (*embed)(pr_gpu_stream *stream, const pr_gpu_embed_args *args);
@@ -252,6 +253,14 @@ typedef struct pr_gpu_operations {
     size_t (*sample_scratch_bytes)(int32_t rows, int32_t vocabulary);
     void (*sample)(pr_gpu_stream *stream, const pr_gpu_sample_args *args);
     void (*logprobs)(pr_gpu_stream *stream, const pr_gpu_logprobs_args *args);
+    // gpu_exchange.h
+    void (*exchange_dispatch_send)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_dispatch_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_dispatch_args *args);
+    void (*exchange_combine_send)(pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
+    void (*exchange_combine_receive)(
+        pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
 } pr_gpu_operations;
 
 // One per file of operations/; the table of a back end names them.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "launcher/serve/gateway.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <time.h>
 
 #include "launcher/engine/layout_choice.h"
+#include "launcher/leave/stop_signals.h"
 #include "launcher/serve/gateway_state.h"
 #include "launcher/serve/route.h"
 #include "launcher/serve/serve_calls.h"
@@ -328,8 +330,8 @@ pr_status pr_gateway_attach(pr_gateway *gateway, const pr_engine *engine)
 static void *serve(void *argument)
 {
     pr_gateway *gateway = argument;
-    pr_status status = pr_http_server_run(gateway->server);
-    (void)status;  // told; nobody is served any more
+    if (pr_http_server_run(gateway->server) != PR_OK)
+        pr_stop_signals_note(SIGTERM);  // told; nobody is served any more, so the run ends
     return NULL;
 }
 

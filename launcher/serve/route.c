@@ -117,7 +117,16 @@ static const route *find_route(pr_http_exchange *exchange)
     return NULL;
 }
 
-// A page from elsewhere that a browser shows must not use this server in the name of its user.
+// "localhost:8000", "127.0.0.1:8000", "[::1]:8000": no name that somebody's DNS could have turned to this machine.
+static bool is_plain_address(const char *authority)
+{
+    size_t length = strcspn(authority, ":");
+    return authority[0] == '[' || strspn(authority, "0123456789.") == length ||
+           (length == strlen("localhost") && strncasecmp(authority, "localhost", length) == 0);
+}
+
+// A page from elsewhere that a browser shows must not use this server in the name of its user. Where anybody may ask, not
+// under another name of this machine either (DNS rebinding).
 static bool is_foreign(const pr_gateway *gateway, const pr_http_exchange *exchange)
 {
     const char *origin = pr_http_header(exchange, "origin"),
@@ -126,7 +135,9 @@ static bool is_foreign(const pr_gateway *gateway, const pr_http_exchange *exchan
     if (!origin || (allowed && (strcmp(allowed, "*") == 0 || strcmp(allowed, origin) == 0)))
         return false;
     const char *authority = strstr(origin, "://");
-    return !authority || !host || strcasecmp(authority + 3, host) != 0;
+    if (!authority || !host || strcasecmp(authority + 3, host) != 0)
+        return true;
+    return pr_api_keys_count(gateway->keys) == 0 && !is_plain_address(host);
 }
 
 static bool may_ask(

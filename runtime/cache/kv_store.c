@@ -2,7 +2,6 @@
 #include "runtime/cache/kv_store.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -84,18 +83,19 @@ void pr_kv_store_copy(pr_kv_store *store, int32_t from, int32_t to)
 {
     for (int32_t layer = 0; layer < store->layers; layer++) {
         for (int32_t stream = 0; stream < PR_KV_STREAMS; stream++)
-            memcpy(
-                pr_kv_store_page(store, layer, stream, to),
+            store->device->copy(
+                store->device, pr_kv_store_page(store, layer, stream, to),
                 pr_kv_store_page(store, layer, stream, from), store->page_bytes);
     }
 }
 
 // What must agree for one head's page to mean the same on both sides: the arrangement within a
-// head (one by one or in pairs), and how many layers there are. Not the head range,
+// head (tiles one by one or in pairs, or rows), and how many layers there are. Not the head range,
 // nor the number of blocks.
 uint32_t pr_kv_store_layout_id(const pr_kv_store *store)
 {
-    enum { ARRANGEMENT_SINGLE = 1, ARRANGEMENT_PAIRS = 2 };
+    enum { ARRANGEMENT_SINGLE = 1, ARRANGEMENT_PAIRS = 2, ARRANGEMENT_ROWS = 3 };
+    bool rows = store->device->kv_arrangement == PR_KV_ROWS;
     int32_t shape[] = {
         PR_TILE,
         PR_KV_STREAMS,
@@ -103,7 +103,9 @@ uint32_t pr_kv_store_layout_id(const pr_kv_store *store)
         store->block_tokens,
         store->head_size,
         (int32_t)store->dtype,
-        store->dtype == PR_BF16 ? ARRANGEMENT_PAIRS : ARRANGEMENT_SINGLE,
+        rows                      ? ARRANGEMENT_ROWS
+        : store->dtype == PR_BF16 ? ARRANGEMENT_PAIRS
+                                  : ARRANGEMENT_SINGLE,
     };
     uint64_t hash = pr_hash_bytes(1, shape, sizeof(shape));
     return (uint32_t)(hash ^ (hash >> 32));

@@ -5,6 +5,7 @@
 //               stream 0 "k"                          stream 1 "v"
 //   float32     page [g][B / PR_TILE][d][PR_TILE]     page [g][B][d]
 //   bfloat16    page [g][B / PR_TILE][d/2][PR_TILE][2]  page [g][B/2][d][2]: pairs lie together
+//   on a device of PR_KV_ROWS, either type            page [g][B][d] for both
 //
 // g counts this rank's KV heads; a range of heads is one contiguous part of every page, so lanes of
 // different tp exchange head ranges without reshaping (design.md §6).
@@ -23,7 +24,7 @@ typedef struct pr_kv_store {
     pr_dtype dtype;
     size_t head_bytes;  // bytes of one head in one page: B * d * element
     size_t page_bytes;  // kv_heads * head_bytes
-    char *memory;       // [layers][PR_KV_STREAMS][blocks][page_bytes]
+    char *memory;       // [layers][PR_KV_STREAMS][blocks][page_bytes], the device's
 } pr_kv_store;
 
 typedef struct pr_kv_store_params {

@@ -23,8 +23,9 @@ struct pr_forward {
     float *normed;      // [T][H]
     float *y;           // [T][H] what a block adds to x
     float *last;        // [S][H] final norm of the output rows
-    float *part;        // [S][V of this rank]; NULL without tensor parallelism
-    float *logits;      // [S][V]
+    float
+        *part;  // [S][V of this rank]; NULL where a rank alone has its logits in the host's memory
+    float *logits;  // [S][V], the host's
 };
 
 static pr_status
@@ -51,6 +52,15 @@ static pr_status take_rows(pr_forward *forward, int32_t rows, int64_t cols, floa
     return PR_OK;
 }
 
+static pr_status take_logits(pr_forward *forward, int64_t vocabulary)
+{
+    void *memory;
+    size_t size_bytes = (size_t)forward->limits.max_outputs * (size_t)vocabulary * sizeof(float);
+    PR_TRY(forward->device->host_take(forward->device, size_bytes, &memory));
+    forward->logits = memory;
+    return PR_OK;
+}
+
 static pr_status take_buffers(pr_forward *forward)
 {
     const pr_forward_limits *limits = &forward->limits;
@@ -61,14 +71,13 @@ static pr_status take_buffers(pr_forward *forward)
     PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->normed));
     PR_TRY(take_rows(forward, limits->max_tokens, hidden, &forward->y));
     PR_TRY(take_rows(forward, limits->max_outputs, hidden, &forward->last));
-    PR_TRY(take_rows(forward, limits->max_outputs, vocabulary, &forward->logits));
     PR_TRY(forward->device->reserve(forward->device, limits->max_outputs, hidden, 0));
-    if (tp > 1) {
-        int64_t part =
-            pr_share_begin(vocabulary, tp_rank + 1, tp) - pr_share_begin(vocabulary, tp_rank, tp);
-        PR_TRY(take_rows(forward, limits->max_outputs, part, &forward->part));
-    }
-    return PR_OK;
+    PR_TRY(take_logits(forward, vocabulary));
+    if (tp == 1 && forward->device->is_host)
+        return PR_OK;
+    int64_t part =
+        pr_share_begin(vocabulary, tp_rank + 1, tp) - pr_share_begin(vocabulary, tp_rank, tp);
+    return take_rows(forward, limits->max_outputs, part, &forward->part);
 }
 
 static pr_status create_layers(pr_forward *forward)
@@ -123,10 +132,10 @@ void pr_forward_destroy(pr_forward *forward)
     pr_layer_attention_destroy(forward->attention);
     pr_layer_mlp_destroy(forward->mlp);
     pr_layer_moe_destroy(forward->moe);
-    float *taken[] = {forward->x,    forward->normed, forward->y,
-                      forward->last, forward->part,   forward->logits};
+    float *taken[] = {forward->x, forward->normed, forward->y, forward->last, forward->part};
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
         forward->device->memory_release(forward->device, taken[i]);
+    forward->device->host_release(forward->device, forward->logits);
     free(forward);
 }
 
@@ -159,9 +168,11 @@ static void norm(
     forward->device->rmsnorm(forward->device, &args);
 }
 
-static void add(pr_forward *forward, int64_t elements, float *x, const float *y)
+// period: of y, 0 if it is as long as x.
+static void add(pr_forward *forward, int64_t elements, float *x, const float *y, int64_t period)
 {
-    forward->device->add(forward->device, &(pr_add_args){.elements = elements, .x = x, .y = y});
+    const pr_add_args args = {.elements = elements, .x = x, .y = y, .period = period};
+    forward->device->add(forward->device, &args);
 }
 
 // Where to compute what the lane's ranks then reduce or gather.
@@ -195,10 +206,8 @@ static pr_status attention_block(pr_forward *forward, int32_t layer, const pr_fo
     if (batch->layer_done != NULL)
         batch->layer_done(batch->context, layer);
     PR_TRY(reduce(forward, branch, tokens));
-    if (weights->o_bias != NULL) {
-        for (int32_t t = 0; t < tokens; t++)
-            add(forward, hidden, forward->y + (int64_t)t * hidden, weights->o_bias);
-    }
+    if (weights->o_bias != NULL)
+        add(forward, (int64_t)tokens * hidden, forward->y, weights->o_bias, hidden);
     return PR_OK;
 }
 
@@ -217,23 +226,32 @@ static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
 static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
 {
     pr_parallel *parallel = forward->parallel;
-    int64_t hidden = forward->model->hidden;
-    for (int32_t s = 0; s < rows; s++)
-        norm(
-            forward, 1, forward->x + row[s] * hidden, NULL, forward->shard->final_norm,
-            forward->last + s * hidden);
-    float *part = room(forward, forward->part);
+    pr_device *device = forward->device;
+    const pr_model *model = forward->model;
+    pr_rmsnorm_args last = {
+        .tokens = rows,
+        .hidden = model->hidden,
+        .x = forward->x,
+        .weight = forward->shard->final_norm,
+        .epsilon = model->norm_epsilon,
+        .row = row,
+        .y = forward->last,
+    };
+    device->rmsnorm(device, &last);
+    float *part = room(forward, forward->part != NULL ? forward->part : forward->logits);
     pr_matmul_args head = {
         .rows = rows,
         .x = forward->last,
         .matrix = forward->shard->head,
-        .y = parallel->tp > 1 ? part : forward->logits,
+        .y = part,
     };
-    forward->device->matmul(forward->device, &head, 1);
-    if (parallel->tp == 1)
+    device->matmul(device, &head, 1);
+    if (parallel->tp > 1)
+        return parallel->tensor_gather(parallel, part, forward->logits, rows, model->vocabulary);
+    if (part == forward->logits)
         return PR_OK;
-    return parallel->tensor_gather(
-        parallel, part, forward->logits, rows, forward->model->vocabulary);
+    size_t size_bytes = (size_t)rows * (size_t)model->vocabulary * sizeof(float);
+    return device->copy_out(device, forward->logits, part, size_bytes);
 }
 
 // The plan comes from another rank: what would write outside our memory is refused here.
@@ -242,7 +260,8 @@ static pr_status check_batch(const pr_forward *forward, const pr_forward_batch *
     const pr_forward_limits *limits = &forward->limits;
     int32_t next_row = 0;
     bool good = batch->tokens >= 0 && batch->tokens <= limits->max_tokens && batch->outputs >= 0 &&
-                batch->outputs <= limits->max_outputs;
+                batch->outputs <= limits->max_outputs &&
+                (limits->max_segments == 0 || batch->segments <= limits->max_segments);
     for (int32_t s = 0; good && s < batch->segments; s++) {
         const pr_segment *segment = &batch->segment[s];
         good = segment->first_row == next_row && segment->rows > 0 &&
@@ -273,7 +292,17 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
 {
     PR_TRY(check_batch(forward, batch));
     forward->tokens = batch->tokens;
-    pr_layer_attention_begin(forward->attention, batch);
+    const pr_step_tables tables = {
+        .tokens = batch->tokens,
+        .token = batch->token,
+        .position = batch->position,
+        .block = pr_layer_attention_begin(forward->attention, batch),
+        .segments = batch->segments,
+        .segment = batch->segment,
+        .outputs = batch->outputs,
+        .output_row = batch->output_row,
+    };
+    PR_TRY(forward->device->step_begin(forward->device, &tables));
     embed(forward, batch);
     for (int32_t layer = 0; layer < forward->model->layers; layer++) {
         forward->parallel->layer = layer;
@@ -281,7 +310,7 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
         PR_TRY(mlp_block(forward, layer, batch->tokens));
     }
     forward->parallel->layer = -1;
-    add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y);
+    add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y, 0);
     PR_TRY(project_rows(forward, batch->output_row, batch->outputs));
     *logits = forward->logits;
     return PR_OK;

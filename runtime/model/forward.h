@@ -18,9 +18,11 @@ typedef struct pr_forward_limits {
     int32_t max_tokens;     // rows of one step
     int32_t max_outputs;    // rows with logits in one step
     int32_t max_positions;  // longest sequence
+    int32_t max_segments;   // of one step; 0: as many as rows
 } pr_forward_limits;
 
 typedef struct pr_forward_batch {
+    // All arrays are the host's.
     int32_t tokens;           // T, may be 0: the rank still serves its experts
     const int32_t *token;     // [T]
     const int32_t *position;  // [T] absolute
@@ -42,7 +44,7 @@ pr_status pr_forward_create(
     pr_forward **forward) PR_MUST_CHECK;
 void pr_forward_destroy(pr_forward *forward);
 
-// *logits: [S][V], owned by the forward, valid until the next call; the caller may overwrite it.
+// *logits: [S][V], the host's, owned by the forward, valid until the next call; the caller may overwrite it.
 pr_status
 pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits) PR_MUST_CHECK;
 

@@ -16,7 +16,7 @@ struct pr_layer_attention {
     float *cosine, *sine;  // [max_positions][d/2]
     float *q, *out;        // [T][h][d]
     float *k, *v;          // [T][g][d]
-    int32_t *block;        // [T]
+    int32_t *block;        // [T], the host's
 };
 
 static pr_status take_floats(pr_device *device, size_t rows, size_t cols, float **floats)
@@ -27,27 +27,77 @@ static pr_status take_floats(pr_device *device, size_t rows, size_t cols, float 
     return PR_OK;
 }
 
+// Positions whose tables are made before they are copied to the device.
+enum { POSITIONS_AT_ONCE = 1024 };
+
+// Of one chunk of positions.
+typedef struct rotary_chunk {
+    double *frequency;     // [d/2]
+    float *cosine, *sine;  // [POSITIONS_AT_ONCE][d/2]
+} rotary_chunk;
+
+static pr_status take_rotary_chunk(size_t half, rotary_chunk *chunk)
+{
+    size_t floats = POSITIONS_AT_ONCE * half;
+    *chunk = (rotary_chunk){
+        .frequency = malloc(half * sizeof(double)),
+        .cosine = malloc(floats * sizeof(float)),
+        .sine = malloc(floats * sizeof(float)),
+    };
+    if (chunk->frequency == NULL || chunk->cosine == NULL || chunk->sine == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for rotary tables");
+    return PR_OK;
+}
+
+static void release_rotary_chunk(rotary_chunk *chunk)
+{
+    free(chunk->frequency);
+    free(chunk->cosine);
+    free(chunk->sine);
+}
+
 // Angles are products of floats, as the models were trained with.
+static void
+fill_rotary_chunk(rotary_chunk *chunk, size_t half, float factor, int32_t first, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < half; j++) {
+            float angle = (float)(first + i) * (float)chunk->frequency[j];
+            double sine, cosine;
+            pr_sin_cos((double)angle, &sine, &cosine);
+            chunk->cosine[(size_t)i * half + j] = (float)cosine * factor;
+            chunk->sine[(size_t)i * half + j] = (float)sine * factor;
+        }
+    }
+}
+
+static pr_status copy_rotary_tables(
+    pr_layer_attention *attention, const pr_rope *rope, int32_t positions, rotary_chunk *chunk)
+{
+    pr_device *device = attention->device;
+    size_t half = (size_t)attention->head_size / 2;
+    for (int32_t first = 0; first < positions; first += POSITIONS_AT_ONCE) {
+        int32_t left = positions - first;
+        int32_t count = left < POSITIONS_AT_ONCE ? left : POSITIONS_AT_ONCE;
+        size_t at = (size_t)first * half, size_bytes = (size_t)count * half * sizeof(float);
+        fill_rotary_chunk(chunk, half, (float)rope->attention_factor, first, count);
+        PR_TRY(device->copy_in(device, attention->cosine + at, chunk->cosine, size_bytes));
+        PR_TRY(device->copy_in(device, attention->sine + at, chunk->sine, size_bytes));
+    }
+    return PR_OK;
+}
+
 static pr_status
 fill_rotary_tables(pr_layer_attention *attention, const pr_rope *rope, int32_t positions)
 {
-    size_t half = (size_t)attention->head_size / 2;
-    double *frequency = malloc(half * sizeof(double));
-    if (frequency == NULL)
-        return pr_fail(PR_ERR_RESOURCE, "no memory left for rotary frequencies");
-    pr_rope_frequencies(rope, attention->head_size, frequency);
-    float factor = (float)rope->attention_factor;
-    for (int32_t position = 0; position < positions; position++) {
-        for (size_t i = 0; i < half; i++) {
-            float angle = (float)position * (float)frequency[i];
-            double sine, cosine;
-            pr_sin_cos((double)angle, &sine, &cosine);
-            attention->cosine[(size_t)position * half + i] = (float)cosine * factor;
-            attention->sine[(size_t)position * half + i] = (float)sine * factor;
-        }
+    rotary_chunk chunk;
+    pr_status status = take_rotary_chunk((size_t)attention->head_size / 2, &chunk);
+    if (status == PR_OK) {
+        pr_rope_frequencies(rope, attention->head_size, chunk.frequency);
+        status = copy_rotary_tables(attention, rope, positions, &chunk);
     }
-    free(frequency);
-    return PR_OK;
+    release_rotary_chunk(&chunk);
+    return status;
 }
 
 static pr_status
@@ -65,10 +115,19 @@ take_buffers(pr_layer_attention *attention, const pr_forward_limits *limits, int
     PR_TRY(take_floats(device, tokens, kv, &attention->v));
     int64_t columns = (int64_t)query > hidden ? (int64_t)query : hidden;
     PR_TRY(device->reserve(device, limits->max_tokens, columns, 0));
-    void *block;
-    PR_TRY(device->memory_take(device, tokens * sizeof(int32_t), &block));
-    attention->block = block;
-    return PR_OK;
+    attention->block = calloc(tokens, sizeof(int32_t));
+    if (attention->block == NULL)
+        return pr_fail(PR_ERR_RESOURCE, "no memory left for the blocks of %zu rows", tokens);
+    const pr_step_limits step = {
+        .tokens = limits->max_tokens,
+        .segments = limits->max_segments > 0 ? limits->max_segments : limits->max_tokens,
+        .outputs = limits->max_outputs,
+        .positions = limits->max_positions,
+        .block_tokens = attention->store->block_tokens,
+        .query_heads = attention->query_heads,
+        .head_size = attention->head_size,
+    };
+    return device->step_reserve(device, &step);
 }
 
 pr_status pr_layer_attention_create(
@@ -110,15 +169,17 @@ void pr_layer_attention_destroy(pr_layer_attention *attention)
         return;
     pr_device *device = attention->device;
     void *taken[] = {
-        attention->cosine, attention->sine, attention->q,     attention->out,
-        attention->k,      attention->v,    attention->block,
+        attention->cosine, attention->sine, attention->q,
+        attention->out,    attention->k,    attention->v,
     };
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
         device->memory_release(device, taken[i]);
+    free(attention->block);
     free(attention);
 }
 
-void pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_batch *batch)
+const int32_t *
+pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_batch *batch)
 {
     int32_t block_tokens = attention->store->block_tokens;
     for (int32_t s = 0; s < batch->segments; s++) {
@@ -128,6 +189,7 @@ void pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_ba
             attention->block[segment->first_row + i] = segment->block[position / block_tokens];
         }
     }
+    return attention->block;
 }
 
 static void project(

@@ -19,8 +19,9 @@ pr_status pr_layer_attention_create(
     pr_layer_attention **attention) PR_MUST_CHECK;
 void pr_layer_attention_destroy(pr_layer_attention *attention);
 
-// Once per step, before its layers: which KV block each row of the batch writes to.
-void pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_batch *batch);
+// Once per step, before its layers: which KV block each row of the batch writes to, [T], until the next.
+const int32_t *
+pr_layer_attention_begin(pr_layer_attention *attention, const pr_forward_batch *batch);
 
 // x [T][H], normalised, to y [T][H]: this rank's branch of the output projection, without its bias.
 // The layer's K and V of the batch are in the pages after it.

@@ -15,7 +15,7 @@ struct pr_layer_moe {
     float *logits;       // [T][E]
     int32_t *expert;     // [T][K]
     float *weight;       // [T][K]
-    const float **slot;  // [T][K], each [H]
+    const float **slot;  // [T][K], each [H]; as the others the device's
     float *scratch;      // [2][received][I]
     float *result;       // [received][H]
 };
@@ -112,12 +112,14 @@ compute_experts(pr_layer_moe *moe, const pr_layer_weights *weights, const pr_dis
 {
     pr_experts_args experts = {
         .experts = weights->experts,
+        .rows = arrived->received,
         .count = arrived->count,
         .gate = (const pr_matrix *const *)weights->expert_gate_proj,
         .up = (const pr_matrix *const *)weights->expert_up_proj,
         .down = (const pr_matrix *const *)weights->expert_down_proj,
         .hidden = moe->hidden,
         .inner = moe->inner,
+        .row_of = arrived->row_of,
         .x = arrived->rows,
         .scratch = moe->scratch,
         .y = arrived->results ? arrived->results : moe->result,
@@ -147,13 +149,16 @@ pr_layer_moe_run(pr_layer_moe *moe, int32_t layer, int32_t tokens, const float *
     compute_experts(moe, weights, &dispatch);
     pr_return_args back = {
         .rows = dispatch.results ? dispatch.results : moe->result, .slot = moe->slot};
-    PR_TRY(parallel->expert_combine(parallel, &back));
+    if (dispatch.place == NULL)
+        PR_TRY(parallel->expert_combine(parallel, &back));
 
     pr_combine_args combine = {
         .tokens = tokens,
         .chosen = moe->chosen,
         .hidden = moe->hidden,
-        .row = moe->slot,
+        .row = dispatch.place == NULL ? moe->slot : NULL,
+        .place = dispatch.place,
+        .rows = back.rows,
         .weight = moe->weight,
         .y = y,
     };

@@ -67,10 +67,18 @@ static pr_status list_table(void *context, const pr_tensor *tensor)
 static pr_status
 load_stored(const shard_load *load, const pr_shard_matrix *part, pr_matrix **matrix)
 {
+    pr_device *device = load->params->device;
     pr_matrix_source source = part->source;
     source.reader = load->reader;
+    if (part->stack && device->stack_create) {
+        const pr_packed_shape shape = pr_packed_shape_of(&source);
+        if (!*part->stack)
+            PR_TRY(device->stack_create(device, &shape, part->stacked, part->stack));
+        source.stack = *part->stack;
+        source.stack_place = part->stack_place;
+    }
     load->shard->read_bytes += (int64_t)stored_bytes(part);
-    return load->params->device->matrix_create(load->params->device, &source, matrix);
+    return device->matrix_create(device, &source, matrix);
 }
 
 static pr_status
@@ -127,11 +135,18 @@ static pr_status load_vector(void *context, const pr_shard_vector *part, float *
     const pr_tensor *tensor = part->tensor;
     size_t count = (size_t)(part->end - part->begin);
     void *memory;
-    PR_TRY(device->memory_take(device, count * sizeof **vector, &memory));
-    float *value = memory;
+    float *value = malloc(count * sizeof *value + 1);
+    if (!value)
+        return pr_fail(PR_ERR_RESOURCE, "no memory for the %zu elements of %s", count, part->name);
     for (size_t i = 0; i < count; i++)
         value[i] = pr_dtype_load(tensor->dtype, tensor->data, (size_t)part->begin + i);
-    *vector = value;
+    pr_status status = device->memory_take(device, count * sizeof *value, &memory);
+    if (status == PR_OK) {
+        *vector = memory;
+        status = device->copy_in(device, memory, value, count * sizeof *value);
+    }
+    free(value);
+    PR_TRY(status);
     load->shard->read_bytes += (int64_t)(count * pr_dtype_bytes(tensor->dtype));
     return PR_OK;
 }
@@ -139,9 +154,19 @@ static pr_status load_vector(void *context, const pr_shard_vector *part, float *
 static pr_status load_table(void *context, const pr_tensor *tensor)
 {
     const shard_load *load = context;
-    load->shard->embedding = tensor->data;
-    load->shard->embedding_dtype = tensor->dtype;
-    return PR_OK;
+    pr_shard *shard = load->shard;
+    const pr_matrix_source source = {
+        .data = tensor->data,
+        .reader = load->reader,
+        .dtype = tensor->dtype,
+        .stride = tensor->shape[1],
+        .row_end = tensor->shape[0],
+        .col_end = tensor->shape[1],
+        .slices = 1,
+    };
+    pr_status status = shard->device->table_create(
+        shard->device, &source, &shard->embedding, &shard->embedding_dtype);
+    return status == PR_ERR_IO ? pr_weights_fail_read(load->params->weights) : status;
 }
 
 // ---- the shard -------------------------------------------------------------------------------
@@ -152,11 +177,17 @@ static pr_status check_converted(const pr_shard_params *params)
     if (!layout)
         return PR_OK;
     const char *ours = params->device->packed_layout;
-    if (!ours || strcmp(layout, ours) != 0)
+    if (!ours)
+        return pr_fail(
+            PR_ERR_UNSUPPORTED,
+            "%s was converted for --device cpu: give the model it was converted from, or that "
+            "device",
+            path);
+    if (strcmp(layout, ours) != 0)
         return pr_fail(
             PR_ERR_UNSUPPORTED,
             "%s was converted for the layout %s, this program has %s: run polyreme convert again",
-            path, layout, ours ? ours : "none");
+            path, layout, ours);
     pr_quantization quantization = pr_weights_quantization(params->weights);
     if (params->quantization != PR_QUANTIZATION_NONE && params->quantization != quantization)
         return pr_fail(
@@ -226,6 +257,25 @@ static void destroy_matrix(pr_device *device, pr_matrix *matrix)
         device->matrix_destroy(device, matrix);
 }
 
+static void unload_experts(pr_device *device, pr_layer_weights *weights)
+{
+    pr_matrix_stack *stacks[] = {weights->gate_stack, weights->up_stack, weights->down_stack};
+    for (int32_t e = 0; e < weights->experts; e++) {
+        if (weights->expert_gate_proj)
+            destroy_matrix(device, weights->expert_gate_proj[e]);
+        if (weights->expert_up_proj)
+            destroy_matrix(device, weights->expert_up_proj[e]);
+        if (weights->expert_down_proj)
+            destroy_matrix(device, weights->expert_down_proj[e]);
+    }
+    for (size_t i = 0; i < sizeof stacks / sizeof *stacks; i++)
+        if (stacks[i])
+            device->stack_destroy(device, stacks[i]);
+    free(weights->expert_gate_proj);
+    free(weights->expert_up_proj);
+    free(weights->expert_down_proj);
+}
+
 static void unload_layer(pr_device *device, pr_layer_weights *weights)
 {
     float *vectors[] = {
@@ -241,17 +291,7 @@ static void unload_layer(pr_device *device, pr_layer_weights *weights)
             device->memory_release(device, vectors[i]);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
         destroy_matrix(device, matrices[i]);
-    for (int32_t e = 0; e < weights->experts; e++) {
-        if (weights->expert_gate_proj)
-            destroy_matrix(device, weights->expert_gate_proj[e]);
-        if (weights->expert_up_proj)
-            destroy_matrix(device, weights->expert_up_proj[e]);
-        if (weights->expert_down_proj)
-            destroy_matrix(device, weights->expert_down_proj[e]);
-    }
-    free(weights->expert_gate_proj);
-    free(weights->expert_up_proj);
-    free(weights->expert_down_proj);
+    unload_experts(device, weights);
 }
 
 void pr_shard_unload(pr_shard *shard)
@@ -264,6 +304,8 @@ void pr_shard_unload(pr_shard *shard)
     if (shard->final_norm)
         shard->device->memory_release(shard->device, shard->final_norm);
     destroy_matrix(shard->device, shard->head);
+    if (shard->embedding)
+        shard->device->table_destroy(shard->device, shard->embedding);
     free(shard->layer);
     free(shard);
 }

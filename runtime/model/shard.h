@@ -38,12 +38,13 @@ typedef struct pr_layer_weights {
     pr_matrix **expert_gate_proj;     // [local]: [I][H]
     pr_matrix **expert_up_proj;       // [local]: [I][H]
     pr_matrix **expert_down_proj;     // [local]: [H][I]
+    pr_matrix_stack *gate_stack, *up_stack, *down_stack;  // of the experts; NULL if they need none
 } pr_layer_weights;
 
 typedef struct pr_shard {
     pr_device *device;
     pr_place place;
-    const void *embedding;  // mapped, [V][H]
+    const void *embedding;  // [V][H], of the device's table_create
     pr_dtype embedding_dtype;
     pr_matrix *head;    // lm_head rows [V*r/tp, V*(r+1)/tp)
     float *final_norm;  // [H]

@@ -18,12 +18,25 @@ typedef struct loader {
     pr_place place;
     pr_quantization quantization;  // of the matrices visited with this
     const pr_shard_visitor *visitor;
+    // Of the expert's matrix that is loaded: pr_shard_matrix.
+    pr_matrix_stack **stack;
+    int32_t stack_place, stacked;
 } loader;
 
 static loader quantizing(const loader *load, pr_quantization quantization)
 {
     loader changed = *load;
     changed.quantization = quantization;
+    return changed;
+}
+
+static loader
+stacking(const loader *load, pr_matrix_stack **stack, pr_shard_range of, int64_t place)
+{
+    loader changed = *load;
+    changed.stack = stack;
+    changed.stack_place = (int32_t)place;
+    changed.stacked = (int32_t)(of.end - of.begin);
     return changed;
 }
 
@@ -124,6 +137,9 @@ static pr_status need_matrix(
     *part = (pr_shard_matrix){
         .name = names->packed,
         .source = {.stride = cols, .row_end = rows, .col_end = cols, .slices = 1},
+        .stack = load->stack,
+        .stack_place = load->stack_place,
+        .stacked = load->stacked,
     };
     if (pr_weights_layout(load->weights))
         return need_packed(load, names->packed, rows, cols, part);
@@ -279,15 +295,17 @@ static pr_status load_separate_experts(
             const char *name;
             int64_t rows, cols;
             pr_matrix **matrix;
+            pr_matrix_stack **stack;
         } parts[] = {
-            {names->gate, inner, hidden, &weights->expert_gate_proj[local]},
-            {names->up, inner, hidden, &weights->expert_up_proj[local]},
-            {names->down, hidden, inner, &weights->expert_down_proj[local]},
+            {names->gate, inner, hidden, &weights->expert_gate_proj[local], &weights->gate_stack},
+            {names->up, inner, hidden, &weights->expert_up_proj[local], &weights->up_stack},
+            {names->down, hidden, inner, &weights->expert_down_proj[local], &weights->down_stack},
         };
         for (int i = 0; i < 3; i++) {
+            const loader one = stacking(load, parts[i].stack, experts, local);
             expert_name(name, layer, names, e, parts[i].name);
             PR_TRY(load_rows(
-                load, name, parts[i].rows, parts[i].cols, (pr_shard_range){0, parts[i].rows},
+                &one, name, parts[i].rows, parts[i].cols, (pr_shard_range){0, parts[i].rows},
                 parts[i].matrix));
         }
     }
@@ -319,6 +337,9 @@ static pr_status load_fused_rows(
                 .quantization = load->quantization,
             },
         .slice_end = 1,
+        .stack = load->stack,
+        .stack_place = load->stack_place,
+        .stacked = load->stacked,
     };
     return load->visitor->matrix(load->visitor->context, &part, matrix);
 }
@@ -347,14 +368,28 @@ static pr_status load_fused_experts(
             const pr_tensor *tensor;
             pr_shard_range rows;
             pr_matrix **matrix;
+            pr_matrix_stack **stack;
         } parts[] = {
-            {names->gate, gate_up, {0, inner}, &weights->expert_gate_proj[local]},
-            {names->up, gate_up, {inner, 2 * inner}, &weights->expert_up_proj[local]},
-            {names->down, down, {0, hidden}, &weights->expert_down_proj[local]},
+            {names->gate,
+             gate_up,
+             {0, inner},
+             &weights->expert_gate_proj[local],
+             &weights->gate_stack},
+            {names->up,
+             gate_up,
+             {inner, 2 * inner},
+             &weights->expert_up_proj[local],
+             &weights->up_stack},
+            {names->down,
+             down,
+             {0, hidden},
+             &weights->expert_down_proj[local],
+             &weights->down_stack},
         };
         for (int i = 0; i < 3; i++) {
+            const loader one = stacking(load, parts[i].stack, experts, local);
             expert_name(name, layer, names, e, parts[i].name);
-            PR_TRY(load_fused_rows(load, parts[i].tensor, e, parts[i].rows, name, parts[i].matrix));
+            PR_TRY(load_fused_rows(&one, parts[i].tensor, e, parts[i].rows, name, parts[i].matrix));
         }
     }
     return PR_OK;
@@ -422,7 +457,11 @@ pr_shard_walk(const pr_shard_params *params, const pr_shard_visitor *visitor, pr
         .packed = head_name,
     };
     const loader load = {
-        model, params->weights, params->place, params->quantization, visitor,
+        .model = model,
+        .weights = params->weights,
+        .place = params->place,
+        .quantization = params->quantization,
+        .visitor = visitor,
     };
     const loader head = quantizing(&load, pr_shard_head_quantization(load.quantization));
     const pr_tensor *embedding;

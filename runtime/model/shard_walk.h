@@ -14,6 +14,9 @@ typedef struct pr_shard_matrix {
     // Of packed ones, too: ranges within the whole matrix, dtype and quantisation.
     pr_matrix_source source;
     int32_t slice_begin, slice_end;  // of the whole matrix's slices
+    // Of experts: where the stack of a layer's same matrices belongs, the place in it, how many there are.
+    pr_matrix_stack **stack;
+    int32_t stack_place, stacked;
 } pr_shard_matrix;
 
 typedef struct pr_shard_vector {

@@ -180,6 +180,10 @@ class Origins(Served):
         self.assertEqual(reply.status_code, 403)
         self.assertEqual(shapes.check_error(reply.json()).code, "foreign_origin")
 
+    def test_a_page_that_knows_this_machine_by_another_name_is_refused_where_no_key_is_needed(self):
+        for host, status in {"rebound.example:80": 403, "localhost:80": 200, "127.0.0.1:80": 200, "[::1]:80": 200}.items():
+            self.assertEqual(self.post(SHORT, Origin="http://" + host, Host=host).status_code, status, host)
+
 
 class End(unittest.TestCase):
     """Draining: open streams finish, new requests get 503, every rank ends with 0."""

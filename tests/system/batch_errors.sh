@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Bad input of a batch: each fault has one line that says what to do, and the rest goes on.
 # timeout: 240
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 60
+# processors: 1
 # What a user can get wrong on the command line gives one line that says what to do, and the right
 # exit code. Nothing here starts MPI.
 set -u

@@ -3,6 +3,7 @@
 # polyreme convert: a converted model gives the bytes of the original on every layout, quantised and not, read
 # and in place; what is wrong with a use is said in one line.
 # timeout: 600
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme

@@ -4,6 +4,7 @@
 # their activations otherwise): 20 prompts x 64 tokens, one process and four ranks with prefill and decode
 # apart.
 # timeout: 120
+# processors: 1
 set -eu
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme

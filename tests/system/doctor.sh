@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What doctor finds in environments that are made for it, that it never hangs, and what it says as JSON.
 # timeout: 120
+# processors: 1
 # shellcheck disable=SC2317  # functions are called through finds
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"

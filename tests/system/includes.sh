@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 60
+# processors: 1
 # The floors rule holds, and the check sees a breach of each kind.
 set -eu
 cd "$POLYREME_SOURCE"

@@ -3,6 +3,7 @@
 # EleutherAI's evaluation harness against one process and five ranks: a tiny task of choices (echo and logprobs of token
 # lists) and one of continuations, equal to what the server says when asked directly, and equal on both.
 # timeout: 900
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 "$POLYREME_SOURCE/scripts/python_environment" "$POLYREME_BUILD/venv-lm-eval" \

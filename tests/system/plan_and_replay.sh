@@ -3,6 +3,7 @@
 # What plan predicts is what a run reads, byte for byte; what a run decides, a replay decides; what a
 # machine would take, plan forecasts.
 # timeout: 120
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 many_ranks_or_end 0

@@ -3,6 +3,7 @@
 # What plan says of the ranks' places on a machine that is described to it, and the drawing, which is the one of
 # docs/placement.md.
 # timeout: 60
+# processors: 1
 set -u
 polyreme=$POLYREME_BUILD/polyreme
 model=$POLYREME_SOURCE/models/demo

@@ -3,6 +3,7 @@
 # Quantised weights: the whole forward pass stays near that of the stored weights, int8 nearer than int4, for
 # every way a checkpoint stores its matrices; the program says what it does, and plan counts it.
 # timeout: 120
+# processors: 1
 set -eu
 polyreme=$POLYREME_BUILD/polyreme
 demo=$POLYREME_SOURCE/models/demo

@@ -3,6 +3,7 @@
 # Several nodes on one machine: however the launcher numbers the ranks, tp lanes and groups end up on one node
 # each, P and D sit under one switch, and the bytes are the same as on one process.
 # timeout: 180
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 many_ranks_or_end 0

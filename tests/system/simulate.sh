@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # timeout: 120
+# processors: 1
 # polyreme simulate: what a user can get wrong gives one line and the right exit code; a small run writes
 # the rows it promises, and gives the same bytes again.
 set -u

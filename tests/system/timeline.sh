@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # --trace-file tells every request's phases and every step; --log-format json makes each line an object.
 # timeout: 60
+# processors: 1
 set -u
 source "$POLYREME_SOURCE/tests/system/many_ranks"
 polyreme=$POLYREME_BUILD/polyreme

@@ -76,6 +76,29 @@ device_create(pr_device *device, const pr_matrix_source *source, pr_matrix **mat
     return PR_OK;
 }
 
+static pr_status
+device_copy_in(pr_device *device, void *to_device, const void *from_host, size_t size_bytes)
+{
+    (void)device;
+    memcpy(to_device, from_host, size_bytes);
+    return PR_OK;
+}
+
+static pr_status
+device_table(pr_device *device, const pr_matrix_source *source, const void **table, pr_dtype *dtype)
+{
+    (void)device;
+    *table = source->data;
+    *dtype = source->dtype;
+    return PR_OK;
+}
+
+static void device_leave_table(pr_device *device, const void *table)
+{
+    (void)device;
+    (void)table;
+}
+
 static void device_destroy(pr_device *device, pr_matrix *matrix)
 {
     (void)device;
@@ -92,6 +115,9 @@ static pr_device recorder = {
     .name = "recorder",
     .memory_take = device_take,
     .memory_release = device_release,
+    .copy_in = device_copy_in,
+    .table_create = device_table,
+    .table_destroy = device_leave_table,
     .matrix_create = device_create,
     .matrix_destroy = device_destroy,
     .packed_bytes = device_packed_bytes,

@@ -45,7 +45,8 @@ template <class T> GPU_FUNCTION T &gpu_shared()
 GPU_FUNCTION void gpu_copy16_begin(void *to_shared, const void *from_global)
 {
     unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global)
+                 : "memory");
 }
 GPU_FUNCTION void gpu_copy16_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> GPU_FUNCTION void gpu_copy16_wait()
@@ -107,7 +108,12 @@ static inline void gpu_allow_shared(const void *kernel, unsigned shared_bytes)
 
 template <class... P, class... A>
 static inline void gpu_launch(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     gpu_allow_shared((const void *)kernel, shared_bytes);
     kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared_bytes, (cudaStream_t)stream>>>(args...);
@@ -115,7 +121,12 @@ static inline void gpu_launch(
 
 template <class... P, class... A>
 static inline bool gpu_launch_together(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     gpu_allow_shared((const void *)kernel, shared_bytes);
     void *list[] = {(void *)&args...};

@@ -81,14 +81,24 @@ GPU_FUNCTION float gpu_from_bits(uint32_t bits) { return __uint_as_float(bits); 
 
 template <class... P, class... A>
 static inline void gpu_launch(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared_bytes, (hipStream_t)stream>>>(args...);
 }
 
 template <class... P, class... A>
 static inline bool gpu_launch_together(
-    void (*kernel)(P...), gpu_grid grid, unsigned threads, unsigned shared_bytes, pr_gpu_stream *stream, A... args)
+    void (*kernel)(P...),
+    gpu_grid grid,
+    unsigned threads,
+    unsigned shared_bytes,
+    pr_gpu_stream *stream,
+    A... args)
 {
     void *list[] = {(void *)&args...};
     hipError_t error = hipLaunchCooperativeKernel(

@@ -10,11 +10,11 @@
 // one block, tile beside tile, and leave as one row of bfloat16, which is what down takes. A row has the bits that
 // pr_gpu_matmul, pr_gpu_gated and pr_gpu_matmul give it.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/gated.cuh"
-#include "kernels/gpu/operations/matmul_block.cuh"
-#include "kernels/gpu/operations/matmul_plain.cuh"
-#include "kernels/gpu/operations/matmul_round.cuh"
-#include "kernels/gpu/operations/matmul_stream.cuh"
+#include "kernels/gpu/matrix/gated.cuh"
+#include "kernels/gpu/matrix/matmul_block.cuh"
+#include "kernels/gpu/matrix/matmul_plain.cuh"
+#include "kernels/gpu/matrix/matmul_round.cuh"
+#include "kernels/gpu/matrix/matmul_stream.cuh"
 
 enum { EXPERTS_ROWS = 128, EXPERTS_BLOCKS = 1024 };  // n_padded is a multiple of EXPERTS_ROWS
 
@@ -27,7 +27,8 @@ struct experts_launch {
     gpu_bf16 *rounded;  // [n][hidden_padded]
     void *inside;       // [n][inner_padded] bfloat16, or [n][inner] float32
     float *y;
-    int least, most, unit_rows, groups;  // which experts, by their count; rows of a unit; groups of columns
+    int least, most, unit_rows,
+        groups;  // which experts, by their count; rows of a unit; groups of columns
 };
 
 // Before the other shared memory; the arrays have experts + 1 numbers, one after the other.
@@ -40,7 +41,8 @@ struct experts_task {
 
 GPU_FUNCTION int experts_units(const experts_launch &args, int count)
 {
-    return count > args.least && count <= args.most ? (count + args.unit_rows - 1) / args.unit_rows : 0;
+    return count > args.least && count <= args.most ? (count + args.unit_rows - 1) / args.unit_rows
+                                                    : 0;
 }
 
 GPU_FUNCTION void experts_plan_warp(const experts_plan &plan, const experts_launch &args)
@@ -48,10 +50,12 @@ GPU_FUNCTION void experts_plan_warp(const experts_plan &plan, const experts_laun
     int rows = 0, units = 0, lane = gpu_lane();
     for (int base = 0; base < args.experts; base += GPU_WARP) {
         int expert = base + lane;
-        int count = expert < args.experts ? args.count[expert] : 0, own = experts_units(args, count);
+        int count = expert < args.experts ? args.count[expert] : 0,
+            own = experts_units(args, count);
         int row = count, unit = own;
         for (int distance = 1; distance < GPU_WARP; distance *= 2) {
-            int other_row = gpu_shuffle_up(row, distance), other_unit = gpu_shuffle_up(unit, distance);
+            int other_row = gpu_shuffle_up(row, distance),
+                other_unit = gpu_shuffle_up(unit, distance);
             row += lane < distance ? 0 : other_row;
             unit += lane < distance ? 0 : other_unit;
         }
@@ -69,7 +73,8 @@ GPU_FUNCTION void experts_plan_warp(const experts_plan &plan, const experts_laun
 }
 
 // The plan lies after T in shared memory.
-template <class T> GPU_FUNCTION experts_plan experts_plan_make(T &shared, const experts_launch &args)
+template <class T>
+GPU_FUNCTION experts_plan experts_plan_make(T &shared, const experts_launch &args)
 {
     int *after = reinterpret_cast<int *>(&shared + 1);
     experts_plan plan = {after, after + args.experts + 1};
@@ -84,10 +89,13 @@ GPU_FUNCTION int experts_tasks(const experts_plan &plan, const experts_launch &a
     return plan.first_unit[args.experts] * args.groups;
 }
 
-GPU_FUNCTION experts_task experts_task_of(const experts_plan &plan, const experts_launch &args, int task)
+GPU_FUNCTION experts_task
+experts_task_of(const experts_plan &plan, const experts_launch &args, int task)
 {
     int unit = task / args.groups, low = 0, high = args.experts;
-    while (high - low > 1) {  // the last expert that begins at or before the unit: those without units end there too
+    while (
+        high - low >
+        1) {  // the last expert that begins at or before the unit: those without units end there too
         int middle = (low + high) / 2;
         if (plan.first_unit[middle] <= unit)
             low = middle;
@@ -95,7 +103,8 @@ GPU_FUNCTION experts_task experts_task_of(const experts_plan &plan, const expert
             high = middle;
     }
     int first = plan.first_row[low] + (unit - plan.first_unit[low]) * args.unit_rows;
-    int end = first + args.unit_rows < plan.first_row[low + 1] ? first + args.unit_rows : plan.first_row[low + 1];
+    int end = first + args.unit_rows < plan.first_row[low + 1] ? first + args.unit_rows
+                                                               : plan.first_row[low + 1];
     return experts_task{low, first, end, task % args.groups};
 }
 
@@ -106,7 +115,8 @@ GPU_FUNCTION int experts_source_row(const experts_launch &args, int row)
 
 // ---- Few rows ----
 
-template <int WIDE> GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_in(experts_launch args)
+template <int WIDE>
+GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_in(experts_launch args)
 {
     enum { HALF = WIDE / 2 };  // tiles of gate, then as many of up
     stream_shared &shared = gpu_shared<stream_shared>();
@@ -117,8 +127,9 @@ template <int WIDE> GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_A_ROWS; i++) {
             int row = task.first_row + gpu_tile_a_row(i);
-            x.row[i] =
-                row < task.end_row ? args.x + (int64_t)experts_source_row(args, row) * args.hidden : nullptr;
+            x.row[i] = row < task.end_row
+                           ? args.x + (int64_t)experts_source_row(args, row) * args.hidden
+                           : nullptr;
         }
         int tile = gpu_warp() % WIDE, first_column = task.group * HALF * GPU_TILE;
         const void *matrix = tile < HALF ? args.gate : args.up;
@@ -139,7 +150,8 @@ template <int WIDE> GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few
     }
 }
 
-template <int WIDE> GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_down(experts_launch args)
+template <int WIDE>
+GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_down(experts_launch args)
 {
     stream_shared &shared = gpu_shared<stream_shared>();
     experts_plan plan = experts_plan_make(shared, args);
@@ -173,8 +185,8 @@ template <int WIDE> GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few
 
 // Rows of a block's ring: past the end of the expert's rows the last one again, whose sums are not kept.
 template <class S>
-GPU_FUNCTION void experts_rows_of(
-    block_source<S> &source, const experts_task &task, const gpu_bf16 *rows, int stride)
+GPU_FUNCTION void
+experts_rows_of(block_source<S> &source, const experts_task &task, const gpu_bf16 *rows, int stride)
 {
     GPU_UNROLL
     for (int i = 0; i < S::COPIES_M; i++) {
@@ -185,7 +197,8 @@ GPU_FUNCTION void experts_rows_of(
 }
 
 // Columns of the block's ring: 16 of gate and the same 16 of up by turns, so both sums of an output are in one thread.
-template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_in(experts_launch args)
+template <class S>
+GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_in(experts_launch args)
 {
     static_assert(S::TILES_N % 2 == 0, "gate beside up");
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
@@ -197,9 +210,11 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_
         experts_rows_of<S>(source, task, args.rounded, args.hidden_padded);
         GPU_UNROLL
         for (int i = 0; i < S::COPIES_N; i++) {
-            int ring = block_row<S>(i), column = first_column + ring / 32 * GPU_TILE + ring % GPU_TILE;
+            int ring = block_row<S>(i),
+                column = first_column + ring / 32 * GPU_TILE + ring % GPU_TILE;
             const void *matrix = ring / GPU_TILE % 2 ? args.up : args.gate;
-            source.weights[i] = static_cast<const gpu_bf16 *>(matrix) + task.expert * args.in_stride +
+            source.weights[i] = static_cast<const gpu_bf16 *>(matrix) +
+                                task.expert * args.in_stride +
                                 (int64_t)column * args.hidden_padded + block_piece<S>();
         }
         typename S::sums sums;
@@ -217,7 +232,8 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_
     }
 }
 
-template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_down(experts_launch args)
+template <class S>
+GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_down(experts_launch args)
 {
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
     experts_plan plan = experts_plan_make(shared, args);
@@ -225,17 +241,19 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_
         experts_task task = experts_task_of(plan, args, at);
         int first_column = task.group * S::BN;
         block_source<S> source = {{}, {}, args.inner, 1};
-        experts_rows_of<S>(source, task, static_cast<const gpu_bf16 *>(args.inside), args.inner_padded);
+        experts_rows_of<S>(
+            source, task, static_cast<const gpu_bf16 *>(args.inside), args.inner_padded);
         GPU_UNROLL
         for (int i = 0; i < S::COPIES_N; i++)
-            source.weights[i] = static_cast<const gpu_bf16 *>(args.down) + task.expert * args.down_stride +
-                                (int64_t)(first_column + block_row<S>(i)) * args.inner_padded +
-                                block_piece<S>();
+            source.weights[i] =
+                static_cast<const gpu_bf16 *>(args.down) + task.expert * args.down_stride +
+                (int64_t)(first_column + block_row<S>(i)) * args.inner_padded + block_piece<S>();
         typename S::sums sums;
         block_product<S>(shared, source, sums);
         GPU_UNROLL
         for (int i = 0; i < S::VALUES; i++) {
-            int row = task.first_row + block_value_row<S>(i), column = first_column + block_value_column<S>(i);
+            int row = task.first_row + block_value_row<S>(i),
+                column = first_column + block_value_column<S>(i);
             if (row < task.end_row && column < args.hidden)
                 args.y[(int64_t)row * args.hidden + column] = sums.value[i];
         }
@@ -244,10 +262,11 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_
 
 // ---- float32 ----
 
-GPU_FUNCTION const float *experts_plain_weights(
-    const void *matrix, int64_t from, int column, int columns, int stride)
+GPU_FUNCTION const float *
+experts_plain_weights(const void *matrix, int64_t from, int column, int columns, int stride)
 {
-    return column < columns ? static_cast<const float *>(matrix) + from + (int64_t)column * stride : nullptr;
+    return column < columns ? static_cast<const float *>(matrix) + from + (int64_t)column * stride
+                            : nullptr;
 }
 
 GPU_KERNEL void experts_plain_in(experts_launch args)
@@ -258,18 +277,20 @@ GPU_KERNEL void experts_plain_in(experts_launch args)
         experts_task task = experts_task_of(plan, args, at);
         int side = gpu_thread() / PLAIN_SIDE, row = task.first_row + side;
         int64_t from = task.expert * args.in_stride;
-        int first_column = task.group * PLAIN_SIDE, column = first_column + gpu_thread() % PLAIN_SIDE;
+        int first_column = task.group * PLAIN_SIDE,
+            column = first_column + gpu_thread() % PLAIN_SIDE;
         plain_source source = {nullptr, nullptr, args.hidden, 1};
         if (row < task.end_row)
             source.x = args.x + (int64_t)experts_source_row(args, row) * args.hidden;
-        source.weights =
-            experts_plain_weights(args.gate, from, first_column + side, args.inner, args.hidden_padded);
+        source.weights = experts_plain_weights(
+            args.gate, from, first_column + side, args.inner, args.hidden_padded);
         float gate = plain_product(shared, source);
-        source.weights =
-            experts_plain_weights(args.up, from, first_column + side, args.inner, args.hidden_padded);
+        source.weights = experts_plain_weights(
+            args.up, from, first_column + side, args.inner, args.hidden_padded);
         float up = plain_product(shared, source);
         if (row < task.end_row && column < args.inner)
-            static_cast<float *>(args.inside)[(int64_t)row * args.inner + column] = gated_value(gate, up);
+            static_cast<float *>(args.inside)[(int64_t)row * args.inner + column] =
+                gated_value(gate, up);
     }
 }
 
@@ -280,12 +301,14 @@ GPU_KERNEL void experts_plain_down(experts_launch args)
     for (int at = gpu_block(); at < experts_tasks(plan, args); at += gpu_blocks()) {
         experts_task task = experts_task_of(plan, args, at);
         int side = gpu_thread() / PLAIN_SIDE, row = task.first_row + side;
-        int first_column = task.group * PLAIN_SIDE, column = first_column + gpu_thread() % PLAIN_SIDE;
+        int first_column = task.group * PLAIN_SIDE,
+            column = first_column + gpu_thread() % PLAIN_SIDE;
         plain_source source = {nullptr, nullptr, args.inner, 1};
         if (row < task.end_row)
             source.x = static_cast<const float *>(args.inside) + (int64_t)row * args.inner;
         source.weights = experts_plain_weights(
-            args.down, task.expert * args.down_stride, first_column + side, args.hidden, args.inner_padded);
+            args.down, task.expert * args.down_stride, first_column + side, args.hidden,
+            args.inner_padded);
         float value = plain_product(shared, source);
         if (row < task.end_row && column < args.hidden)
             args.y[(int64_t)row * args.hidden + column] = value;
@@ -300,7 +323,11 @@ static int experts_groups(int columns, int wide) { return (columns + wide - 1) /
 
 // Experts of more than `least` and at most `most` rows, in units of unit_rows, columns in groups.
 static void experts_run(
-    pr_gpu_stream *stream, experts_kernel kernel, experts_launch launch, int most_rows, size_t shared_bytes)
+    pr_gpu_stream *stream,
+    experts_kernel kernel,
+    experts_launch launch,
+    int most_rows,
+    size_t shared_bytes)
 {
     int64_t busy = most_rows / (launch.least + 1), experts = launch.experts;
     int64_t units = most_rows / launch.unit_rows + (busy < experts ? busy : experts);
@@ -309,7 +336,8 @@ static void experts_run(
     unsigned plan_bytes = (unsigned)(2 * (launch.experts + 1)) * (unsigned)sizeof(int);
     if (blocks > 0)
         gpu_launch(
-            kernel, gpu_grid{blocks, 1, 1}, STREAM_THREADS, (unsigned)shared_bytes + plan_bytes, stream, launch);
+            kernel, gpu_grid{blocks, 1, 1}, STREAM_THREADS, (unsigned)shared_bytes + plan_bytes,
+            stream, launch);
 }
 
 static experts_kernel experts_few_in_of(int wide)
@@ -342,7 +370,8 @@ static void experts_few(pr_gpu_stream *stream, experts_launch launch, int most_r
     experts_run(stream, experts_few_down_of(wide), launch, most_rows, sizeof(stream_shared));
 }
 
-template <class S> static void experts_many(pr_gpu_stream *stream, experts_launch launch, int most_rows)
+template <class S>
+static void experts_many(pr_gpu_stream *stream, experts_launch launch, int most_rows)
 {
     launch.least = STREAM_ROWS;
     launch.most = most_rows;
@@ -374,7 +403,8 @@ static size_t experts_inside_bytes(const pr_gpu_experts_args *args)
 
 size_t pr_gpu_experts_scratch_bytes(const pr_gpu_experts_args *args)
 {
-    size_t rounded = args->is_bf16 && args->most_rows > STREAM_ROWS ? (size_t)args->hidden_padded : 0;
+    size_t rounded =
+        args->is_bf16 && args->most_rows > STREAM_ROWS ? (size_t)args->hidden_padded : 0;
     return experts_inside_bytes(args) + (size_t)args->most_rows * rounded * sizeof(gpu_bf16);
 }
 
@@ -419,8 +449,9 @@ void pr_gpu_experts(pr_gpu_stream *stream, const pr_gpu_experts_args *args)
     if (args->most_rows <= STREAM_ROWS)
         return;
     round_launch(
-        stream, round_args{args->most_rows, args->count, args->experts, args->row_of, args->x, args->hidden,
-                    args->hidden_padded, launch.rounded});
+        stream, round_args{
+                    args->most_rows, args->count, args->experts, args->row_of, args->x,
+                    args->hidden, args->hidden_padded, launch.rounded});
     if (args->most_rows / args->experts > 64)
         experts_many<block_shape<128, 128, 32, 2, false>>(stream, launch, args->most_rows);
     else

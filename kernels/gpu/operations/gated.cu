@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // y = silu(gate) * up, the bits of pr_silu. Cost: 12 bytes an element.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/gated.cuh"
+#include "kernels/gpu/matrix/gated.cuh"
 
 enum { GATED_THREADS = 256 };
 static const int64_t gated_blocks_most = 2048;
@@ -20,7 +20,8 @@ GPU_KERNEL void gated_elements(pr_gpu_gated_args args)
     int64_t first = (int64_t)gpu_block() * GATED_THREADS + gpu_thread();
     int64_t step = (int64_t)gpu_blocks() * GATED_THREADS, fours = args.elements / 4;
     for (int64_t i = first; i < fours; i += step)
-        gpu_store16(args.y + i * 4, gated_four(gpu_load16(args.gate + i * 4), gpu_load16(args.up + i * 4)));
+        gpu_store16(
+            args.y + i * 4, gated_four(gpu_load16(args.gate + i * 4), gpu_load16(args.up + i * 4)));
     for (int64_t i = fours * 4 + first; i < args.elements; i += step)
         args.y[i] = gated_value(args.gate[i], args.up[i]);
 }

@@ -3,10 +3,10 @@
 // weights (matmul_stream.cuh), many go by blocks on tensor cores (matmul_block.cuh) after their rows were rounded once
 // (matmul_round.cuh); float32 weights go one output a thread (matmul_plain.cuh).
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/matmul_block.cuh"
-#include "kernels/gpu/operations/matmul_plain.cuh"
-#include "kernels/gpu/operations/matmul_round.cuh"
-#include "kernels/gpu/operations/matmul_stream.cuh"
+#include "kernels/gpu/matrix/matmul_block.cuh"
+#include "kernels/gpu/matrix/matmul_plain.cuh"
+#include "kernels/gpu/matrix/matmul_round.cuh"
+#include "kernels/gpu/matrix/matmul_stream.cuh"
 
 // One matrix of a launch: its column blocks are [first, next product's first).
 struct matmul_product {
@@ -64,7 +64,8 @@ GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) matmul_stream(matmul_launch arg
         x.row[i] = row < rows ? args.x + (int64_t)row * product.cols : nullptr;
     }
     int column = first_column + gpu_warp() % WIDE * GPU_TILE;
-    stream_weights weights = {static_cast<const gpu_bf16 *>(product.weights) + (int64_t)column * product.stride,
+    stream_weights weights = {
+        static_cast<const gpu_bf16 *>(product.weights) + (int64_t)column * product.stride,
         product.stride, product.cols, product.slices};
     matmul_sums<WIDE, SLICED> sums;
     stream_product(shared, x, weights, sums);
@@ -85,7 +86,8 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) matmul_block(
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
     int rows = matmul_rows(args), columns = gpu_blocks(), down = (args.rows + S::BM - 1) / S::BM;
     int at = gpu_block() + gpu_block_y() * columns, group = at / (MATMUL_DOWN * columns);
-    int in_group = down - group * MATMUL_DOWN < MATMUL_DOWN ? down - group * MATMUL_DOWN : MATMUL_DOWN;
+    int in_group =
+        down - group * MATMUL_DOWN < MATMUL_DOWN ? down - group * MATMUL_DOWN : MATMUL_DOWN;
     int place = at - group * MATMUL_DOWN * columns;
     int first_row = (group * MATMUL_DOWN + place % in_group) * S::BM;
     matmul_product product = matmul_product_of(args, place / in_group);
@@ -102,12 +104,14 @@ template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) matmul_block(
     GPU_UNROLL
     for (int i = 0; i < S::COPIES_N; i++)
         source.weights[i] = static_cast<const gpu_bf16 *>(product.weights) +
-                            (int64_t)(first_column + block_row<S>(i)) * product.stride + block_piece<S>();
+                            (int64_t)(first_column + block_row<S>(i)) * product.stride +
+                            block_piece<S>();
     typename S::sums sums;
     block_product<S>(shared, source, sums);
     GPU_UNROLL
     for (int i = 0; i < S::VALUES; i++) {
-        int row = first_row + block_value_row<S>(i), column = first_column + block_value_column<S>(i);
+        int row = first_row + block_value_row<S>(i),
+            column = first_column + block_value_column<S>(i);
         if (row < rows && column < product.columns)
             matmul_put(product, row, column, sums.value[i]);
     }
@@ -125,8 +129,8 @@ GPU_KERNEL void matmul_plain(matmul_launch args)
     if (first_row + side < rows)
         source.x = args.x + (int64_t)(first_row + side) * product.cols;
     if (first_column + side < product.columns)
-        source.weights =
-            static_cast<const float *>(product.weights) + (int64_t)(first_column + side) * product.stride;
+        source.weights = static_cast<const float *>(product.weights) +
+                         (int64_t)(first_column + side) * product.stride;
     float value = plain_product(shared, source);
     int column = first_column + gpu_thread() % PLAIN_SIDE;
     if (first_row + side < rows && column < product.columns)
@@ -146,14 +150,15 @@ static int matmul_divide(matmul_launch *launch, int wide)
     return blocks;
 }
 
-template <int WIDE, bool SLICED> static void matmul_stream_run(pr_gpu_stream *stream, matmul_launch *launch)
+template <int WIDE, bool SLICED>
+static void matmul_stream_run(pr_gpu_stream *stream, matmul_launch *launch)
 {
     unsigned across = (unsigned)matmul_divide(launch, WIDE * GPU_TILE);
     unsigned down = (unsigned)((launch->rows + STREAM_ROWS - 1) / STREAM_ROWS);
     if (across > 0)
         gpu_launch(
-            matmul_stream<WIDE, SLICED>, gpu_grid{across, down, 1}, STREAM_THREADS, sizeof(stream_shared), stream,
-            *launch);
+            matmul_stream<WIDE, SLICED>, gpu_grid{across, down, 1}, STREAM_THREADS,
+            sizeof(stream_shared), stream, *launch);
 }
 
 template <int WIDE, bool SLICED>
@@ -172,7 +177,8 @@ template <bool SLICED> static void matmul_few(pr_gpu_stream *stream, matmul_laun
         int own = matmul_spans(launch->product[i].cols, launch->product[i].slices);
         spans = own > spans ? own : spans;
     }
-    matmul_stream_wide<STREAM_WARPS, SLICED>(stream, launch, stream_wide(tiles, launch->rows, spans));
+    matmul_stream_wide<STREAM_WARPS, SLICED>(
+        stream, launch, stream_wide(tiles, launch->rows, spans));
 }
 
 template <class S> static void matmul_block_run(pr_gpu_stream *stream, matmul_launch *launch)
@@ -181,7 +187,8 @@ template <class S> static void matmul_block_run(pr_gpu_stream *stream, matmul_la
     unsigned down = (unsigned)((launch->rows + S::BM - 1) / S::BM);
     if (across > 0)
         gpu_launch(
-            matmul_block<S>, gpu_grid{across, down, 1}, BLOCK_THREADS, sizeof(block_shared<S>), stream, *launch);
+            matmul_block<S>, gpu_grid{across, down, 1}, BLOCK_THREADS, sizeof(block_shared<S>),
+            stream, *launch);
 }
 
 // Up to 64 rows the weights' bytes are what it costs: narrow blocks while there are too few for the machine.
@@ -211,8 +218,8 @@ static matmul_launch matmul_launch_of(const pr_gpu_matmul_args *args, int32_t co
     launch.count = count;
     for (int i = 0; i < count; i++) {
         const pr_gpu_weights *weights = &args[i].weights;
-        launch.product[i] = {weights->data, args[i].bias, args[i].y, weights->rows, weights->cols,
-            weights->stride, weights->slices, 0};
+        launch.product[i] = {weights->data, args[i].bias,    args[i].y,       weights->rows,
+                             weights->cols, weights->stride, weights->slices, 0};
     }
     return launch;
 }
@@ -235,12 +242,14 @@ void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_
         unsigned down = (unsigned)((launch.rows + PLAIN_SIDE - 1) / PLAIN_SIDE);
         if (across > 0)
             gpu_launch(
-                matmul_plain, gpu_grid{across, down, 1}, PLAIN_THREADS, sizeof(plain_shared), stream, launch);
+                matmul_plain, gpu_grid{across, down, 1}, PLAIN_THREADS, sizeof(plain_shared),
+                stream, launch);
     } else if (launch.rows <= STREAM_ROWS) {
         sliced ? matmul_few<true>(stream, &launch) : matmul_few<false>(stream, &launch);
     } else {
         round_launch(
-            stream, round_args{launch.rows, launch.rows_used, 1, nullptr, launch.x, args->weights.cols,
+            stream, round_args{
+                        launch.rows, launch.rows_used, 1, nullptr, launch.x, args->weights.cols,
                         launch.padded, static_cast<gpu_bf16 *>(args->scratch)});
         sliced ? matmul_many<true>(stream, &launch) : matmul_many<false>(stream, &launch);
     }

@@ -1,17 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
 step=$!
+# Now and then a step stays although its ranks are gone, and would until the job's limit: it is ended once the run has
+# said its last word and nothing has followed for so long.
+patience=60
+last_word() { echo "$(stat -c %Y "$output.state" 2>/dev/null) $("$polyreme" batch --state "$output" 2>/dev/null)"; }
+end_stale_step() {
+    local begun word seen='' since=0
+    begun=$(last_word)
+    while sleep 5; do
+        word=$(last_word)
+        if [[ $word != "$seen" || $word == "$begun" || $word == *" running: "* ]]; then
+            seen=$word since=0
+        elif (((since += 5) >= patience)); then
+            echo "the run is over, but its step stays: ended"
+            kill "$step"
+            sleep 5
+            kill -9 "$step"
+        fi
+    done 2>/dev/null
+}
+end_stale_step &
+watch=$!
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do  # wait ends with every trap
     code=0
     wait "$step" || code=$?
 done
+kill "$watch" 2>/dev/null || true
 
 state=0
 "$polyreme" batch --state "$output" || state=$?
 if [[ $state == 0 ]]; then
     rm -f "$output.idle_runs"
     complete
+    if ((code > 128)); then code=0; fi  # of the launcher, not of the run
 fi
 if [[ $state != 7 ]]; then  # 0: done. Anything else: nothing that a next run could continue
     exit "$((code > state ? code : state))"

@@ -8,10 +8,10 @@
 // Rows come rounded (bfloat16), as many bytes as the weights. Which shape is taken changes no bits: matmul_order.cuh.
 // Source: ours, after the usual order of a multistage product. Cost: 1/BM of the weights' and 1/BN of the rows' bytes
 // for each product from the second cache.
-#ifndef PR_GPU_OPERATIONS_MATMUL_BLOCK_CUH
-#define PR_GPU_OPERATIONS_MATMUL_BLOCK_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_BLOCK_CUH
+#define PR_GPU_MATRIX_MATMUL_BLOCK_CUH
 
-#include "kernels/gpu/operations/matmul_order.cuh"
+#include "kernels/gpu/matrix/matmul_order.cuh"
 
 enum { BLOCK_THREADS = 256, BLOCK_WARPS = BLOCK_THREADS / GPU_WARP };
 
@@ -30,8 +30,8 @@ template <int BM_, int BN_, int BK_, int DOWN, bool SLICED_> struct block_shape 
         TILES_N = BN / WARPS_N / GPU_TILE,
         TILES = TILES_M * TILES_N,
         VALUES = TILES * GPU_TILE_VALUES,
-        PIECES = BK / 8,                            // of 16 bytes in a row's chunk
-        ROWS_AT_ONCE = BLOCK_THREADS / PIECES,      // of the ring that one copy of each thread fills
+        PIECES = BK / 8,                        // of 16 bytes in a row's chunk
+        ROWS_AT_ONCE = BLOCK_THREADS / PIECES,  // of the ring that one copy of each thread fills
         COPIES_M = (BM + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE,
         COPIES_N = (BN + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE,
     };
@@ -57,8 +57,8 @@ template <class S> GPU_FUNCTION int block_row(int i)
 template <class S> GPU_FUNCTION int block_piece() { return gpu_thread() % S::PIECES * 8; }
 
 template <class S>
-GPU_FUNCTION void block_issue(
-    block_shared<S> &shared, int slot, const block_source<S> &source, matmul_walk &at)
+GPU_FUNCTION void
+block_issue(block_shared<S> &shared, int slot, const block_source<S> &source, matmul_walk &at)
 {
     int piece = block_piece<S>();
     if (!matmul_walk_done(at)) {
@@ -78,7 +78,10 @@ GPU_FUNCTION void block_issue(
     gpu_copy16_commit();
 }
 
-template <class S> GPU_FUNCTION int block_warp_row() { return gpu_warp() / S::WARPS_N * S::TILES_M * GPU_TILE; }
+template <class S> GPU_FUNCTION int block_warp_row()
+{
+    return gpu_warp() / S::WARPS_N * S::TILES_M * GPU_TILE;
+}
 template <class S> GPU_FUNCTION int block_warp_column()
 {
     return gpu_warp() % S::WARPS_N * S::TILES_N * GPU_TILE;
@@ -87,7 +90,8 @@ template <class S> GPU_FUNCTION int block_warp_column()
 // Where value i of this thread's sums stands in the block.
 template <class S> GPU_FUNCTION int block_value_row(int i)
 {
-    return block_warp_row<S>() + i / GPU_TILE_VALUES / S::TILES_N * GPU_TILE + gpu_tile_row(i % GPU_TILE_VALUES);
+    return block_warp_row<S>() + i / GPU_TILE_VALUES / S::TILES_N * GPU_TILE +
+           gpu_tile_row(i % GPU_TILE_VALUES);
 }
 template <class S> GPU_FUNCTION int block_value_column(int i)
 {
@@ -102,7 +106,8 @@ GPU_FUNCTION void block_multiply(gpu_tile_sum *sum, const block_shared<S> &share
     gpu_tile_b b[S::TILES_N];
     GPU_UNROLL
     for (int n = 0; n < S::TILES_N; n++)
-        gpu_tile_load_b(b[n], &shared.weights[slot][block_warp_column<S>() + n * GPU_TILE][k], S::STRIDE);
+        gpu_tile_load_b(
+            b[n], &shared.weights[slot][block_warp_column<S>() + n * GPU_TILE][k], S::STRIDE);
     GPU_UNROLL
     for (int m = 0; m < S::TILES_M; m++)
         gpu_tile_load_a(a[m], &shared.x[slot][block_warp_row<S>() + m * GPU_TILE][k], S::STRIDE);
@@ -125,8 +130,8 @@ template <class S> GPU_FUNCTION void block_close(gpu_tile_sum *sum, typename S::
 }
 
 template <class S>
-GPU_FUNCTION void block_product(
-    block_shared<S> &shared, const block_source<S> &source, typename S::sums &sums)
+GPU_FUNCTION void
+block_product(block_shared<S> &shared, const block_source<S> &source, typename S::sums &sums)
 {
     matmul_walk load = matmul_walk_begin(source.cols, source.slices), compute = load;
     GPU_UNROLL

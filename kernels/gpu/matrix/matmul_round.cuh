@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Rows of float32 to rows of bfloat16 that the tensor cores' copies can take: gathered, padded with zeros. Once before
 // a product of many rows, whose blocks would each convert them again. Source: ours. Cost: 6 bytes an element.
-#ifndef PR_GPU_OPERATIONS_MATMUL_ROUND_CUH
-#define PR_GPU_OPERATIONS_MATMUL_ROUND_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_ROUND_CUH
+#define PR_GPU_MATRIX_MATMUL_ROUND_CUH
 
 #include "kernels/gpu/language/gpu.cuh"
 
 enum { ROUND_THREADS = 256, ROUND_BLOCKS = 2048, MATMUL_COLS = 64 };
 
-static inline int matmul_padded(int cols) { return (cols + MATMUL_COLS - 1) / MATMUL_COLS * MATMUL_COLS; }
+static inline int matmul_padded(int cols)
+{
+    return (cols + MATMUL_COLS - 1) / MATMUL_COLS * MATMUL_COLS;
+}
 
 struct round_args {
     int rows;
-    const int32_t *rows_used;     // [used_count], their sum counts; NULL: all of `rows`
+    const int32_t *rows_used;  // [used_count], their sum counts; NULL: all of `rows`
     int used_count;
-    const int32_t *row_of;        // NULL: row i is row i
-    const float *from;            // [.][cols]
+    const int32_t *row_of;  // NULL: row i is row i
+    const float *from;      // [.][cols]
     int cols, padded;
-    gpu_bf16 *to;                 // [rows][padded]
+    gpu_bf16 *to;  // [rows][padded]
 };
 
 GPU_FUNCTION int round_used(const round_args &args)

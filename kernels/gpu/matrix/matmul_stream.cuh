@@ -9,10 +9,10 @@
 //
 // Which WIDE is taken changes no bits: matmul_order.cuh. Source: ours.
 // Cost: the weights once from memory, 16 / WIDE of the rows' bytes beside them from the cache.
-#ifndef PR_GPU_OPERATIONS_MATMUL_STREAM_CUH
-#define PR_GPU_OPERATIONS_MATMUL_STREAM_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_STREAM_CUH
+#define PR_GPU_MATRIX_MATMUL_STREAM_CUH
 
-#include "kernels/gpu/operations/matmul_order.cuh"
+#include "kernels/gpu/matrix/matmul_order.cuh"
 
 enum {
     STREAM_THREADS = GPU_TILE * GPU_TILE,  // one output of each tile for each thread
@@ -60,7 +60,8 @@ struct stream_ahead_rounded {
     gpu_tile_a tile[STREAM_TILES];
 };
 
-GPU_FUNCTION void stream_fetch(stream_ahead_floats &ahead, const stream_floats &x, const matmul_walk &at)
+GPU_FUNCTION void
+stream_fetch(stream_ahead_floats &ahead, const stream_floats &x, const matmul_walk &at)
 {
     GPU_UNROLL
     for (int t = 0; t < STREAM_TILES; t++) {
@@ -69,7 +70,8 @@ GPU_FUNCTION void stream_fetch(stream_ahead_floats &ahead, const stream_floats &
     }
 }
 
-GPU_FUNCTION void stream_fetch(stream_ahead_rounded &ahead, const stream_rounded &x, const matmul_walk &at)
+GPU_FUNCTION void
+stream_fetch(stream_ahead_rounded &ahead, const stream_rounded &x, const matmul_walk &at)
 {
     GPU_UNROLL
     for (int t = 0; t < STREAM_TILES; t++)
@@ -91,8 +93,14 @@ GPU_FUNCTION void stream_round(gpu_tile_a *a, const stream_ahead_rounded &ahead)
         a[t] = ahead.tile[t];
 }
 
-GPU_FUNCTION stream_ahead_floats stream_ahead_of(const stream_floats &) { return stream_ahead_floats{}; }
-GPU_FUNCTION stream_ahead_rounded stream_ahead_of(const stream_rounded &) { return stream_ahead_rounded{}; }
+GPU_FUNCTION stream_ahead_floats stream_ahead_of(const stream_floats &)
+{
+    return stream_ahead_floats{};
+}
+GPU_FUNCTION stream_ahead_rounded stream_ahead_of(const stream_rounded &)
+{
+    return stream_ahead_rounded{};
+}
 
 // Begins to copy the chunk at `at` and goes on to the next.
 GPU_FUNCTION void stream_issue(
@@ -123,7 +131,11 @@ struct stream_pipe {
 // The sum of the span at `compute`: 16 rows x 16 columns.
 template <class X, class Ahead>
 GPU_FUNCTION void stream_span(
-    gpu_tile_sum &sum, gpu_bf16 (*ring)[GPU_TILE][STREAM_STRIDE], stream_pipe &pipe, const X &x, Ahead &ahead,
+    gpu_tile_sum &sum,
+    gpu_bf16 (*ring)[GPU_TILE][STREAM_STRIDE],
+    stream_pipe &pipe,
+    const X &x,
+    Ahead &ahead,
     const stream_weights &weights)
 {
     bool more = !matmul_walk_done(pipe.compute);
@@ -154,7 +166,10 @@ GPU_FUNCTION void stream_span(
 // Output (thread / 16, thread % 16) of each of the block's WIDE tiles, in sums.value.
 template <int WIDE, bool SLICED, class X>
 GPU_FUNCTION void stream_product(
-    stream_shared &shared, const X &x, const stream_weights &weights, matmul_sums<WIDE, SLICED> &sums)
+    stream_shared &shared,
+    const X &x,
+    const stream_weights &weights,
+    matmul_sums<WIDE, SLICED> &sums)
 {
     enum { PARALLEL = STREAM_WARPS / WIDE };
     gpu_bf16(*ring)[GPU_TILE][STREAM_STRIDE] = shared.ring[gpu_warp()];
@@ -176,7 +191,8 @@ GPU_FUNCTION void stream_product(
         stream_span(sum, ring, pipe, x, ahead, weights);
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++)
-            shared.partial[gpu_warp()][gpu_tile_row(i) * GPU_TILE + gpu_tile_column(i)] = sum.value[i];
+            shared.partial[gpu_warp()][gpu_tile_row(i) * GPU_TILE + gpu_tile_column(i)] =
+                sum.value[i];
         gpu_barrier();
         for (int j = 0; j < PARALLEL && !matmul_walk_done(all); j++) {
             matmul_sums_slice(sums, all.slice, weights.slices);

@@ -9,8 +9,8 @@
 // A slice's sum is 0 + its spans' sums, ascending; slices are added as a balanced binary tree of neighbours.
 // Spans are what may go in parallel: with eight warps, 4096 of k are one span for each.
 // Source: ours. Cost: one addition per output and span, 1/512 of the products.
-#ifndef PR_GPU_OPERATIONS_MATMUL_ORDER_CUH
-#define PR_GPU_OPERATIONS_MATMUL_ORDER_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_ORDER_CUH
+#define PR_GPU_MATRIX_MATMUL_ORDER_CUH
 
 #include "kernels/gpu/language/tile.cuh"
 
@@ -20,7 +20,8 @@ static inline int matmul_spans(int cols, int slices)
 {
     int spans = 0;
     for (int s = 0; s < slices; s++) {
-        int begin = (int)((int64_t)cols * s / slices), end = (int)((int64_t)cols * (s + 1) / slices);
+        int begin = (int)((int64_t)cols * s / slices),
+            end = (int)((int64_t)cols * (s + 1) / slices);
         spans += (end - begin + MATMUL_SPAN - 1) / MATMUL_SPAN;
     }
     return spans;
@@ -40,7 +41,8 @@ GPU_FUNCTION void matmul_walk_span(matmul_walk &walk)
     walk.k = walk.span_end;
     while (walk.k >= walk.slice_end && walk.slice < walk.slices) {
         walk.slice++;
-        walk.slice_end = (int)((unsigned)walk.cols * (unsigned)(walk.slice + 1) / (unsigned)walk.slices);
+        walk.slice_end =
+            (int)((unsigned)walk.cols * (unsigned)(walk.slice + 1) / (unsigned)walk.slices);
     }
     int end = walk.k + MATMUL_SPAN;
     walk.span_end = end < walk.slice_end ? end : walk.slice_end;
@@ -76,9 +78,10 @@ GPU_FUNCTION int matmul_walk_filled(const matmul_walk &walk)
 
 // N outputs of this thread, on their way from spans to slices to the tree.
 template <int N, bool SLICED> struct matmul_sums {
-    float value[N];                           // of the slice so far; after the last slice, of all
-    float left[SLICED ? MATMUL_LEVELS : 1][N];  // sums that wait for their right neighbours, by level
-    int slice;                                // which `value` is of
+    float value[N];  // of the slice so far; after the last slice, of all
+    float left[SLICED ? MATMUL_LEVELS : 1]
+              [N];  // sums that wait for their right neighbours, by level
+    int slice;      // which `value` is of
 };
 
 template <int N, bool SLICED> GPU_FUNCTION void matmul_sums_begin(matmul_sums<N, SLICED> &sums)
@@ -95,7 +98,8 @@ template <int N, bool SLICED> GPU_FUNCTION void matmul_sums_begin(matmul_sums<N,
 }
 
 // Moves on to `slice`; `slices` of `slices` ends it all.
-template <int N> GPU_FUNCTION void matmul_sums_slice(matmul_sums<N, true> &sums, int slice, int slices)
+template <int N>
+GPU_FUNCTION void matmul_sums_slice(matmul_sums<N, true> &sums, int slice, int slices)
 {
     for (; sums.slice < slice; sums.slice++) {
         int s = sums.slice;

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// x += y, where y may repeat. A block takes one piece of one repetition, so no element needs a division.
+#include "kernels/gpu/gpu_operations.h"
+#include "kernels/gpu/operations/row_vector.cuh"
+
+// A block's piece: every thread has four vectors of 16 bytes.
+enum { PIECE = 4 * PR_ROW_VECTOR * PR_ROW_THREADS };
+
+typedef struct add_plan {
+    float *x;
+    const float *y;
+    int64_t elements, period, pieces;  // pieces of PIECE elements in a period
+} add_plan;
+
+template <int N> GPU_KERNEL void add_pieces(add_plan plan)
+{
+    int64_t repetition = gpu_block() / plan.pieces, piece = gpu_block() % plan.pieces;
+    int64_t left = plan.elements - repetition * plan.period;
+    int64_t length = left < plan.period ? left : plan.period;
+    int64_t end = (piece + 1) * PIECE < length ? (piece + 1) * PIECE : length;
+    float *x = plan.x + repetition * plan.period;
+    for (int64_t i = piece * PIECE + (int64_t)gpu_thread() * N; i < end;
+         i += (int64_t)gpu_threads() * N) {
+        pr_row_vector<N> a = pr_row_vector_load<N>(x + i), b = pr_row_vector_load<N>(plan.y + i);
+        GPU_UNROLL
+        for (int j = 0; j < N; j++)
+            a.value[j] = a.value[j] + b.value[j];
+        pr_row_vector_store<N>(x + i, a);
+    }
+}
+
+void pr_gpu_add(pr_gpu_stream *stream, const pr_gpu_add_args *args)
+{
+    if (args->elements <= 0)
+        return;
+    int64_t period = args->period > 0 ? args->period : args->elements;
+    int64_t pieces = (period + PIECE - 1) / PIECE;
+    int64_t repetitions = (args->elements + period - 1) / period;
+    int64_t least = period < PIECE ? period : (int64_t)PIECE;
+    add_plan plan = {args->x, args->y, args->elements, period, pieces};
+    gpu_grid grid = {(unsigned)(repetitions * pieces)};
+    bool wide = pr_row_vector_fits(args->x, period) && pr_row_vector_fits(args->y, args->elements);
+    if (wide)
+        gpu_launch(
+            add_pieces<PR_ROW_VECTOR>, grid, pr_row_vector_threads(least / PR_ROW_VECTOR), 0,
+            stream, plan);
+    else
+        gpu_launch(add_pieces<1>, grid, pr_row_vector_threads(least), 0, stream, plan);
+}

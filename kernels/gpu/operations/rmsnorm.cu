@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// x += addend, y = x * (1 / sqrt(sum of squares / n + epsilon)) * weight. One block a row. The sum has the reference's
+// order: 16 strided lanes by fma, each one thread's, then neighbours; the row waits in shared memory meanwhile.
+#include "kernels/gpu/gpu_operations.h"
+#include "kernels/gpu/operations/row_vector.cuh"
+
+enum { LANES = 16, AHEAD = 8, HELD_FLOATS = 12 * 1024 };
+
+// As much of row is taken at launch as a row has. A row longer than HELD_FLOATS is read from x again.
+struct norm_shared {
+    float inverse, unused[3];
+    float row[HELD_FLOATS];
+};
+
+// By the first warp. `x` is shared or global memory.
+GPU_FUNCTION float sum_of_squares(const float *x, int32_t n)
+{
+    float sum = 0;
+    int32_t i = gpu_lane() < LANES ? gpu_lane() : n;
+    for (; i + (AHEAD - 1) * LANES < n; i += AHEAD * LANES) {
+        float value[AHEAD];
+        GPU_UNROLL
+        for (int j = 0; j < AHEAD; j++)
+            value[j] = x[i + j * LANES];
+        GPU_UNROLL
+        for (int j = 0; j < AHEAD; j++)
+            sum = gpu_fma(value[j], value[j], sum);
+    }
+    for (; i < n; i += LANES)
+        sum = gpu_fma(x[i], x[i], sum);
+    GPU_UNROLL
+    for (int step = 1; step < LANES; step *= 2)
+        sum = sum + gpu_shuffle_xor(sum, step);
+    return sum;
+}
+
+template <int N>
+GPU_FUNCTION void take_row(const pr_gpu_rmsnorm_args &args, float *x, int64_t at, float *held)
+{
+    for (int32_t i = gpu_thread() * N; i < args.hidden; i += gpu_threads() * N) {
+        pr_row_vector<N> v = pr_row_vector_load<N>(x + i);
+        if (args.addend != NULL) {
+            pr_row_vector<N> a = pr_row_vector_load<N>(args.addend + at + i);
+            GPU_UNROLL
+            for (int j = 0; j < N; j++)
+                v.value[j] = v.value[j] + a.value[j];
+            pr_row_vector_store<N>(x + i, v);
+        }
+        if (held != NULL)
+            pr_row_vector_store<N>(held + i, v);
+    }
+}
+
+template <int N, bool HELD> GPU_KERNEL void norm_rows(pr_gpu_rmsnorm_args args)
+{
+    norm_shared &shared = gpu_shared<norm_shared>();
+    int64_t at = (int64_t)gpu_block() * args.hidden;
+    float *x = args.x + (args.row ? (int64_t)args.row[gpu_block()] * args.hidden : at);
+    take_row<N>(args, x, at, HELD ? shared.row : NULL);
+    gpu_barrier();
+    const float *row = HELD ? shared.row : x;
+    if (gpu_warp() == 0) {
+        float sum = sum_of_squares(row, args.hidden);
+        if (gpu_lane() == 0)
+            shared.inverse = 1.0f / gpu_sqrt(sum / (float)args.hidden + args.epsilon);
+    }
+    gpu_barrier();
+    float inverse = shared.inverse;
+    for (int32_t i = gpu_thread() * N; i < args.hidden; i += gpu_threads() * N) {
+        pr_row_vector<N> v = pr_row_vector_load<N>(row + i);
+        pr_row_vector<N> weight = pr_row_vector_load<N>(args.weight + i);
+        GPU_UNROLL
+        for (int j = 0; j < N; j++)
+            v.value[j] = v.value[j] * inverse * weight.value[j];
+        pr_row_vector_store<N>(args.y + at + i, v);
+    }
+}
+
+template <int N> static void launch(pr_gpu_stream *stream, const pr_gpu_rmsnorm_args *args)
+{
+    gpu_grid grid = {(unsigned)args->tokens};
+    unsigned threads = pr_row_vector_threads(args->hidden / N);
+    unsigned head_bytes = (unsigned)offsetof(norm_shared, row);
+    if (args->hidden <= HELD_FLOATS)
+        gpu_launch(
+            norm_rows<N, true>, grid, threads, head_bytes + (unsigned)args->hidden * 4, stream,
+            *args);
+    else
+        gpu_launch(norm_rows<N, false>, grid, threads, head_bytes, stream, *args);
+}
+
+void pr_gpu_rmsnorm(pr_gpu_stream *stream, const pr_gpu_rmsnorm_args *args)
+{
+    if (args->tokens <= 0 || args->hidden <= 0)
+        return;
+    int64_t hidden = args->hidden;
+    bool wide = pr_row_vector_fits(args->x, hidden) && pr_row_vector_fits(args->addend, hidden) &&
+                pr_row_vector_fits(args->weight, hidden) && pr_row_vector_fits(args->y, hidden);
+    if (wide)
+        launch<PR_ROW_VECTOR>(stream, args);
+    else
+        launch<1>(stream, args);
+}
