@@ -38,6 +38,8 @@ typedef enum pr_quantization {
 typedef enum pr_kv_arrangement { PR_KV_TILES, PR_KV_ROWS } pr_kv_arrangement;
 
 typedef struct pr_device pr_device;
+struct pr_device_exchange;
+struct pr_device_exchange_params;
 typedef struct pr_matrix_stack
     pr_matrix_stack;  // room for matrices of one shape, one after another
 
@@ -110,9 +112,10 @@ typedef struct pr_step_tables {
 typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
 
 struct pr_device {
-    const char *name;  // "cpu", "cuda", "hip", "emulated", ...
-    const char *isa;   // what was chosen at open: "reference", "avx2", "sm_90", ...
-    bool is_host;      // its memory is the host's, too
+    const char *name;    // "cpu", "cuda", "hip", "emulated", ...
+    const char *isa;     // what was chosen at open: "reference", "avx2", "sm_90", ...
+    bool is_host;        // its memory is the host's, too
+    int64_t free_bytes;  // of its own memory, when it was opened; 0 where it is the host's
     pr_kv_arrangement kv_arrangement;
     int32_t threads;  // of this process that `share` uses, with the caller's
     void *state;      // the back end's own
@@ -162,6 +165,12 @@ struct pr_device {
     pr_status (*step_reserve)(pr_device *device, const pr_step_limits *limits);
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
+
+    // The exchange between experts by the device itself (device_exchange.h); NULL: the host does it.
+    pr_status (*exchange_create)(
+        pr_device *device,
+        const struct pr_device_exchange_params *params,
+        struct pr_device_exchange **exchange);
 
     // Runs each task once, on the device's host threads, and returns when all are done: for what the
     // host does between kernels, such as sampling.

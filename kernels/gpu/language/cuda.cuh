@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 
 #define GPU_KERNEL static __global__
-#define GPU_THREADS_MOST(threads) __launch_bounds__(threads)
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 32

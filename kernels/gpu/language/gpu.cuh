@@ -3,8 +3,7 @@
 // includes this and no header of a vendor. C++17; no exceptions, no standard containers.
 //
 //   GPU_KERNEL            begins a kernel:                 GPU_KERNEL void add_rows(add_args args) { ... }
-//                         ... void GPU_THREADS_MOST(n) name(...)   said where n threads are the most of a block: then
-//                         the compiler gives each the registers that n leave it
+//   GPU_KERNEL_OF(threads) the same; it is launched with at most so many threads, and may use the registers of the rest
 //   GPU_FUNCTION          begins a function called by kernels
 //   GPU_WARP              lanes of a warp: 32 or 64, a constant; lane masks have 64 bits
 //   GPU_UNROLL            before a loop whose trip count is a constant
@@ -36,6 +35,7 @@
 //   gpu_fma(a, b, c)  gpu_exp(x) (the bits of pr_exp)  gpu_sqrt(x)
 //   gpu_bf16 (uint16_t)  gpu_to_bf16(float) to nearest even  gpu_from_bf16(gpu_bf16)
 //   gpu_to_bf16_pair(low, high): two in a uint32_t, low in the low half
+//   gpu_exp_f64(x)  gpu_log_f64(x)  the bits of pr_exp_f64 and pr_log_f64
 //
 // Launch, from host code of the same file:
 //   gpu_launch(kernel, gpu_grid{x, y, z}, threads, shared_bytes, stream, args...)
@@ -68,8 +68,8 @@ typedef uint16_t gpu_bf16;
 #include "kernels/gpu/language/cuda.cuh"
 #endif
 
-#if defined(PR_GPU_EMULATED) && !defined(GPU_THREADS_MOST)
-#define GPU_THREADS_MOST(threads)
+#if defined(PR_GPU_EMULATED) && !defined(GPU_KERNEL_OF)
+#define GPU_KERNEL_OF(threads) GPU_KERNEL
 #define GPU_COPY_OVERLAPS (GPU_WARP == 32)
 #endif
 

@@ -16,7 +16,7 @@
 #include "kernels/gpu/matrix/matmul_round.cuh"
 #include "kernels/gpu/matrix/matmul_stream.cuh"
 
-enum { EXPERTS_ROWS = 128, EXPERTS_BLOCKS = 1024 };  // n_padded is a multiple of EXPERTS_ROWS
+enum { EXPERTS_BLOCKS = 1024 };
 
 struct experts_launch {
     int experts, hidden, inner, hidden_padded, inner_padded;
@@ -115,8 +115,7 @@ GPU_FUNCTION int experts_source_row(const experts_launch &args, int row)
 
 // ---- Few rows ----
 
-template <int WIDE>
-GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_in(experts_launch args)
+template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_in(experts_launch args)
 {
     enum { HALF = WIDE / 2 };  // tiles of gate, then as many of up
     stream_shared &shared = gpu_shared<stream_shared>();
@@ -150,8 +149,7 @@ GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_in(experts_launch a
     }
 }
 
-template <int WIDE>
-GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) experts_few_down(experts_launch args)
+template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_down(experts_launch args)
 {
     stream_shared &shared = gpu_shared<stream_shared>();
     experts_plan plan = experts_plan_make(shared, args);
@@ -197,8 +195,7 @@ experts_rows_of(block_source<S> &source, const experts_task &task, const gpu_bf1
 }
 
 // Columns of the block's ring: 16 of gate and the same 16 of up by turns, so both sums of an output are in one thread.
-template <class S>
-GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_in(experts_launch args)
+template <class S> GPU_KERNEL_OF(BLOCK_THREADS) void experts_many_in(experts_launch args)
 {
     static_assert(S::TILES_N % 2 == 0, "gate beside up");
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
@@ -232,8 +229,7 @@ GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_in(experts_launch a
     }
 }
 
-template <class S>
-GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) experts_many_down(experts_launch args)
+template <class S> GPU_KERNEL_OF(BLOCK_THREADS) void experts_many_down(experts_launch args)
 {
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
     experts_plan plan = experts_plan_make(shared, args);
@@ -410,7 +406,8 @@ size_t pr_gpu_experts_scratch_bytes(const pr_gpu_experts_args *args)
 
 static int64_t experts_stride(int rows, int padded)
 {
-    return (int64_t)((rows + EXPERTS_ROWS - 1) / EXPERTS_ROWS) * EXPERTS_ROWS * padded;
+    return (int64_t)((rows + PR_GPU_PADDED_ROWS - 1) / PR_GPU_PADDED_ROWS) * PR_GPU_PADDED_ROWS *
+           padded;
 }
 
 static experts_launch experts_launch_of(const pr_gpu_experts_args *args)

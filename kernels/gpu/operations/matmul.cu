@@ -49,7 +49,8 @@ GPU_FUNCTION void matmul_put(const matmul_product &product, int row, int column,
 }
 
 template <int WIDE, bool SLICED>
-GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) matmul_stream(matmul_launch args)
+GPU_KERNEL_OF(STREAM_THREADS)
+void matmul_stream(matmul_launch args)
 {
     stream_shared &shared = gpu_shared<stream_shared>();
     int rows = matmul_rows(args), first_row = gpu_block_y() * STREAM_ROWS;
@@ -81,7 +82,7 @@ GPU_KERNEL void GPU_THREADS_MOST(STREAM_THREADS) matmul_stream(matmul_launch arg
 // Blocks next to each other in time share rows or columns: they go down MATMUL_DOWN of BM rows, then one of BN columns.
 enum { MATMUL_DOWN = 8 };
 
-template <class S> GPU_KERNEL void GPU_THREADS_MOST(BLOCK_THREADS) matmul_block(matmul_launch args)
+template <class S> GPU_KERNEL_OF(BLOCK_THREADS) void matmul_block(matmul_launch args)
 {
     block_shared<S> &shared = gpu_shared<block_shared<S>>();
     int rows = matmul_rows(args), columns = gpu_blocks(), down = (args.rows + S::BM - 1) / S::BM;
