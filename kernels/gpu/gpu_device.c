@@ -106,7 +106,7 @@ void pr_gpu_device_close(pr_device *device)
         return;
     pr_gpu_state *state = pr_gpu_state_of(device);
     device->memory_release(device, state->partial);
-    device->memory_release(device, state->rounded);
+    device->memory_release(device, state->products);
     pr_gpu_tables_release(device);
     pr_gpu_memory_release_all(device);
     close_state(state);

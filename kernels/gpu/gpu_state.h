@@ -47,8 +47,8 @@ typedef struct pr_gpu_state {
     pr_gpu_tables tables;
     void *partial;  // attention's
     size_t partial_bytes;
-    void *rounded;  // of matmul and experts: rows as bfloat16, what is between an expert's halves
-    size_t rounded_bytes;
+    void *products;  // scratch of matmul and experts
+    size_t products_bytes;
     const char *last;  // operation put into the stream
     pr_status status;  // of what could not return one: told by the next call that can
 } pr_gpu_state;
