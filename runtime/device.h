@@ -38,6 +38,8 @@ typedef enum pr_quantization {
 typedef enum pr_kv_arrangement { PR_KV_TILES, PR_KV_ROWS } pr_kv_arrangement;
 
 typedef struct pr_device pr_device;
+struct pr_device_exchange;
+struct pr_device_exchange_params;
 typedef struct pr_matrix_stack
     pr_matrix_stack;  // room for matrices of one shape, one after another
 
@@ -179,6 +181,11 @@ struct pr_device {
     pr_status (*pages_gather)(pr_device *device, const pr_pages_args *args);  // to the slab; waits
     pr_status (*pages_scatter)(
         pr_device *device, const pr_pages_args *args);  // from it: free again
+    // The exchange between experts by the device itself (device_exchange.h); NULL: the host does it.
+    pr_status (*exchange_create)(
+        pr_device *device,
+        const struct pr_device_exchange_params *params,
+        struct pr_device_exchange **exchange);
 
     // Runs each task once, on the device's host threads, and returns when all are done: for what the
     // host does between kernels, such as sampling.
