@@ -8,13 +8,53 @@ if(POLYREME_WERROR)
     list(APPEND gpu_warnings -Werror)
 endif()
 
-set(nvcc_flags -std=c++17 -O3 -fmad=false -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden
-    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
-    -gencode arch=compute_121,code=compute_121)
+# sm_80 and sm_90a as code, the newest that the compiler knows as PTX for GPUs to come.
+set(nvcc_architectures)
+if(POLYREME_NVCC)
+    execute_process(COMMAND ${POLYREME_NVCC} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
+    string(REGEX MATCHALL "[0-9]+" known "${known}")
+    list(SORT known COMPARE NATURAL ORDER DESCENDING)
+    if(90 IN_LIST known)
+        list(GET known 0 newest)
+        set(nvcc_architectures sm_80 sm_90a compute_${newest})
+    endif()
+endif()
+set(nvcc_flags -std=c++17 -O3 -fmad=false -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden)
+foreach(code ${nvcc_architectures})
+    string(REPLACE sm_ compute_ virtual ${code})
+    list(APPEND nvcc_flags -gencode arch=${virtual},code=${code})
+endforeach()
 if(POLYREME_WERROR)
     list(APPEND nvcc_flags -Werror all-warnings)
 endif()
-set(hipcc_flags -std=c++17 -O3 -ffp-contract=off ${gpu_warnings} --offload-arch=gfx90a -x hip -fPIC
+
+# Debian's hipcc looks for a GPU, and prints a Python traceback where there is none: it is told what to find.
+set(hipcc_architectures)
+if(POLYREME_HIPCC)
+    set(hipcc ${CMAKE_COMMAND} -E env HCC_AMDGPU_TARGET=gfx90a ${POLYREME_HIPCC})
+    file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/gpu_probe.cu "#include <hip/hip_runtime.h>\n__global__ void probe() {}\n")
+    foreach(architecture gfx90a gfx942)
+        if(NOT DEFINED POLYREME_HIPCC_${architecture})
+            execute_process(
+                COMMAND ${hipcc} --offload-arch=${architecture} -x hip -c -o /dev/null
+                    ${CMAKE_BINARY_DIR}/CMakeFiles/gpu_probe.cu
+                RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+            set(known OFF)
+            if(failed EQUAL 0)
+                set(known ON)
+            endif()
+            set(POLYREME_HIPCC_${architecture} ${known} CACHE INTERNAL "hipcc compiles for it")
+        endif()
+        if(POLYREME_HIPCC_${architecture})
+            list(APPEND hipcc_architectures ${architecture})
+        endif()
+    endforeach()
+endif()
+set(hipcc_offload)
+foreach(architecture ${hipcc_architectures})
+    list(APPEND hipcc_offload --offload-arch=${architecture})
+endforeach()
+set(hipcc_flags -std=c++17 -O3 -ffp-contract=off ${gpu_warnings} ${hipcc_offload} -x hip -fPIC
     -fvisibility=hidden)
 
 # One file by a compiler that CMake does not know: object and list of headers.
@@ -58,12 +98,16 @@ endfunction()
 
 function(polyreme_gpu_objects name folder)
     add_custom_target(${name}_gpu)
-    if(POLYREME_NVCC AND NOT POLYREME_SANITIZE AND EXISTS ${gpu_folder}/backend/gpu_backend.cu)
-        polyreme_gpu_vendor(${name} ${folder} cuda ${POLYREME_NVCC} "${nvcc_flags}" "-cudart=static"
+    if(nvcc_architectures AND NOT POLYREME_SANITIZE)
+        string(REPLACE ";" " " compiled "${nvcc_architectures}")
+        polyreme_gpu_vendor(${name} ${folder} cuda "${POLYREME_NVCC}"
+            "${nvcc_flags};-DPR_GPU_COMPILED_FOR=\"${compiled}\"" "-cudart=static"
             ${ARGN} ${gpu_folder}/backend/gpu_backend.cu)
     endif()
-    if(POLYREME_HIPCC AND NOT POLYREME_SANITIZE AND EXISTS ${gpu_folder}/backend/gpu_backend.cu)
-        polyreme_gpu_vendor(${name} ${folder} hip ${POLYREME_HIPCC} "${hipcc_flags}" "--offload-arch=gfx90a"
+    if(hipcc_architectures AND NOT POLYREME_SANITIZE)
+        string(REPLACE ";" " " compiled "${hipcc_architectures}")
+        polyreme_gpu_vendor(${name} ${folder} hip "${hipcc}"
+            "${hipcc_flags};-DPR_GPU_COMPILED_FOR=\"${compiled}\"" "${hipcc_offload}"
             ${ARGN} ${gpu_folder}/backend/gpu_backend.cu)
     endif()
     if(CMAKE_CXX_COMPILER)
