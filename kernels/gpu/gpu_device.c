@@ -95,6 +95,7 @@ pr_status pr_gpu_device_open(const pr_gpu_device_params *params, pr_device **dev
     pr_gpu_memory_fill(opened);
     pr_gpu_matrix_fill(opened);
     pr_gpu_tables_fill(opened);
+    pr_gpu_pages_fill(opened);
     pr_gpu_calls_fill(opened);
     *device = opened;
     return PR_OK;
@@ -106,6 +107,9 @@ void pr_gpu_device_close(pr_device *device)
         return;
     pr_gpu_state *state = pr_gpu_state_of(device);
     device->memory_release(device, state->partial);
+    device->memory_release(device, state->products);
+    device->memory_release(device, state->slab.page);
+    device->memory_release(device, state->slab.memory);
     pr_gpu_tables_release(device);
     pr_gpu_memory_release_all(device);
     close_state(state);

@@ -32,6 +32,14 @@ typedef struct pr_gpu_tables {
     int32_t most_positions, most_rows;
 } pr_gpu_tables;
 
+// Room on the device for pages on their way to or from the host.
+typedef struct pr_gpu_slab {
+    int32_t most_pages;
+    int32_t *page;  // [most_pages]
+    size_t size_bytes;
+    char *memory;
+} pr_gpu_slab;
+
 typedef struct pr_gpu_state {
     const pr_gpu_backend *backend;
     int32_t index;
@@ -45,8 +53,11 @@ typedef struct pr_gpu_state {
     char *scratch;  // [threads][scratch_bytes] what packing reads before it converts
     size_t scratch_bytes;
     pr_gpu_tables tables;
+    pr_gpu_slab slab;
     void *partial;  // attention's
     size_t partial_bytes;
+    void *products;  // scratch of matmul and experts
+    size_t products_bytes;
     const char *last;  // operation put into the stream
     pr_status status;  // of what could not return one: told by the next call that can
 } pr_gpu_state;
@@ -68,6 +79,8 @@ void pr_gpu_tables_fill(pr_device *device);  // step_reserve, step_begin
 void pr_gpu_tables_release(pr_device *device);
 // Rows of a step's outputs, or others, on the device.
 const int32_t *pr_gpu_tables_rows(pr_device *device, const int32_t *row, int32_t rows);
+
+void pr_gpu_pages_fill(pr_device *device);  // pages_reserve, pages_gather, pages_scatter
 
 void pr_gpu_calls_fill(pr_device *device);  // embed to add, reserve
 

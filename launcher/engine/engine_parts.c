@@ -150,7 +150,7 @@ pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
         .max_outputs = options->max_num_seqs,
         .timeout_ms = options->comm_timeout,
         .shares_cores = engine->threads.shares_cores,
-        .device = engine->device,
+        .device = engine->device.device,
     };
     PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->exchange));
     PR_TRY(stage_exchange(engine, &comm));
