@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/device_parallel.h"
 #include "comm/expert_exchange.h"
 #include "comm/group_ranks.h"
 #include "comm/shared_exchange.h"
@@ -261,8 +262,8 @@ destroy_created:
 
 #endif
 
-pr_status
-pr_comm_parallel_create(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
+static pr_status
+create_on_host(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
 {
     if (group->ranks == 1)
         return pr_parallel_alone_create(
@@ -274,8 +275,50 @@ pr_comm_parallel_create(pr_group *group, const pr_comm_params *params, pr_parall
 #endif
 }
 
+// Around the host's, which need no room for experts where the devices exchange their rows themselves.
+static pr_status
+create_on_device(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
+{
+    pr_device_exchange *exchange = NULL;
+    pr_parallel *host = NULL;
+    pr_status status;
+    PR_TRY(pr_device_parallel_open(group, params, &exchange));
+    pr_comm_params on_host = *params;
+    on_host.device = NULL;
+    if (exchange)
+        on_host.experts = on_host.chosen = 0;
+    if (params->exchange == PR_EXCHANGE_DIRECT)
+        on_host.exchange = PR_EXCHANGE_AUTO;
+    PR_TRY_GOTO(create_on_host(group, &on_host, &host), leave_group);
+    PR_TRY_GOTO(pr_device_parallel_create(group, params, host, exchange, parallel), leave_group);
+    return PR_OK;
+leave_group:
+    pr_group_abandon(group);  // this rank fails, perhaps alone: the others may have its memory open
+    pr_comm_parallel_destroy(host);
+    pr_device_parallel_close(group, exchange);
+    return status;
+}
+
+pr_status
+pr_comm_parallel_create(pr_group *group, const pr_comm_params *params, pr_parallel **parallel)
+{
+    if (params->device && !params->device->is_host)
+        return create_on_device(group, params, parallel);
+    if (params->exchange == PR_EXCHANGE_DIRECT)
+        return pr_fail(
+            PR_ERR_ARGUMENT, "--exchange direct is between GPUs, and this device's memory is the "
+                             "host's: leave it out");
+    return create_on_host(group, params, parallel);
+}
+
 void pr_comm_parallel_destroy(pr_parallel *parallel)
 {
+    if (parallel && pr_device_parallel_is(parallel)) {
+        pr_parallel *host = pr_device_parallel_host(parallel);
+        pr_device_parallel_destroy(parallel);
+        pr_comm_parallel_destroy(host);
+        return;
+    }
     if (parallel && parallel->ranks == 1) {
         pr_parallel_alone_destroy(parallel);
         return;
@@ -298,6 +341,11 @@ void pr_comm_parallel_destroy(pr_parallel *parallel)
 
 pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel)
 {
+    if (pr_device_parallel_is(parallel)) {
+        if (parallel->ranks > 1 && pr_device_parallel_exchange(parallel))
+            return PR_EXCHANGE_DIRECT;
+        return pr_comm_parallel_exchange(pr_device_parallel_host(parallel));
+    }
 #ifdef PR_HAVE_MPI
     if (parallel->ranks > 1)
         return ((const parallel_state *)parallel->state)->shared ? PR_EXCHANGE_SHARED
@@ -310,6 +358,10 @@ pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel)
 
 void pr_comm_parallel_count(const pr_parallel *parallel, pr_comm_counts *counts)
 {
+    if (pr_device_parallel_is(parallel)) {
+        pr_comm_parallel_count(pr_device_parallel_host(parallel), counts);
+        return;
+    }
     memset(counts, 0, sizeof *counts);
 #ifdef PR_HAVE_MPI
     if (parallel->ranks > 1)

@@ -6,6 +6,7 @@
 
 #include "comm/world.h"
 #include "runtime/batch/layout.h"
+#include "runtime/device.h"
 #include "runtime/parallel.h"
 
 typedef struct pr_group pr_group;
@@ -28,9 +29,10 @@ void pr_group_abandon(pr_group *group);
 pr_status pr_group_agree(pr_group *group, int64_t *value, int32_t timeout_ms) PR_MUST_CHECK;
 
 typedef enum pr_exchange {
-    PR_EXCHANGE_AUTO,      // shared where it can be
+    PR_EXCHANGE_AUTO,      // the quickest that can be
     PR_EXCHANGE_SHARED,    // through memory of one node, or an error
     PR_EXCHANGE_MESSAGES,  // MPI messages
+    PR_EXCHANGE_DIRECT,    // experts: between the memories of devices of one node, or an error
 } pr_exchange;
 
 typedef struct pr_comm_params {
@@ -42,15 +44,18 @@ typedef struct pr_comm_params {
     bool
         shares_cores;  // more threads than cores on this node: who waits gives its core away at once
     pr_exchange exchange;
+    pr_device *device;  // that computes; NULL: its memory is the host's. Borrowed
 } pr_comm_params;
 
 // Fills runtime/parallel.h for this rank: by messages (comm_parallel.c, expert_exchange.c) or, where all
 // ranks of the group are on one node, through shared memory (shared_exchange.c), with the same bytes. A
-// group of one rank gets runtime's "alone". Collective over the group. Memory is taken here, none later.
+// group of one rank gets runtime's "alone". For a device with memory of its own device_parallel.c goes around
+// that: experts directly between devices where they reach each other, the rest through the host. Collective over the group. Memory is taken here, none later.
 pr_status pr_comm_parallel_create(
     pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
 void pr_comm_parallel_destroy(pr_parallel *parallel);
-// AUTO for a rank alone, which exchanges nothing.
+// What is exchanged through: AUTO for a rank alone, which exchanges nothing; with a device of its own memory
+// DIRECT for experts, or what its host copies go through.
 pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel);
 
 // Bytes and messages this rank sent so far, by operation, for the run's report. transfer_bytes is 0

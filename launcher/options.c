@@ -87,7 +87,8 @@ static const pr_option engine[] = {
      .standard = "32", .least = 1, .most = 4096,
      .help = "decode steps a group may run on one plan"},
     {.name = "device", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(device),
-     .standard = "auto", .choices = "auto|cpu", .help = "what computes"},
+     .standard = "auto", .common = true,
+     .help = "what computes: auto = a GPU if there is one, cpu, cuda or hip; ranks of a node take its GPUs in turn, cuda:1 and cuda:GPU-1a2b name one"},
     {.name = "cpu-isa", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(cpu_isa),
      .standard = "auto", .choices = "auto|reference|neon|avx2|avx512|avx512bf16",
      .help = "kernels of the cpu device; all give the same bytes"},
@@ -107,8 +108,9 @@ static const pr_option engine[] = {
      .standard = "auto", .choices = "auto|off",
      .help = "start a process for a lost rank, under mpirun --enable-recovery; off does without its group"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
-     .standard = "auto", .choices = "auto|shared|messages",
-     .help = "what carries rows between the ranks of a group; auto is shared memory within a node"},
+     .standard = "auto", .choices = "auto|direct|shared|messages",
+     .help = "what carries rows between the ranks of a group; auto is the quickest there is: within a node direct "
+             "between GPUs that reach each other, else shared memory, which GPUs copy to and from"},
     {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
@@ -665,6 +667,8 @@ pr_exchange pr_options_exchange(const pr_options *options)
 {
     if (strcmp(options->exchange, "auto") == 0)
         return PR_EXCHANGE_AUTO;
+    if (strcmp(options->exchange, "direct") == 0)
+        return PR_EXCHANGE_DIRECT;
     return strcmp(options->exchange, "shared") == 0 ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES;
 }
 

@@ -8,7 +8,6 @@
 
 #include "comm/recovery.h"
 #include "comm/watch.h"
-#include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/engine/engine.h"
 #include "launcher/leave/stop_signals.h"
@@ -16,6 +15,7 @@
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/parallel_staged.h"
 
 enum { FAULT_WAIT_MS = 3000 };
 // For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
@@ -200,14 +200,16 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     }
     pr_worker_destroy(engine->worker);
     pr_kv_transfer_destroy(engine->transfer);
-    pr_comm_parallel_destroy(engine->parallel);
+    if (engine->parallel != engine->exchange)
+        pr_parallel_staged_destroy(engine->parallel);
+    pr_comm_parallel_destroy(engine->exchange);
     pr_control_destroy(engine->controller_control);
     pr_control_destroy(engine->control);
     pr_group_destroy(engine->group);
     pr_kv_store_destroy(engine->store);
     pr_shard_unload(engine->shard);
     pr_weights_close(engine->weights);
-    pr_cpu_device_close(engine->device);
+    pr_device_choice_close(&engine->device);
     pr_token_bytes_destroy(engine->token_bytes);
     pr_tokenizer_close(engine->tokenizer);
     pr_model_close(engine->model);

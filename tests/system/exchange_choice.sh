@@ -42,6 +42,9 @@ verdict "messages when asked, with the same answers" \
     "$([ $code -eq 0 ] && says 'exchange: messages$' && [ "$hash" = "$expected" ]; echo $?)"
 POLYREME_EXCHANGE=messages run
 verdict "the environment chooses, too" "$(says 'exchange: messages$'; echo $?)"
+run --exchange direct
+verdict "direct is for GPUs, says one error" \
+    "$([ $code -ne 0 ] && [ "$(grep -c 'ERROR.*exchange direct is between GPUs' "$work/log")" -eq 1 ]; echo $?)"
 
 # 64 MiB is what containers get unless told otherwise; the batch makes the windows larger than that.
 large=(--max-num-batched-tokens 100000)
