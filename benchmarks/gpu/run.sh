@@ -27,6 +27,10 @@ total_s=585 moe_layers=16 small=false
 command_line="benchmarks/gpu/run.sh $*"
 
 while [[ $# -gt 0 ]]; do
+    if [[ $1 == --help || $1 == -h ]]; then
+        sed -n '3,/^set -/ { /^set -/d; s/^# \{0,1\}//; p }' "$0"
+        exit 0
+    fi
     if [[ $1 == --small ]]; then
         small=true
         shift
@@ -107,7 +111,7 @@ step() {
 
 if [[ -n $packed ]]; then
     tar -C "$scratch" -xzf "$packed"
-    packed=$scratch programs=$scratch tests=$scratch
+    packed=$scratch programs=$scratch
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     if [[ -x $packed/mpi/bin/mpirun ]]; then
         export PATH=$packed/mpi/bin:$PATH OPAL_PREFIX=$packed/mpi PMIX_INSTALL_PREFIX=$packed/mpi
@@ -120,7 +124,7 @@ else
         command -v mpicc > /dev/null || mpi=OFF
         step build 240 "$source_folder/scripts/build" "$build" "-DPOLYREME_MPI=$mpi"
     fi
-    programs=$build tests=$build/tests
+    programs=$build
 fi
 polyreme=$programs/polyreme
 bench=$(find "$programs" -maxdepth 2 -name gpu_bench -type f | head -n 1)
@@ -177,8 +181,8 @@ fi
 
 if wanted tests; then
     # shellcheck disable=SC2016
-    step tests 120 bash -c 'set -o pipefail; found=$(find "$0" -maxdepth 1 -name "test_gpu*" -type f -perm -u+x) &&
-        [[ -n $found ]] && xargs -n 1 -P 4 <<< "$found"' "$tests"
+    step tests 120 bash -c 'set -o pipefail; found=$(find "$0" -maxdepth 2 -name "test_gpu*" -type f -perm -u+x) &&
+        [[ -n $found ]] && xargs -n 1 -P 4 <<< "$found"' "$programs"
 fi
 if wanted golden; then
     step "golden texts" 60 python3 "$here/checks.py" demo --polyreme "$polyreme" --device "$device" "${quick[@]}"

@@ -50,16 +50,18 @@ static void rmsnorm(pr_device *device, const pr_rmsnorm_args *args)
 
 static void matmul(pr_device *device, const pr_matmul_args *args, int32_t count)
 {
-    for (int32_t i = 0; i < count; i++) {
-        const pr_gpu_matmul_args product = {
+    pr_gpu_matmul_args product[PR_MATMUL_MOST];
+    assert(count <= PR_MATMUL_MOST);
+    for (int32_t i = 0; i < count; i++)
+        product[i] = (pr_gpu_matmul_args){
             .rows = args[i].rows,
             .x = args[i].x,
             .weights = args[i].matrix->weights,
             .bias = args[i].bias,
             .y = args[i].y,
+            .scratch = pr_gpu_state_of(device)->products,
         };
-        begin(device, "matmul")->matmul(stream_of(device), &product);
-    }
+    begin(device, "matmul")->matmul(stream_of(device), product, count);
 }
 
 static void gated(pr_device *device, const pr_gated_args *args)
@@ -168,7 +170,7 @@ static void experts(pr_device *device, const pr_experts_args *args)
         .inner_padded = down->stride,
         .row_of = args->row_of,
         .x = args->x,
-        .scratch = args->scratch,
+        .scratch = pr_gpu_state_of(device)->products,
         .y = args->y,
     };
     begin(device, "experts")->experts(stream_of(device), &all);
@@ -200,13 +202,41 @@ static void add(pr_device *device, const pr_add_args *args)
     begin(device, "add")->add(stream_of(device), &sum);
 }
 
-// Scratch of matrix work is the callers'.
+// What products put between their launches: experts' the most, of bfloat16 or float32 weights.
+static size_t
+products_bytes(const pr_gpu_operations *operations, int32_t rows, int32_t cols, int32_t experts)
+{
+    int32_t padded = (cols + PR_GPU_PADDED_COLS - 1) / PR_GPU_PADDED_COLS * PR_GPU_PADDED_COLS;
+    pr_gpu_experts_args all = {
+        .most_rows = rows,
+        .is_bf16 = true,
+        .hidden = cols,
+        .inner = cols,
+        .hidden_padded = padded,
+        .inner_padded = padded,
+    };
+    size_t one = operations->matmul_scratch_bytes(rows, cols);
+    if (experts == 0)
+        return one;
+    size_t rounded = operations->experts_scratch_bytes(&all);
+    all.is_bf16 = false;
+    size_t whole = operations->experts_scratch_bytes(&all);
+    one = one > rounded ? one : rounded;
+    return one > whole ? one : whole;
+}
+
 static pr_status reserve(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts)
 {
-    (void)device;
-    (void)rows;
-    (void)cols;
-    (void)local_experts;
+    pr_gpu_state *state = pr_gpu_state_of(device);
+    size_t wanted =
+        products_bytes(state->backend->operations, (int32_t)rows, (int32_t)cols, local_experts);
+    void *products;
+    if (wanted <= state->products_bytes)
+        return PR_OK;
+    PR_TRY(device->memory_take(device, wanted, &products));
+    device->memory_release(device, state->products);
+    state->products = products;
+    state->products_bytes = wanted;
     return PR_OK;
 }
 

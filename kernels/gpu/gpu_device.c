@@ -116,6 +116,7 @@ void pr_gpu_device_close(pr_device *device)
         return;
     pr_gpu_state *state = pr_gpu_state_of(device);
     device->memory_release(device, state->partial);
+    device->memory_release(device, state->products);
     device->memory_release(device, state->slab.page);
     device->memory_release(device, state->slab.memory);
     pr_gpu_tables_release(device);

@@ -8,7 +8,7 @@
 #include "kernels/gpu/gpu_state.h"
 #include "runtime/base/log.h"
 
-enum { PADDED_ROWS = 128, PADDED_COLS = 64, SLICE_COLS = 16, TASK_BYTES = 256 << 10 };
+enum { SLICE_COLS = 16, TASK_BYTES = 256 << 10 };
 
 struct pr_matrix_stack {
     pr_packed_shape shape;
@@ -34,7 +34,8 @@ static bool becomes_bf16(pr_dtype dtype, pr_quantization quantization)
 static size_t matrix_bytes(int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization)
 {
     size_t element = becomes_bf16(dtype, quantization) ? 2 : 4;
-    return (size_t)round_up(rows, PADDED_ROWS) * (size_t)round_up(cols, PADDED_COLS) * element;
+    return (size_t)round_up(rows, PR_GPU_PADDED_ROWS) * (size_t)round_up(cols, PR_GPU_PADDED_COLS) *
+           element;
 }
 
 static size_t packed_bytes(const pr_packed_shape *shape)
@@ -53,7 +54,7 @@ static pr_status check_shape(const pr_device *device, const pr_packed_shape *sha
     bool slices = shape->slices == 1 || shape->slices == 2 || shape->slices == 4 ||
                   shape->slices == PR_SLICES;
     if (shape->rows < 0 || shape->cols < 0 || !slices || shape->rows > INT32_MAX ||
-        shape->cols > INT32_MAX - PADDED_COLS)
+        shape->cols > INT32_MAX - PR_GPU_PADDED_COLS)
         return pr_fail(
             PR_ERR_ARGUMENT, "a matrix of %lld rows, %lld columns in %d slices makes no sense",
             (long long)shape->rows, (long long)shape->cols, shape->slices);
@@ -228,7 +229,7 @@ matrix_create(pr_device *device, const pr_matrix_source *source, pr_matrix **mat
         .is_bf16 = becomes_bf16(shape.dtype, shape.quantization),
         .rows = (int32_t)shape.rows,
         .cols = (int32_t)shape.cols,
-        .stride = (int32_t)round_up(shape.cols, PADDED_COLS),
+        .stride = (int32_t)round_up(shape.cols, PR_GPU_PADDED_COLS),
         .slices = shape.slices,
     };
     char *to = NULL;

@@ -86,7 +86,7 @@ typedef struct pr_gpu_weights {
     int32_t slices;
 } pr_gpu_weights;
 
-enum { PR_GPU_MATMUL_MOST = 3 };
+enum { PR_GPU_MATMUL_MOST = 3, PR_GPU_PADDED_ROWS = 128, PR_GPU_PADDED_COLS = 64 };
 
 typedef struct pr_gpu_matmul_args {
     int32_t rows;  // M, may be 0

@@ -56,6 +56,8 @@ typedef struct pr_gpu_state {
     pr_gpu_slab slab;
     void *partial;  // attention's
     size_t partial_bytes;
+    void *products;  // scratch of matmul and experts
+    size_t products_bytes;
     const char *last;  // operation put into the stream
     pr_status status;  // of what could not return one: told by the next call that can
 } pr_gpu_state;

@@ -66,7 +66,8 @@ GPU_FUNCTION uint32_t gpu_tile_pair(const gpu_bf16 *from)
 
 GPU_FUNCTION int gpu_tile_a_row(int i) { return gpu_lane() / 4 + i * 8; }
 
-GPU_FUNCTION void gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
+GPU_FUNCTION void
+gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
     GPU_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -75,8 +76,8 @@ GPU_FUNCTION void gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GP
     }
 }
 
-GPU_FUNCTION void gpu_tile_load_floats(
-    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+GPU_FUNCTION void
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
 {
     GPU_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -108,7 +109,8 @@ GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 
 GPU_FUNCTION void gpu_tile_multiply_half(float c[4], const gpu_tile_a &a, uint32_t b0, uint32_t b1)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b0), "r"(b1));

@@ -49,7 +49,8 @@ GPU_FUNCTION void gpu_tile_load_b_across(gpu_tile_b &b, const gpu_bf16 *from, in
 
 GPU_FUNCTION int gpu_tile_a_row(int) { return gpu_lane() % 16; }
 
-GPU_FUNCTION void gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
+GPU_FUNCTION void
+gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
     uint2 four = make_uint2(0, 0);
     if (row[0])
@@ -58,8 +59,8 @@ GPU_FUNCTION void gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GP
     a.word[1] = four.y;
 }
 
-GPU_FUNCTION void gpu_tile_load_floats(
-    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+GPU_FUNCTION void
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
 {
     int first = gpu_lane() / 16 * 4;
     const float *from = row[0] + k + first;
@@ -82,7 +83,8 @@ GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 
 GPU_FUNCTION gpu_tile_shorts gpu_tile_operand(const uint32_t word[2])
 {
-    return gpu_tile_shorts{(short)word[0], (short)(word[0] >> 16), (short)word[1], (short)(word[1] >> 16)};
+    return gpu_tile_shorts{
+        (short)word[0], (short)(word[0] >> 16), (short)word[1], (short)(word[1] >> 16)};
 }
 
 GPU_FUNCTION void gpu_tile_multiply(gpu_tile_sum &c, const gpu_tile_a &a, const gpu_tile_b &b)
@@ -99,7 +101,8 @@ GPU_FUNCTION void gpu_tile_multiply(gpu_tile_sum &c, const gpu_tile_a &a, const 
 // that hold row c, whose value c % 4 it is.
 GPU_FUNCTION void gpu_tile_a_of_sum(gpu_tile_a &a, const gpu_tile_sum &c)
 {
-    uint32_t low = gpu_to_bf16_pair(c.value[0], c.value[1]), high = gpu_to_bf16_pair(c.value[2], c.value[3]);
+    uint32_t low = gpu_to_bf16_pair(c.value[0], c.value[1]),
+             high = gpu_to_bf16_pair(c.value[2], c.value[3]);
     int row = gpu_lane() % 16, first = row / 4 * 16 + gpu_lane() / 16 * 4;
     uint32_t element[4];
     GPU_UNROLL

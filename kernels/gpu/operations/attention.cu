@@ -31,8 +31,8 @@ template <int D> struct attention_long_shape {
 // ---- Short segments ----
 
 // False: nothing to do for this block. row: the first packed row.
-GPU_FUNCTION bool attention_short_work(
-    const attention_plan &plan, int slot, int part, attention_work &work)
+GPU_FUNCTION bool
+attention_short_work(const attention_plan &plan, int slot, int part, attention_work &work)
 {
     int token;
     if (!attention_slot_of(plan, slot, token, work.segment))
@@ -115,8 +115,7 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_long(attention_plan pla
             work.begin = token * work.group > first ? token * work.group : first;
             work.end = end * work.group < last ? end * work.group : last;
             work.positions = args.position[(work.end - 1) / work.group] + 1;
-            work.part_end =
-                (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
+            work.part_end = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
             attention_tiles<S>(plan, work);
         }
         token = end > token ? end : token + 1;
@@ -125,7 +124,8 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_long(attention_plan pla
 
 // ---- Launch ----
 
-template <class S> static void attention_launch_short(pr_gpu_stream *stream, const attention_plan &plan)
+template <class S>
+static void attention_launch_short(pr_gpu_stream *stream, const attention_plan &plan)
 {
     int kv = plan.args.kv_heads, group = plan.args.query_heads / kv;
     gpu_grid grid;
@@ -133,20 +133,24 @@ template <class S> static void attention_launch_short(pr_gpu_stream *stream, con
     grid.y = (unsigned)(kv * ((group + GPU_TILE - 1) / GPU_TILE));
     grid.z = plan.split ? (unsigned)plan.parts : 1u;
     gpu_launch(
-        attend_short<S>, grid, (unsigned)S::THREADS, (unsigned)sizeof(attention_shared<S>), stream, plan);
+        attend_short<S>, grid, (unsigned)S::THREADS, (unsigned)sizeof(attention_shared<S>), stream,
+        plan);
 }
 
-template <class S> static void attention_launch_long(pr_gpu_stream *stream, const attention_plan &plan)
+template <class S>
+static void attention_launch_long(pr_gpu_stream *stream, const attention_plan &plan)
 {
     int packed = plan.args.tokens * (plan.args.query_heads / plan.args.kv_heads);
     gpu_grid grid;
     grid.x = (unsigned)((packed + S::PACKED - 1) / S::PACKED);
     grid.y = (unsigned)plan.args.kv_heads;
     gpu_launch(
-        attend_long<S>, grid, (unsigned)S::THREADS, (unsigned)sizeof(attention_shared<S>), stream, plan);
+        attend_long<S>, grid, (unsigned)S::THREADS, (unsigned)sizeof(attention_shared<S>), stream,
+        plan);
 }
 
-template <int D> static void attention_launch_tiles(pr_gpu_stream *stream, const attention_plan &plan)
+template <int D>
+static void attention_launch_tiles(pr_gpu_stream *stream, const attention_plan &plan)
 {
     attention_launch_short<typename attention_short_shape<D>::shape>(stream, plan);
     if (plan.args.most_rows > plan.short_rows)

@@ -68,8 +68,7 @@ struct attention_weights {
     float keep, add;  // of what is there, of the part
 };
 
-GPU_FUNCTION attention_weights
-attention_total_add(attention_total &total, float maximum, float sum)
+GPU_FUNCTION attention_weights attention_total_add(attention_total &total, float maximum, float sum)
 {
     float larger = attention_larger(total.maximum, maximum);
     attention_weights weights = {
@@ -103,15 +102,16 @@ GPU_FUNCTION float *attention_partial_sums(const attention_plan &plan)
 }
 
 // Of a packed row, in q and out.
-GPU_FUNCTION int64_t attention_row_at(const pr_gpu_attention_args &args, int kv_head, int group, int row)
+GPU_FUNCTION int64_t
+attention_row_at(const pr_gpu_attention_args &args, int kv_head, int group, int row)
 {
     int64_t head = (int64_t)kv_head * group + row % group;
     return ((int64_t)(row / group) * args.query_heads + head) * args.head_size;
 }
 
 // Of a position's element 0 in the K and V pages; the next positions of its 16 follow it.
-GPU_FUNCTION int64_t attention_page_at(
-    const pr_gpu_attention_args &args, const attention_work &work, int position)
+GPU_FUNCTION int64_t
+attention_page_at(const pr_gpu_attention_args &args, const attention_work &work, int position)
 {
     int table = args.segment[work.segment].first_block;
     int64_t block = args.blocks[table + position / args.block_tokens];

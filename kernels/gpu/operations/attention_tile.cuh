@@ -33,11 +33,12 @@ template <int HEAD, int COLUMN_WARPS, int ROW_TILES> struct attention_shape {
     static constexpr int PACKED = ROWS * GPU_TILE;
     static constexpr int TILES = D / GPU_TILE, OWN = TILES / COLUMNS;
     static constexpr int SPAN_TILES = ATTENTION_SPAN / GPU_TILE, SPAN_OWN = SPAN_TILES / COLUMNS;
-    static constexpr int STRIDE = D + 8, P_STRIDE = ATTENTION_SPAN + 8;  // 16 bytes apart in the banks
+    static constexpr int STRIDE = D + 8,
+                         P_STRIDE = ATTENTION_SPAN + 8;  // 16 bytes apart in the banks
     static constexpr int PIECE = ATTENTION_SPAN * STRIDE, Q_STAGE = PACKED * STRIDE;
     // Where a copy does not run beside the arithmetic, other blocks hide its latency better than depth.
     static constexpr int BUFFERS = GPU_WARP == 32 && D <= 128 ? 3 : 1;
-    static constexpr int STAGE = BUFFERS * PIECE > Q_STAGE ? BUFFERS * PIECE : Q_STAGE;
+    static constexpr int STAGE = BUFFERS * PIECE > Q_STAGE ? BUFFERS *PIECE : Q_STAGE;
     static_assert(TILES % COLUMNS == 0 && SPAN_TILES % COLUMNS == 0, "warps have equal shares");
 };
 
@@ -73,8 +74,8 @@ template <class S> GPU_FUNCTION int attention_column() { return gpu_warp() % S::
 // ---- Q ----
 
 template <class S>
-GPU_FUNCTION void attention_stage_q(
-    const pr_gpu_attention_args &args, const attention_work &work, gpu_bf16 *stage)
+GPU_FUNCTION void
+attention_stage_q(const pr_gpu_attention_args &args, const attention_work &work, gpu_bf16 *stage)
 {
     int d = args.head_size;
     for (int row = gpu_warp(); row < S::PACKED; row += S::WARPS) {
@@ -111,18 +112,20 @@ GPU_FUNCTION void attention_place_rows(
 template <class S, int COUNT>
 GPU_FUNCTION void attention_copy_rows(const gpu_bf16 *from, int rows, int d, gpu_bf16 *to)
 {
-    constexpr int RUN = 8, RUNS = S::D / RUN;
+    constexpr int RUN = 8, RUNS = S::D / RUN, TURNS = (COUNT * RUNS + GPU_WARP - 1) / GPU_WARP;
     if (d % RUN != 0) {
         for (int i = gpu_lane(); i < COUNT * d; i += GPU_WARP)
             to[i / d * S::STRIDE + i % d] = i / d < rows ? from[i] : (gpu_bf16)0;
         return;
     }
     GPU_UNROLL
-    for (int i = gpu_lane(); i < COUNT * RUNS; i += GPU_WARP) {
-        int row = i / RUNS, e = i % RUNS * RUN;
-        if (e < d && row < rows)
+    for (int turn = 0; turn < TURNS; turn++) {
+        int i = turn * GPU_WARP + gpu_lane(), row = i / RUNS, e = i % RUNS * RUN;
+        if (row >= COUNT || e >= d)
+            continue;
+        if (row < rows)
             gpu_copy16_begin(to + row * S::STRIDE + e, from + row * d + e);
-        else if (e < d)
+        else
             gpu_store16(to + row * S::STRIDE + e, gpu_bytes16{});
     }
 }
@@ -196,8 +199,8 @@ GPU_FUNCTION const gpu_bf16 *attention_ring_next(
 // ---- One span ----
 
 template <class S>
-GPU_FUNCTION void attention_score(
-    const attention_state<S> &state, const gpu_bf16 *k, gpu_tile_sum s[S::SPAN_OWN])
+GPU_FUNCTION void
+attention_score(const attention_state<S> &state, const gpu_bf16 *k, gpu_tile_sum s[S::SPAN_OWN])
 {
     const gpu_bf16 *own = k + attention_column<S>() * S::SPAN_OWN * GPU_TILE * S::STRIDE;
     GPU_UNROLL
@@ -233,7 +236,9 @@ attention_mask(const attention_state<S> &state, int first, gpu_tile_sum s[S::SPA
 // Of each row, over the span and what was before.
 template <class S>
 GPU_FUNCTION void attention_maximum(
-    const attention_state<S> &state, const gpu_tile_sum s[S::SPAN_OWN], float larger[ATTENTION_SLOTS])
+    const attention_state<S> &state,
+    const gpu_tile_sum s[S::SPAN_OWN],
+    float larger[ATTENTION_SLOTS])
 {
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
@@ -242,8 +247,7 @@ GPU_FUNCTION void attention_maximum(
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++)
-            larger[attention_slot(i)] =
-                attention_larger(larger[attention_slot(i)], s[j].value[i]);
+            larger[attention_slot(i)] = attention_larger(larger[attention_slot(i)], s[j].value[i]);
     }
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
@@ -270,8 +274,7 @@ GPU_FUNCTION void attention_maximum(
 
 // Moves the state to new maxima. Most spans bring none: multiplying by 1 is left out.
 template <class S>
-GPU_FUNCTION void
-attention_rescale(attention_state<S> &state, const float larger[ATTENTION_SLOTS])
+GPU_FUNCTION void attention_rescale(attention_state<S> &state, const float larger[ATTENTION_SLOTS])
 {
     float rescale[ATTENTION_SLOTS];
     bool moves = false;
@@ -308,8 +311,8 @@ GPU_FUNCTION void attention_weigh(
         for (int j = 0; j < S::SPAN_TILES; j++)
             gpu_tile_a_of_sum(p[j], s[j]);
     } else {
-        gpu_bf16 *shared = gpu_shared<attention_shared<S>>().p +
-                           attention_row_tile<S>() * GPU_TILE * S::P_STRIDE;
+        gpu_bf16 *shared =
+            gpu_shared<attention_shared<S>>().p + attention_row_tile<S>() * GPU_TILE * S::P_STRIDE;
         gpu_bf16 *own = shared + attention_column<S>() * S::SPAN_OWN * GPU_TILE;
         GPU_UNROLL
         for (int j = 0; j < S::SPAN_OWN; j++) {
@@ -326,8 +329,8 @@ GPU_FUNCTION void attention_weigh(
 }
 
 template <class S>
-GPU_FUNCTION void attention_gather(
-    attention_state<S> &state, const gpu_tile_a p[S::SPAN_TILES], const gpu_bf16 *v)
+GPU_FUNCTION void
+attention_gather(attention_state<S> &state, const gpu_tile_a p[S::SPAN_TILES], const gpu_bf16 *v)
 {
     const gpu_bf16 *own = v + attention_column<S>() * S::OWN * GPU_TILE;
     GPU_UNROLL
@@ -372,8 +375,8 @@ GPU_FUNCTION void attention_span(
 
 // Where this warp's columns of a row begin.
 template <class S>
-GPU_FUNCTION float *attention_place(
-    const attention_plan &plan, const attention_work &work, int row, int part)
+GPU_FUNCTION float *
+attention_place(const attention_plan &plan, const attention_work &work, int row, int part)
 {
     const pr_gpu_attention_args &args = plan.args;
     if (!work.partial)
@@ -396,7 +399,8 @@ GPU_FUNCTION void attention_leave_sums(
         if (row >= work.end || gpu_tile_column(value) != 0 || attention_column<S>() != 0)
             continue;
         int head = work.kv_head * work.group + row % work.group;
-        float *sums = attention_partial_sums(plan) + 2 * attention_partial(plan, work.slot, head, part);
+        float *sums =
+            attention_partial_sums(plan) + 2 * attention_partial(plan, work.slot, head, part);
         sums[0] = state.maximum[slot];
         sums[1] = state.l.value[value];
     }

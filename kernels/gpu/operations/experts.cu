@@ -10,13 +10,13 @@
 // one block, tile beside tile, and leave as one row of bfloat16, which is what down takes. A row has the bits that
 // pr_gpu_matmul, pr_gpu_gated and pr_gpu_matmul give it.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/gated.cuh"
-#include "kernels/gpu/operations/matmul_block.cuh"
-#include "kernels/gpu/operations/matmul_plain.cuh"
-#include "kernels/gpu/operations/matmul_round.cuh"
-#include "kernels/gpu/operations/matmul_stream.cuh"
+#include "kernels/gpu/matrix/gated.cuh"
+#include "kernels/gpu/matrix/matmul_block.cuh"
+#include "kernels/gpu/matrix/matmul_plain.cuh"
+#include "kernels/gpu/matrix/matmul_round.cuh"
+#include "kernels/gpu/matrix/matmul_stream.cuh"
 
-enum { EXPERTS_ROWS = 128, EXPERTS_BLOCKS = 1024 };  // n_padded is a multiple of EXPERTS_ROWS
+enum { EXPERTS_BLOCKS = 1024 };
 
 struct experts_launch {
     int experts, hidden, inner, hidden_padded, inner_padded;
@@ -406,7 +406,8 @@ size_t pr_gpu_experts_scratch_bytes(const pr_gpu_experts_args *args)
 
 static int64_t experts_stride(int rows, int padded)
 {
-    return (int64_t)((rows + EXPERTS_ROWS - 1) / EXPERTS_ROWS) * EXPERTS_ROWS * padded;
+    return (int64_t)((rows + PR_GPU_PADDED_ROWS - 1) / PR_GPU_PADDED_ROWS) * PR_GPU_PADDED_ROWS *
+           padded;
 }
 
 static experts_launch experts_launch_of(const pr_gpu_experts_args *args)

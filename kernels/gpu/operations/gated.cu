@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // y = silu(gate) * up, the bits of pr_silu. Cost: 12 bytes an element.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/gated.cuh"
+#include "kernels/gpu/matrix/gated.cuh"
 
 enum { GATED_THREADS = 256 };
 static const int64_t gated_blocks_most = 2048;

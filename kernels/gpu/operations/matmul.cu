@@ -3,10 +3,10 @@
 // weights (matmul_stream.cuh), many go by blocks on tensor cores (matmul_block.cuh) after their rows were rounded once
 // (matmul_round.cuh); float32 weights go one output a thread (matmul_plain.cuh).
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/matmul_block.cuh"
-#include "kernels/gpu/operations/matmul_plain.cuh"
-#include "kernels/gpu/operations/matmul_round.cuh"
-#include "kernels/gpu/operations/matmul_stream.cuh"
+#include "kernels/gpu/matrix/matmul_block.cuh"
+#include "kernels/gpu/matrix/matmul_plain.cuh"
+#include "kernels/gpu/matrix/matmul_round.cuh"
+#include "kernels/gpu/matrix/matmul_stream.cuh"
 
 // One matrix of a launch: its column blocks are [first, next product's first).
 struct matmul_product {

@@ -2,10 +2,10 @@
 // float32 weights: a thread per output, fma with k ascending in a slice, slices as a tree; the bits of the CPU's
 // reference. For small test models: plain, not fast. A block makes 16 rows x 16 columns, chunks of K through shared
 // memory. Source: ours.
-#ifndef PR_GPU_OPERATIONS_MATMUL_PLAIN_CUH
-#define PR_GPU_OPERATIONS_MATMUL_PLAIN_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_PLAIN_CUH
+#define PR_GPU_MATRIX_MATMUL_PLAIN_CUH
 
-#include "kernels/gpu/operations/matmul_order.cuh"
+#include "kernels/gpu/matrix/matmul_order.cuh"
 
 enum { PLAIN_SIDE = 16, PLAIN_THREADS = PLAIN_SIDE * PLAIN_SIDE, PLAIN_CHUNK = 32 };
 

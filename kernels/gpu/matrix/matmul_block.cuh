@@ -8,10 +8,10 @@
 // Rows come rounded (bfloat16), as many bytes as the weights. Which shape is taken changes no bits: matmul_order.cuh.
 // Source: ours, after the usual order of a multistage product. Cost: 1/BM of the weights' and 1/BN of the rows' bytes
 // for each product from the second cache.
-#ifndef PR_GPU_OPERATIONS_MATMUL_BLOCK_CUH
-#define PR_GPU_OPERATIONS_MATMUL_BLOCK_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_BLOCK_CUH
+#define PR_GPU_MATRIX_MATMUL_BLOCK_CUH
 
-#include "kernels/gpu/operations/matmul_order.cuh"
+#include "kernels/gpu/matrix/matmul_order.cuh"
 
 enum { BLOCK_THREADS = 256, BLOCK_WARPS = BLOCK_THREADS / GPU_WARP };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // silu(gate) * up, operation by operation as pr_silu: for gated.cu, and for products that end with it.
-#ifndef PR_GPU_OPERATIONS_GATED_CUH
-#define PR_GPU_OPERATIONS_GATED_CUH
+#ifndef PR_GPU_MATRIX_GATED_CUH
+#define PR_GPU_MATRIX_GATED_CUH
 
 #include "kernels/gpu/language/gpu.cuh"
 

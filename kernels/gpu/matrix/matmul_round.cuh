@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Rows of float32 to rows of bfloat16 that the tensor cores' copies can take: gathered, padded with zeros. Once before
 // a product of many rows, whose blocks would each convert them again. Source: ours. Cost: 6 bytes an element.
-#ifndef PR_GPU_OPERATIONS_MATMUL_ROUND_CUH
-#define PR_GPU_OPERATIONS_MATMUL_ROUND_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_ROUND_CUH
+#define PR_GPU_MATRIX_MATMUL_ROUND_CUH
 
+#include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
 
-enum { ROUND_THREADS = 256, ROUND_BLOCKS = 2048, MATMUL_COLS = 64 };
+enum { ROUND_THREADS = 256, ROUND_BLOCKS = 2048 };
 
 static inline int matmul_padded(int cols)
 {
-    return (cols + MATMUL_COLS - 1) / MATMUL_COLS * MATMUL_COLS;
+    return (cols + PR_GPU_PADDED_COLS - 1) / PR_GPU_PADDED_COLS * PR_GPU_PADDED_COLS;
 }
 
 struct round_args {

@@ -9,10 +9,10 @@
 //
 // Which WIDE is taken changes no bits: matmul_order.cuh. Source: ours.
 // Cost: the weights once from memory, 16 / WIDE of the rows' bytes beside them from the cache.
-#ifndef PR_GPU_OPERATIONS_MATMUL_STREAM_CUH
-#define PR_GPU_OPERATIONS_MATMUL_STREAM_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_STREAM_CUH
+#define PR_GPU_MATRIX_MATMUL_STREAM_CUH
 
-#include "kernels/gpu/operations/matmul_order.cuh"
+#include "kernels/gpu/matrix/matmul_order.cuh"
 
 enum {
     STREAM_THREADS = GPU_TILE * GPU_TILE,  // one output of each tile for each thread

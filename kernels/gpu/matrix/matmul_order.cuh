@@ -9,8 +9,8 @@
 // A slice's sum is 0 + its spans' sums, ascending; slices are added as a balanced binary tree of neighbours.
 // Spans are what may go in parallel: with eight warps, 4096 of k are one span for each.
 // Source: ours. Cost: one addition per output and span, 1/512 of the products.
-#ifndef PR_GPU_OPERATIONS_MATMUL_ORDER_CUH
-#define PR_GPU_OPERATIONS_MATMUL_ORDER_CUH
+#ifndef PR_GPU_MATRIX_MATMUL_ORDER_CUH
+#define PR_GPU_MATRIX_MATMUL_ORDER_CUH
 
 #include "kernels/gpu/language/tile.cuh"
 
