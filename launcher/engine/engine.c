@@ -153,7 +153,7 @@ static void say_threads(const pr_engine *engine)
 static pr_status say_exchange(pr_engine *engine)
 {
     pr_exchange mine =
-        engine->exchange ? pr_comm_parallel_exchange(engine->exchange) : PR_EXCHANGE_AUTO;
+        engine->parallel ? pr_comm_parallel_exchange(engine->parallel) : PR_EXCHANGE_AUTO;
     int64_t shared = mine == PR_EXCHANGE_SHARED, messages = mine == PR_EXCHANGE_MESSAGES;
     int64_t direct = mine == PR_EXCHANGE_DIRECT;
     int64_t staged = (shared || messages) && !engine->device.device->is_host;
