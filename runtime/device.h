@@ -165,7 +165,7 @@ struct pr_device {
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
 
-    // The exchange between experts by the device itself (device_exchange.h); NULL: the host does it.
+    // A group's operations by its devices themselves (device_exchange.h); NULL: the host does them.
     pr_status (*exchange_create)(
         pr_device *device,
         const struct pr_device_exchange_params *params,
