@@ -108,13 +108,24 @@ typedef struct pr_step_tables {
     const int32_t *output_row;  // [outputs]
 } pr_step_tables;
 
+// Heads [head_begin, head_begin + heads) of listed pages of one layer and stream, one after another in a slab.
+typedef struct pr_pages_args {
+    int32_t pages;
+    const int32_t *page;  // [pages] block numbers; host
+    void *memory;         // [blocks] pages, the device's
+    size_t page_bytes, head_bytes;
+    int32_t head_begin, heads;
+    void *slab;  // [pages][heads][head_bytes]; host
+} pr_pages_args;
+
 // A piece of work cut into tasks; thread is 0..threads-1 and no two tasks run on one at once.
 typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
 
 struct pr_device {
-    const char *name;  // "cpu", "cuda", "hip", "emulated", ...
-    const char *isa;   // what was chosen at open: "reference", "avx2", "sm_90", ...
-    bool is_host;      // its memory is the host's, too
+    const char *name;    // "cpu", "cuda", "hip", "emulated", ...
+    const char *isa;     // what was chosen at open: "reference", "avx2", "sm_90", ...
+    bool is_host;        // its memory is the host's, too
+    int64_t free_bytes;  // of its own memory, when it was opened; 0 where it is the host's
     pr_kv_arrangement kv_arrangement;
     int32_t threads;  // of this process that `share` uses, with the caller's
     void *state;      // the back end's own
@@ -165,6 +176,11 @@ struct pr_device {
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
 
+    // Before the first of those below: the most pages, and bytes of a slab.
+    pr_status (*pages_reserve)(pr_device *device, int32_t pages, size_t slab_bytes);
+    pr_status (*pages_gather)(pr_device *device, const pr_pages_args *args);  // to the slab; waits
+    pr_status (*pages_scatter)(
+        pr_device *device, const pr_pages_args *args);  // from it: free again
     // A group's operations by its devices themselves (device_exchange.h); NULL: the host does them.
     pr_status (*exchange_create)(
         pr_device *device,

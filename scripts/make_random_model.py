@@ -40,6 +40,19 @@ PRESETS = {
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 64,
         "num_experts_per_tok": 8, "moe_intermediate_size": 384, "norm_topk_prob": True,
         "decoder_sparse_step": 1, "mlp_only_layers": []},
+    "llama-8b": {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "vocab_size": 128256, "rms_norm_eps": 1e-5, "rope_theta": 5e5, "rope_scaling": None,
+        "tie_word_embeddings": False, "max_position_embeddings": 8192},
+    "qwen3-30b-a3b": {
+        **qwen3(hidden_size=2048, intermediate_size=6144, num_hidden_layers=48,
+                num_attention_heads=32, num_key_value_heads=4, head_dim=128, vocab_size=151936,
+                tie_word_embeddings=False, max_position_embeddings=40960),
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 128,
+        "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": True,
+        "decoder_sparse_step": 1, "mlp_only_layers": []},
     "wide-vocabulary": qwen3(
         hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8,
         num_key_value_heads=4, head_dim=32, vocab_size=151936, tie_word_embeddings=True,

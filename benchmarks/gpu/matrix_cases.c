@@ -46,6 +46,14 @@ static int32_t padded(int32_t count, int32_t multiple)
     return (count + multiple - 1) / multiple * multiple;
 }
 
+static pr_status take_scratch(pr_gpu_meter *meter, size_t size_bytes, void **scratch)
+{
+    float *floats;
+    PR_TRY(pr_gpu_meter_floats(meter, (int64_t)(size_bytes / sizeof(float)) + 1, &floats));
+    *scratch = floats;
+    return PR_OK;
+}
+
 // ---- One product ----
 
 typedef struct matmul_case {
@@ -59,7 +67,7 @@ static void launch_matmul(void *context, int32_t copy)
     matmul_case *c = context;
     pr_gpu_matmul_args args = c->args;
     args.weights.data = (const char *)args.weights.data + copy * c->weights_bytes;
-    c->meter->backend->operations->matmul(c->meter->stream, &args);
+    c->meter->backend->operations->matmul(c->meter->stream, &args, 1);
 }
 
 static pr_status take_matmul(matmul_case *c, const matmul_shape *shape, int32_t copies)
@@ -86,7 +94,9 @@ static pr_status take_matmul(matmul_case *c, const matmul_shape *shape, int32_t 
             },
         .y = y,
     };
-    return PR_OK;
+    return take_scratch(
+        c->meter, c->meter->backend->operations->matmul_scratch_bytes(shape->rows, shape->cols),
+        &c->args.scratch);
 }
 
 static pr_status run_matmul(pr_gpu_meter *meter, const matmul_shape *shape)
@@ -175,7 +185,8 @@ static pr_status take_experts(experts_case *c, const experts_shape *shape, int32
     PR_TRY(pr_gpu_meter_bf16(c->meter, down * copies, &down_weights));
     PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->hidden, &x));
     PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->hidden, &y));
-    PR_TRY(pr_gpu_meter_floats(c->meter, (int64_t)most_rows * shape->inner, &args->scratch));
+    PR_TRY(take_scratch(
+        c->meter, c->meter->backend->operations->experts_scratch_bytes(args), &args->scratch));
     args->gate = gate_weights;
     args->up = up_weights;
     args->down = down_weights;

@@ -75,8 +75,9 @@ typedef struct pr_gpu_rope_store_args {
 
 // Weights: bfloat16 or float32, [n_padded][k_padded] row-major on the device with n_padded a multiple of 128, k_padded
 // of 64, zeros beyond. Slice s of S covers k in [cols*s/S, cols*(s+1)/S), as in runtime/device.h; sums of slices are
-// added as a balanced binary tree. Within a slice: bfloat16 by tiles of 16 k ascending (tile.cuh), x rounded to bfloat16;
-// float32 by fma, k ascending. Slices of a bfloat16 matrix begin at multiples of 16, or the matrix is refused.
+// added as a balanced binary tree. Within a slice: bfloat16 in spans of 512 k, each summed from 0 by tiles of 16 k
+// ascending (tile.cuh), their sums added ascending, x rounded to bfloat16 (docs/kernels.md); float32 by fma, k ascending.
+// Slices of a bfloat16 matrix begin at multiples of 16, or the matrix is refused.
 typedef struct pr_gpu_weights {
     const void *data;
     bool is_bf16;
@@ -85,6 +86,8 @@ typedef struct pr_gpu_weights {
     int32_t slices;
 } pr_gpu_weights;
 
+enum { PR_GPU_MATMUL_MOST = 3, PR_GPU_PADDED_ROWS = 128, PR_GPU_PADDED_COLS = 64 };
+
 typedef struct pr_gpu_matmul_args {
     int32_t rows;  // M, may be 0
     const int32_t *rows_used;
@@ -92,10 +95,11 @@ typedef struct pr_gpu_matmul_args {
     pr_gpu_weights weights;
     const float *bias;  // [N] or NULL
     float *y;           // [M][N]
+    void *scratch;      // matmul_scratch_bytes(rows, K); may be NULL where that is 0
 } pr_gpu_matmul_args;
 
-// Grouped: rows sorted by expert, expert e owns count[e] rows after those of the experts before it. y = silu(x gate) *
-// (x up) for `gated`, y = x down for the second half; experts' matrices have one shape and lie one after another.
+// Grouped: rows sorted by expert, expert e owns count[e] rows after those of the experts before it.
+// y = down(silu(x gate) * (x up)); experts' matrices have one shape and lie one after another.
 typedef struct pr_gpu_experts_args {
     int32_t experts;               // local
     int32_t most_rows;             // sum of count is at most this; the grid is made for it
@@ -106,7 +110,7 @@ typedef struct pr_gpu_experts_args {
         inner_padded;       // strides in elements: gate, up hidden_padded; down inner_padded
     const int32_t *row_of;  // [n]: row i of x is row row_of[i] of it; NULL: i
     const float *x;         // [.][H]
-    float *scratch;         // [n][I]
+    void *scratch;          // experts_scratch_bytes
     float *y;               // [n][H]
 } pr_gpu_experts_args;
 
@@ -230,7 +234,11 @@ typedef struct pr_gpu_operations {
     void (*add)(pr_gpu_stream *stream, const pr_gpu_add_args *args);
     void (*gated)(pr_gpu_stream *stream, const pr_gpu_gated_args *args);
     void (*rope_store)(pr_gpu_stream *stream, const pr_gpu_rope_store_args *args);
-    void (*matmul)(pr_gpu_stream *stream, const pr_gpu_matmul_args *args);
+    size_t (*matmul_scratch_bytes)(int32_t rows, int32_t cols);
+    // count <= PR_GPU_MATMUL_MOST products of the same rows in one launch: rows, rows_used, x, K, scratch and the type of
+    // weights are equal in all of them.
+    void (*matmul)(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_t count);
+    size_t (*experts_scratch_bytes)(const pr_gpu_experts_args *args);
     void (*experts)(pr_gpu_stream *stream, const pr_gpu_experts_args *args);
     size_t (*attention_scratch_bytes)(
         int32_t tokens, int32_t query_heads, int32_t head_size, int32_t most_positions);
@@ -263,7 +271,9 @@ void pr_gpu_rmsnorm(pr_gpu_stream *stream, const pr_gpu_rmsnorm_args *args);
 void pr_gpu_add(pr_gpu_stream *stream, const pr_gpu_add_args *args);
 void pr_gpu_gated(pr_gpu_stream *stream, const pr_gpu_gated_args *args);
 void pr_gpu_rope_store(pr_gpu_stream *stream, const pr_gpu_rope_store_args *args);
-void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args);
+size_t pr_gpu_matmul_scratch_bytes(int32_t rows, int32_t cols);
+void pr_gpu_matmul(pr_gpu_stream *stream, const pr_gpu_matmul_args *args, int32_t count);
+size_t pr_gpu_experts_scratch_bytes(const pr_gpu_experts_args *args);
 void pr_gpu_experts(pr_gpu_stream *stream, const pr_gpu_experts_args *args);
 size_t pr_gpu_attention_scratch_bytes(
     int32_t tokens, int32_t query_heads, int32_t head_size, int32_t most_positions);

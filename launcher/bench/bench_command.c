@@ -39,7 +39,7 @@ static json_t *about(const bench *made, const pr_engine *engine)
     json_object_set_new(facts, "model", json_string(engine->model_name));
     json_object_set_new(facts, "layout", json_string(layout));
     json_object_set_new(facts, "ranks", json_integer(engine->ranks));
-    json_object_set_new(facts, "device", json_string(engine->device->isa));
+    json_object_set_new(facts, "device", json_string(engine->device.device->isa));
     json_object_set_new(facts, "policy", json_string(made->options->policy));
     json_object_set_new(facts, "speed", json_real(made->speed));
     json_object_set_new(facts, "scale_tokens", json_integer(made->options->scale_tokens));

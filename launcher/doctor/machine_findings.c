@@ -7,6 +7,7 @@
 
 #include "comm/world.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/gpu/gpu_choice.h"
 #include "launcher/doctor/doctor_parts.h"
 #include "launcher/doctor/text_file.h"
 #include "launcher/engine/memory_budget.h"
@@ -153,11 +154,40 @@ static void look_at_huge_pages(pr_findings *findings)
             "matmuls of one token gain most");
 }
 
+typedef struct gpu_list {
+    pr_findings *findings;
+    int32_t found;
+} gpu_list;
+
+static void add_gpu(void *context, const char *backend, int32_t index, const pr_gpu_facts *facts)
+{
+    gpu_list *list = context;
+    char memory[24], free_bytes[24];
+    pr_memory_text(facts->memory_bytes, memory);
+    pr_memory_text(facts->free_bytes, free_bytes);
+    pr_finding_add(
+        list->findings, PR_FINDING_OK, "GPU", "--device %s:%d is %s (%s, %s), %s, %s of it free",
+        backend, (int)index, facts->name, facts->architecture, facts->uuid, memory, free_bytes);
+    list->found++;
+}
+
 static void look_at_gpus(pr_findings *findings)
 {
-    if (access("/dev/nvidia0", F_OK) == 0 || access("/dev/kfd", F_OK) == 0)
-        pr_finding_add(
-            findings, PR_FINDING_OK, "GPU", "there is one; this version computes on the CPU only");
+    static const struct {
+        const char *backend, *file;
+    } kinds[] = {{"cuda", "/dev/nvidia0"}, {"hip", "/dev/kfd"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        gpu_list list = {.findings = findings};
+        char why[256];
+        pr_gpu_choice_list(kinds[i].backend, add_gpu, &list, why);
+        if (list.found > 0 || access(kinds[i].file, F_OK) != 0)
+            continue;
+        pr_finding_advise(
+            pr_finding_add(
+                findings, PR_FINDING_NOTE, "GPU", "%s is there, but %s finds no device: %s",
+                kinds[i].file, kinds[i].backend, why),
+            "this program computes on the CPU here");
+    }
 }
 
 void pr_machine_findings_add(

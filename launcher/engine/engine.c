@@ -16,6 +16,7 @@
 #include "launcher/placement/world_order.h"
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "scheduler/policy/policy.h"
 
@@ -155,7 +156,7 @@ static pr_status say_exchange(pr_engine *engine)
         engine->parallel ? pr_comm_parallel_exchange(engine->parallel) : PR_EXCHANGE_AUTO;
     int64_t shared = mine == PR_EXCHANGE_SHARED, messages = mine == PR_EXCHANGE_MESSAGES;
     int64_t direct = mine == PR_EXCHANGE_DIRECT;
-    int64_t staged = (shared || messages) && !engine->device->is_host;
+    int64_t staged = (shared || messages) && !engine->device.device->is_host;
     PR_TRY(pr_world_max(engine->world, &shared));
     PR_TRY(pr_world_max(engine->world, &messages));
     PR_TRY(pr_world_max(engine->world, &direct));
@@ -182,9 +183,12 @@ static void say_what_runs(const pr_engine *engine, const char *why)
     pr_log(
         PR_LOG_INFO, "model %s: %s, %d layers, %d experts, context %d; kernels: %s; weights %s",
         engine->model_name, pr_family_name(model->family), model->layers, model->experts,
-        engine->max_model_len, engine->device->isa, pr_options_weights_text(engine->quantization));
+        engine->max_model_len, engine->device.device->isa,
+        pr_options_weights_text(engine->quantization));
     say_threads(engine);
     pr_log(PR_LOG_INFO, "layout: %s", text);
+    if (!engine->device.device->is_host)
+        pr_log(PR_LOG_INFO, "device: %s", engine->device.text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
         pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
     pr_log(
@@ -195,8 +199,8 @@ static void say_what_runs(const pr_engine *engine, const char *why)
     pr_start_tell_parts(&engine->start);
 }
 
-// How many threads this rank computes with, where, and how many ranks share this machine's memory.
-static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
+// How many threads this rank computes with, where, and which of this machine's ranks it is.
+static pr_status place_threads(pr_engine *engine)
 {
     const pr_options *options = engine->options;
     bool computes = !(options->dedicated_controller && engine->rank == 0);
@@ -214,7 +218,8 @@ static pr_status place_threads(pr_engine *engine, int32_t *neighbours)
         pr_thread_choose(
             &topology.map, node.usable, node.computing, node.number, &wish, &engine->threads);
     engine->numa = pr_thread_numa(&topology.map, &topology.usable, &engine->threads);
-    *neighbours = node.ranks;
+    engine->node_number = computes ? node.number : 0;
+    engine->node_ranks = node.ranks;
     pr_node_ranks_release(&node);
     return PR_OK;
 }
@@ -227,6 +232,24 @@ static pr_status agree_on_threads(pr_engine *engine, int32_t *least)
     PR_TRY(pr_world_max(engine->world, &negative));
     *least = (int32_t)-negative;
     return PR_OK;
+}
+
+// Bytes depend on what computes, so all ranks compute on the same kind of device.
+static pr_status agree_on_device(pr_engine *engine)
+{
+    const pr_device *device = engine->device.device;
+    uint64_t hash = pr_hash_bytes(1, device->name, strlen(device->name)) >> 1;
+    int64_t most = (int64_t)hash, least = -(int64_t)hash;
+    PR_TRY(pr_world_max(engine->world, &most));
+    PR_TRY(pr_world_max(engine->world, &least));
+    if (most == -least)
+        return PR_OK;
+    if (engine->rank > 0)
+        return PR_ERR_ARGUMENT;
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "this rank computes on %s, others on something else: say --device, or start on nodes alike",
+        engine->device.text);
 }
 
 // Ranks see different free memory; the least of them decides, so that all choose the same layout.
@@ -281,18 +304,20 @@ static pr_status open_stages(pr_engine *engine, const pr_engine_prepare *prepare
     const pr_options *options = engine->options;
     pr_memory_facts facts;
     char why[PR_LAYOUT_TEXT_BYTES] = "";
-    int32_t neighbours = 1, threads = 1;
+    int32_t threads = 1;
     pr_start_mark(&engine->start, PR_START_MPI);
     STAGE(engine, engine->rank == 0 ? pr_policy_check_spec(options->policy, true) : PR_OK);
     STAGE(engine, engine->rank == 0 ? prepare->call(prepare->context) : PR_OK);
     PR_TRY(agree_on_nothing_to_do(engine, prepare->nothing_to_do));
     if (engine->nothing_to_do)
         return PR_OK;
-    PR_TRY(place_threads(engine, &neighbours));
+    PR_TRY(place_threads(engine));
     STAGE(engine, pr_engine_parts_open_model(engine));
+    PR_TRY(agree_on_device(engine));
     STAGE(
         engine, pr_memory_facts_fill(
-                    options, engine->model, engine->weights, engine->device, neighbours, &facts));
+                    options, engine->model, engine->weights, engine->device.device,
+                    pr_device_choice_sharers(&engine->device, engine->node_ranks), &facts));
     PR_TRY(agree_on_memory(engine, &facts));
     engine->max_model_len = facts.max_model_len;
     engine->kv_dtype = pr_options_kv_dtype(options, facts.weight_dtype);

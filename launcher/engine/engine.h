@@ -8,6 +8,7 @@
 #define PR_LAUNCHER_ENGINE_ENGINE_H
 
 #include "launcher/controller.h"
+#include "launcher/engine/device_choice.h"
 #include "launcher/leave/run_watch.h"
 #include "launcher/options.h"
 #include "launcher/placement/thread_choice.h"
@@ -39,11 +40,12 @@ typedef struct pr_engine {
     pr_thread_choice *every_threads;  // [ranks], where lost ranks are replaced; else NULL
     int32_t numa;                     // where they are; -1: in several domains
     pr_weights *weights;
-    pr_device *device;
+    pr_device_choice device;
+    int32_t node_number, node_ranks;  // which of this node's ranks it is
     pr_shard *shard;
     pr_kv_store *store;
     pr_group *group;
-    pr_parallel *parallel;
+    pr_parallel *parallel;  // on the device's memory
     pr_kv_transfer *transfer;
     pr_control *control, *controller_control;
     pr_run_watch *watch;  // NULL in a world of one rank

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu_device.h"
 #include "launcher/leave/stop_signals.h"
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
@@ -19,14 +18,7 @@ pr_status pr_engine_parts_open_model(pr_engine *engine)
     PR_TRY(pr_engine_name_model(engine));
     if (engine->rank == 0)
         PR_TRY(pr_tokenizer_open(options->model, &engine->tokenizer));
-    PR_TRY(pr_cpu_device_open(
-        &(pr_cpu_device_params){
-            .isa = options->cpu_isa,
-            .threads = engine->threads.threads,
-            .cpu = engine->threads.cpu,
-            .shares_cores = engine->threads.shares_cores,
-        },
-        &engine->device));
+    PR_TRY(pr_device_choice_open(options, &engine->threads, engine->node_number, &engine->device));
     return pr_weights_open(options->model, &engine->weights);
 }
 
@@ -53,7 +45,7 @@ static pr_status load_shard(pr_engine *engine, const pr_place *place)
         .weights = engine->weights,
         .place = *place,
         .quantization = pr_options_quantization(engine->options),
-        .device = engine->device,
+        .device = engine->device.device,
         .load = pr_options_load_mode(engine->options),
         .loaded_bytes = &engine->load_watch.loaded_bytes,
         .stop = pr_stop_signals_flag(),
@@ -90,7 +82,7 @@ pr_status pr_engine_parts_take_place(pr_engine *engine)
         .first_head = heads * place.tp_rank,
         .dtype = engine->kv_dtype,
     };
-    return pr_kv_store_create(engine->device, &store, &engine->store);
+    return pr_kv_store_create(engine->device.device, &store, &engine->store);
 }
 
 pr_status pr_engine_parts_create_transfer(pr_engine *engine)
@@ -140,7 +132,7 @@ pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
         .max_outputs = options->max_num_seqs,
         .timeout_ms = options->comm_timeout,
         .shares_cores = engine->threads.shares_cores,
-        .device = engine->device,
+        .device = engine->device.device,
     };
     PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
     pr_worker_params worker = {

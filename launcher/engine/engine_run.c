@@ -8,7 +8,6 @@
 
 #include "comm/recovery.h"
 #include "comm/watch.h"
-#include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
 #include "launcher/engine/engine.h"
 #include "launcher/leave/stop_signals.h"
@@ -207,7 +206,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     pr_kv_store_destroy(engine->store);
     pr_shard_unload(engine->shard);
     pr_weights_close(engine->weights);
-    pr_cpu_device_close(engine->device);
+    pr_device_choice_close(&engine->device);
     pr_token_bytes_destroy(engine->token_bytes);
     pr_tokenizer_close(engine->tokenizer);
     pr_model_close(engine->model);

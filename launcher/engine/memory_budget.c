@@ -42,7 +42,7 @@ pr_status pr_memory_facts_fill(
     const pr_model *model,
     const pr_weights *weights,
     const pr_device *device,
-    int32_t ranks_on_node,
+    int32_t sharers,
     pr_memory_facts *facts)
 {
     int32_t length = options->max_model_len ? options->max_model_len : model->max_positions;
@@ -54,7 +54,8 @@ pr_status pr_memory_facts_fill(
     if (memory == 0) {
         pr_topology topology;
         pr_topology_read(&topology);
-        memory = topology.available_bytes / ranks_on_node / 10 * 9;
+        int64_t free_bytes = device->is_host ? topology.available_bytes : device->free_bytes;
+        memory = free_bytes / sharers / 10 * 9;
     }
     *facts = (pr_memory_facts){
         .options = options,
@@ -62,6 +63,7 @@ pr_status pr_memory_facts_fill(
         .weight_dtype = find_weight_dtype(weights),
         .converted = weights ? pr_weights_quantization(weights) : PR_QUANTIZATION_NONE,
         .matrix_bytes = device->matrix_bytes,
+        .has_table = !device->is_host,
         .memory_bytes = memory,
         .max_model_len = length,
     };
@@ -103,8 +105,12 @@ static int64_t layer_bytes(const pr_memory_facts *facts, int32_t layer, int32_t 
 
 int64_t pr_memory_weight_bytes(const pr_memory_facts *facts, int32_t experts, int32_t tp)
 {
+    const pr_model *m = facts->model;
     int64_t bytes = head_bytes(facts, tp);
-    for (int32_t i = 0; i < facts->model->layers; i++)
+    if (facts->has_table)
+        bytes += (int64_t)facts->matrix_bytes(
+            m->vocabulary, m->hidden, facts->weight_dtype, PR_QUANTIZATION_NONE);
+    for (int32_t i = 0; i < m->layers; i++)
         bytes += layer_bytes(facts, i, experts, tp);
     return bytes;
 }

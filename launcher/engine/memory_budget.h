@@ -27,19 +27,20 @@ typedef struct pr_memory_facts {
     // pr_device.matrix_bytes of the device that will hold the weights.
     size_t (*matrix_bytes)(
         int64_t rows, int64_t cols, pr_dtype dtype, pr_quantization quantization);
+    bool has_table;         // the embedding takes device memory, too: it is no file of the host's
     int64_t memory_bytes;   // of one rank
     int32_t max_model_len;  // resolved: pr_memory_facts_fill
 } pr_memory_facts;
 
 // Fills the facts. weights may be NULL (only a config.json is there): bfloat16 is assumed.
-// ranks_on_node share what is free on this machine unless --memory says otherwise. Errors:
+// `sharers` ranks share what is free on the device unless --memory says otherwise. Errors:
 // PR_ERR_ARGUMENT if --max-model-len exceeds the model's.
 pr_status pr_memory_facts_fill(
     const pr_options *options,
     const pr_model *model,
     const pr_weights *weights,
     const pr_device *device,
-    int32_t ranks_on_node,
+    int32_t sharers,
     pr_memory_facts *facts) PR_MUST_CHECK;
 
 // What the matrices are quantised to.

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu_device.h"
 #include "launcher/commands.h"
+#include "launcher/engine/device_choice.h"
 #include "launcher/engine/layout_choice.h"
 #include "launcher/placement/thread_choice.h"
 #include "launcher/plan/plan_drawing.h"
@@ -376,7 +376,7 @@ static pr_status fill_view(
     const pr_options *options,
     const pr_model *model,
     const pr_weights *weights,
-    const pr_device *device,
+    const pr_device_choice *device,
     pr_options *adopted,
     plan_view *view,
     pr_status *fits)
@@ -395,7 +395,8 @@ static pr_status fill_view(
     adopt_node(&view->here, &view->topology, adopted);
     view->threads = adopted->threads;
     PR_TRY(pr_memory_facts_fill(
-        adopted, model, weights, device, ranks_of_node(adopted), &view->facts));
+        adopted, model, weights, device->device,
+        pr_device_choice_sharers(device, ranks_of_node(adopted)), &view->facts));
     PR_TRY(pr_layout_choose(&view->facts, adopted->ranks, &view->layout, view->why));
     pr_layout_describe(&view->layout, view->flags);
     *fits = pr_memory_budget_blocks(&view->facts, &view->layout, &view->blocks);
@@ -419,7 +420,7 @@ static pr_status with_view(
     static plan_view view;  // one per process; its layout is too large for a stack
     pr_options adopted;
     pr_model *model;
-    pr_device *device;
+    pr_device_choice device;
     pr_weights *weights = NULL;
     pr_status status, fits;
     PR_TRY(pr_model_open(options->model, &model));
@@ -428,16 +429,15 @@ static pr_status with_view(
     if (pr_weights_open(options->model, &weights) != PR_OK)
         weights = NULL;
     pr_error_capture_end();
-    PR_TRY_GOTO(
-        pr_cpu_device_open(&(pr_cpu_device_params){.isa = options->cpu_isa, .threads = 1}, &device),
-        close_model);
-    PR_TRY_GOTO(fill_view(options, model, weights, device, &adopted, &view, &fits), close_device);
+    const pr_thread_choice one = {.threads = 1};
+    PR_TRY_GOTO(pr_device_choice_open(options, &one, 0, &device), close_model);
+    PR_TRY_GOTO(fill_view(options, model, weights, &device, &adopted, &view, &fits), close_device);
     status = use(&view, context);
     pr_plan_placement_release(&view.placement);
     if (status == PR_OK)
         status = fits;
 close_device:
-    pr_cpu_device_close(device);
+    pr_device_choice_close(&device);
 close_model:
     if (weights)
         pr_weights_close(weights);

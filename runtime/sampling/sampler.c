@@ -11,6 +11,7 @@
 
 #include "runtime/base/elementary.h"
 #include "runtime/base/log.h"
+#include "runtime/sampling/vocabulary_sum.h"
 
 // exp(-8): what lies deeper is seldom looked at.
 static const double near_exponent = 8;
@@ -83,6 +84,12 @@ static bool is_token(const pr_sampler *sampler, int32_t token)
     return token >= 0 && token < sampler->vocabulary;
 }
 
+static int32_t chunk_end(const pr_sampler *sampler, int32_t begin)
+{
+    int32_t left = sampler->vocabulary - begin;
+    return begin + (left < PR_VOCABULARY_CHUNK ? left : PR_VOCABULARY_CHUNK);
+}
+
 static float at_most_finite(float logit) { return logit > FLT_MAX ? FLT_MAX : logit; }
 
 // ---- Logprobs
@@ -102,10 +109,15 @@ static double log_normaliser(const pr_sampler *sampler)
         largest = sampler->raw[i] > largest ? sampler->raw[i] : largest;
     if (!(largest > -INFINITY))
         return (double)INFINITY;
-    double sum = 0;
-    for (int32_t i = 0; i < sampler->vocabulary; i++)
-        sum += pr_exp_f64((double)sampler->raw[i] - (double)largest);
-    return (double)largest + pr_log_f64(sum);
+    pr_vocabulary_sum sum;
+    pr_vocabulary_sum_begin(&sum);
+    for (int32_t begin = 0, end; begin < sampler->vocabulary; begin = end) {
+        end = chunk_end(sampler, begin);
+        for (int32_t i = begin; i < end; i++)
+            pr_vocabulary_sum_add(&sum, i, pr_exp_f64((double)sampler->raw[i] - (double)largest));
+        pr_vocabulary_sum_end_chunk(&sum);
+    }
+    return (double)largest + pr_log_f64(sum.total);
 }
 
 // The most likely tokens by insertion into a short list; a later equal one stays behind.
@@ -279,19 +291,28 @@ static void begin_ranking(pr_sampler *sampler, const pr_sampling *sampling, cons
     sampler->waiting = sampler->ranked = 0;
 }
 
-// How many candidates there are, and, if asked for, the sum of their weights.
-static int32_t count_candidates(const pr_sampler *sampler, double *total)
+static int32_t count_candidates(const pr_sampler *sampler)
 {
     int32_t candidates = 0;
-    for (int32_t i = 0; i < sampler->vocabulary; i++) {
-        double depth = depth_of(sampler, sampler->logits[i]);
-        if (depth <= sampler->most_depth) {
-            candidates++;
-            if (total)
-                *total += weight_of(sampler, depth);
-        }
-    }
+    for (int32_t i = 0; i < sampler->vocabulary; i++)
+        candidates += depth_of(sampler, sampler->logits[i]) <= sampler->most_depth;
     return candidates;
+}
+
+static double weight_of_candidates(const pr_sampler *sampler)
+{
+    pr_vocabulary_sum sum;
+    pr_vocabulary_sum_begin(&sum);
+    for (int32_t begin = 0, end; begin < sampler->vocabulary; begin = end) {
+        end = chunk_end(sampler, begin);
+        for (int32_t i = begin; i < end; i++) {
+            double depth = depth_of(sampler, sampler->logits[i]);
+            if (depth <= sampler->most_depth)
+                pr_vocabulary_sum_add(&sum, i, weight_of(sampler, depth));
+        }
+        pr_vocabulary_sum_end_chunk(&sum);
+    }
+    return sum.total;
 }
 
 // Fills the empty heap: at first with what is near the top, then with all the rest.
@@ -347,13 +368,14 @@ static int32_t cut_top_p(pr_sampler *sampler, float top_p, int32_t kept, double 
 static int32_t draw_token(pr_sampler *sampler, const pr_sampler_args *args)
 {
     const pr_sampling *sampling = args->sampling;
-    bool top_k = sampling->top_k > 0;
     double total = 0;
     begin_ranking(sampler, sampling, args->logits);
-    int32_t kept = count_candidates(sampler, top_k ? NULL : &total);
+    int32_t kept = count_candidates(sampler);
     if (kept == 0)
         return 0;
-    if (top_k) {
+    if (sampling->top_k <= 0) {
+        total = weight_of_candidates(sampler);
+    } else {
         kept = sampling->top_k < kept ? sampling->top_k : kept;
         for (int32_t i = 0; i < kept; i++)
             total += weight_at(sampler, i);

@@ -6,9 +6,11 @@
 #include <cuda_runtime.h>
 
 #define GPU_KERNEL static __global__
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 32
+#define GPU_COPY_OVERLAPS 1
 
 GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
 GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }

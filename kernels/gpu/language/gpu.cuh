@@ -3,6 +3,7 @@
 // includes this and no header of a vendor. C++17; no exceptions, no standard containers.
 //
 //   GPU_KERNEL            begins a kernel:                 GPU_KERNEL void add_rows(add_args args) { ... }
+//   GPU_KERNEL_OF(threads) the same; it is launched with at most so many threads, and may use the registers of the rest
 //   GPU_FUNCTION          begins a function called by kernels
 //   GPU_WARP              lanes of a warp: 32 or 64, a constant; lane masks have 64 bits
 //   GPU_UNROLL            before a loop whose trip count is a constant
@@ -23,6 +24,8 @@
 //   gpu_shared<T>()                     the block's shared memory as a T, not initialised; its size is said at launch
 //   gpu_copy16_begin(to_shared, from_global)  16 bytes, both aligned to 16, may be in flight until
 //   gpu_copy16_commit(), gpu_copy16_wait<N>() all but this thread's newest N commits have arrived (then a barrier)
+//   GPU_COPY_OVERLAPS                   1: such copies fly while the thread goes on, so many stages of them pay;
+//                                       0: they are there at once, two stages do
 //   gpu_load16(from) gpu_store16(to, v) 16 bytes at once, aligned to 16, as gpu_bytes16 (four uint32_t)
 //   gpu_load_acquire(p) gpu_store_release(p, v)   uint32_t or uint64_t, ordered for all GPUs and the host
 //   gpu_clock_ns()                      the device's clock, for limits of waits
@@ -32,6 +35,7 @@
 //   gpu_fma(a, b, c)  gpu_exp(x) (the bits of pr_exp)  gpu_sqrt(x)
 //   gpu_bf16 (uint16_t)  gpu_to_bf16(float) to nearest even  gpu_from_bf16(gpu_bf16)
 //   gpu_to_bf16_pair(low, high): two in a uint32_t, low in the low half
+//   gpu_exp_f64(x)  gpu_log_f64(x)  the bits of pr_exp_f64 and pr_log_f64
 //
 // Launch, from host code of the same file:
 //   gpu_launch(kernel, gpu_grid{x, y, z}, threads, shared_bytes, stream, args...)
@@ -62,6 +66,11 @@ typedef uint16_t gpu_bf16;
 #include "kernels/gpu/language/hip.cuh"
 #else
 #include "kernels/gpu/language/cuda.cuh"
+#endif
+
+#if defined(PR_GPU_EMULATED) && !defined(GPU_KERNEL_OF)
+#define GPU_KERNEL_OF(threads) GPU_KERNEL
+#define GPU_COPY_OVERLAPS (GPU_WARP == 32)
 #endif
 
 #include "kernels/gpu/language/number.cuh"

@@ -6,9 +6,11 @@
 #include <hip/hip_runtime.h>
 
 #define GPU_KERNEL static __global__
+#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
 #define GPU_FUNCTION static __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 64
+#define GPU_COPY_OVERLAPS 0
 
 GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
 GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }

@@ -5,20 +5,20 @@
 //   gpu_tile_a  a;  gpu_tile_load_a(a, from, stride)       16 rows x 16 of k, row-major: A[r][k] = from[r * stride + k]
 //   gpu_tile_b  b;  gpu_tile_load_b(b, from, stride)       16 columns x 16 of k:         B[k][c] = from[c * stride + k]
 //                   gpu_tile_load_b_across(b, from, stride)  the same, k down:           B[k][c] = from[k * stride + c]
-//   gpu_tile_load_a_global, gpu_tile_load_b_global         as load_a and load_b, from any memory
-//   gpu_tile_floats f;                                     what will be an A, in float32, from any memory:
-//                   gpu_tile_load_floats(f, from, stride, rows, depth)   from[r * stride + k], 0 from row `rows` or k
-//                                                          `depth` on: nothing is read there
-//                   gpu_tile_round(a, f)                   A[r][k] = bfloat16(f[r][k])
+//   row[GPU_TILE_A_ROWS]: row[i] is where row gpu_tile_a_row(i) of A begins in any memory, NULL for a row of zeros
+//                   gpu_tile_load_rows(a, row, k)          A[r][j] = row r's [k + j], bfloat16
+//   gpu_tile_floats f;                                     what will be an A, in float32:
+//                   gpu_tile_load_floats(f, row, k, depth) row r's [k + j], 0 from j = depth on: nothing is read there
+//                   gpu_tile_round(a, f)                   A = bfloat16(f)
 //   gpu_tile_sum c; c.value[i] = 0                         16 x 16, GPU_TILE_VALUES of them in each lane
 //                   gpu_tile_row(i), gpu_tile_column(i)    where value i of this lane stands
 //   gpu_tile_multiply(c, a, b)                             c += A B
 //   gpu_tile_a_of_sum(a, c)                                A[r][k] = bfloat16(c[r][k]), without memory where the
 //                                                          layouts allow it
 //
-// gpu_tile_load_a, _b and _b_across read shared memory only: there is an instruction for it. Rows of bfloat16 begin at
-// multiples of 16 bytes (stride a multiple of 8 elements), those of float32 anywhere: even strides from an address of 8
-// bytes are read by pairs. A stride of 8 more than a multiple of 64 elements has no conflicts of banks.
+// gpu_tile_load_a, _b and _b_across read shared memory only: there is an instruction for it. Their rows, and those of
+// load_rows, begin at multiples of 16 bytes (stride a multiple of 8 elements); a stride of 8 more than a multiple of 16
+// has no conflicts of banks. Float32 rows may begin anywhere; pairs are read at once where they lie at 8 bytes.
 // Numbers: gpu_tile_multiply adds 16 products to each sum in an order that the instruction fixes: the same for every
 // row, column and lane. So a sum depends on its row of A, its column of B and the sequence of tiles, on nothing else;
 // tests/kernel/test_gpu_tile shows it. The emulation adds by fma, k ascending.

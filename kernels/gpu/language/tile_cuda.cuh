@@ -7,6 +7,8 @@
 #ifndef PR_GPU_LANGUAGE_TILE_CUDA_CUH
 #define PR_GPU_LANGUAGE_TILE_CUDA_CUH
 
+enum { GPU_TILE_A_ROWS = 2 };
+
 struct gpu_tile_a {
     uint32_t word[4];
 };
@@ -62,39 +64,30 @@ GPU_FUNCTION uint32_t gpu_tile_pair(const gpu_bf16 *from)
     return *reinterpret_cast<const uint32_t *>(from);
 }
 
-GPU_FUNCTION void gpu_tile_load_a_global(gpu_tile_a &a, const gpu_bf16 *from, int64_t stride)
-{
-    const gpu_bf16 *upper = from + gpu_lane() / 4 * stride + gpu_lane() % 4 * 2;
-    const gpu_bf16 *lower = upper + 8 * stride;
-    a.word[0] = gpu_tile_pair(upper);
-    a.word[1] = gpu_tile_pair(lower);
-    a.word[2] = gpu_tile_pair(upper + 8);
-    a.word[3] = gpu_tile_pair(lower + 8);
-}
+GPU_FUNCTION int gpu_tile_a_row(int i) { return gpu_lane() / 4 + i * 8; }
 
-GPU_FUNCTION void gpu_tile_load_b_global(gpu_tile_b &b, const gpu_bf16 *from, int64_t stride)
+GPU_FUNCTION void
+gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
-    const gpu_bf16 *left = from + gpu_lane() / 4 * stride + gpu_lane() % 4 * 2;
-    const gpu_bf16 *right = left + 8 * stride;
-    b.word[0] = gpu_tile_pair(left);
-    b.word[1] = gpu_tile_pair(left + 8);
-    b.word[2] = gpu_tile_pair(right);
-    b.word[3] = gpu_tile_pair(right + 8);
-}
-
-GPU_FUNCTION void gpu_tile_load_floats(
-    gpu_tile_floats &f, const float *from, int64_t stride, int rows, int depth)
-{
-    bool whole = depth >= GPU_TILE && stride % 2 == 0;
     GPU_UNROLL
     for (int i = 0; i < 4; i++) {
-        int row = gpu_lane() / 4 + i % 2 * 8, k = gpu_lane() % 4 * 2 + i / 2 * 8;
-        const float *at = from + row * stride + k;
+        const gpu_bf16 *from = row[i % 2];
+        a.word[i] = from ? gpu_tile_pair(from + k + gpu_lane() % 4 * 2 + i / 2 * 8) : 0;
+    }
+}
+
+GPU_FUNCTION void
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+{
+    GPU_UNROLL
+    for (int i = 0; i < 4; i++) {
+        int first = gpu_lane() % 4 * 2 + i / 2 * 8;
+        const float *from = row[i % 2] + k + first;
         float2 pair = make_float2(0.0f, 0.0f);
-        if (row < rows && whole)
-            pair = *reinterpret_cast<const float2 *>(at);
-        else if (row < rows)
-            pair = make_float2(k < depth ? at[0] : 0.0f, k + 1 < depth ? at[1] : 0.0f);
+        if (row[i % 2] && depth >= GPU_TILE && ((uintptr_t)from & 7) == 0)
+            pair = *reinterpret_cast<const float2 *>(from);
+        else if (row[i % 2])
+            pair = make_float2(first < depth ? from[0] : 0.0f, first + 1 < depth ? from[1] : 0.0f);
         f.value[2 * i] = pair.x;
         f.value[2 * i + 1] = pair.y;
     }
@@ -116,7 +109,8 @@ GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 
 GPU_FUNCTION void gpu_tile_multiply_half(float c[4], const gpu_tile_a &a, uint32_t b0, uint32_t b1)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b0), "r"(b1));

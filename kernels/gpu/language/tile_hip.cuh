@@ -8,6 +8,8 @@
 typedef short gpu_tile_shorts __attribute__((ext_vector_type(4)));
 typedef float gpu_tile_quad __attribute__((ext_vector_type(4)));
 
+enum { GPU_TILE_A_ROWS = 1 };
+
 struct gpu_tile_a {
     uint32_t word[2];
 };
@@ -22,7 +24,7 @@ GPU_FUNCTION int gpu_tile_row(int i) { return gpu_lane() / 16 * 4 + i; }
 GPU_FUNCTION int gpu_tile_column(int) { return gpu_lane() % 16; }
 
 // Four of k, in a row of memory.
-GPU_FUNCTION void gpu_tile_fetch(uint32_t word[2], const gpu_bf16 *from, int64_t stride)
+GPU_FUNCTION void gpu_tile_fetch(uint32_t word[2], const gpu_bf16 *from, int stride)
 {
     const gpu_bf16 *at = from + gpu_lane() % 16 * stride + gpu_lane() / 16 * 4;
     uint2 four = *reinterpret_cast<const uint2 *>(at);
@@ -44,28 +46,33 @@ GPU_FUNCTION void gpu_tile_load_b_across(gpu_tile_b &b, const gpu_bf16 *from, in
     b.word[0] = (uint32_t)at[0] | (uint32_t)at[stride] << 16;
     b.word[1] = (uint32_t)at[2 * stride] | (uint32_t)at[3 * stride] << 16;
 }
-GPU_FUNCTION void gpu_tile_load_a_global(gpu_tile_a &a, const gpu_bf16 *from, int64_t stride)
+
+GPU_FUNCTION int gpu_tile_a_row(int) { return gpu_lane() % 16; }
+
+GPU_FUNCTION void
+gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
-    gpu_tile_fetch(a.word, from, stride);
-}
-GPU_FUNCTION void gpu_tile_load_b_global(gpu_tile_b &b, const gpu_bf16 *from, int64_t stride)
-{
-    gpu_tile_fetch(b.word, from, stride);
+    uint2 four = make_uint2(0, 0);
+    if (row[0])
+        four = *reinterpret_cast<const uint2 *>(row[0] + k + gpu_lane() / 16 * 4);
+    a.word[0] = four.x;
+    a.word[1] = four.y;
 }
 
-GPU_FUNCTION void gpu_tile_load_floats(
-    gpu_tile_floats &f, const float *from, int64_t stride, int rows, int depth)
+GPU_FUNCTION void
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
 {
-    int row = gpu_lane() % 16, first = gpu_lane() / 16 * 4;
-    const float *at = from + row * stride + first;
-    if (row < rows && depth >= GPU_TILE && stride % 2 == 0) {
-        float2 low = reinterpret_cast<const float2 *>(at)[0], high = reinterpret_cast<const float2 *>(at)[1];
+    int first = gpu_lane() / 16 * 4;
+    const float *from = row[0] + k + first;
+    if (row[0] && depth >= GPU_TILE && ((uintptr_t)from & 7) == 0) {
+        float2 low = reinterpret_cast<const float2 *>(from)[0];
+        float2 high = reinterpret_cast<const float2 *>(from)[1];
         f = gpu_tile_floats{{low.x, low.y, high.x, high.y}};
         return;
     }
     GPU_UNROLL
     for (int i = 0; i < 4; i++)
-        f.value[i] = row < rows && first + i < depth ? at[i] : 0.0f;
+        f.value[i] = row[0] && first + i < depth ? from[i] : 0.0f;
 }
 
 GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
@@ -76,7 +83,8 @@ GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 
 GPU_FUNCTION gpu_tile_shorts gpu_tile_operand(const uint32_t word[2])
 {
-    return gpu_tile_shorts{(short)word[0], (short)(word[0] >> 16), (short)word[1], (short)(word[1] >> 16)};
+    return gpu_tile_shorts{
+        (short)word[0], (short)(word[0] >> 16), (short)word[1], (short)(word[1] >> 16)};
 }
 
 GPU_FUNCTION void gpu_tile_multiply(gpu_tile_sum &c, const gpu_tile_a &a, const gpu_tile_b &b)
@@ -93,7 +101,8 @@ GPU_FUNCTION void gpu_tile_multiply(gpu_tile_sum &c, const gpu_tile_a &a, const 
 // that hold row c, whose value c % 4 it is.
 GPU_FUNCTION void gpu_tile_a_of_sum(gpu_tile_a &a, const gpu_tile_sum &c)
 {
-    uint32_t low = gpu_to_bf16_pair(c.value[0], c.value[1]), high = gpu_to_bf16_pair(c.value[2], c.value[3]);
+    uint32_t low = gpu_to_bf16_pair(c.value[0], c.value[1]),
+             high = gpu_to_bf16_pair(c.value[2], c.value[3]);
     int row = gpu_lane() % 16, first = row / 4 * 16 + gpu_lane() / 16 * 4;
     uint32_t element[4];
     GPU_UNROLL

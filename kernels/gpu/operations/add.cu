@@ -9,7 +9,8 @@ enum { PIECE = 4 * PR_ROW_VECTOR * PR_ROW_THREADS };
 typedef struct add_plan {
     float *x;
     const float *y;
-    int64_t elements, period, pieces;  // pieces of PIECE elements in a period
+    int64_t elements, period;
+    int32_t pieces;  // of PIECE elements in a period
 } add_plan;
 
 template <int N> GPU_KERNEL void add_pieces(add_plan plan)
@@ -34,7 +35,7 @@ void pr_gpu_add(pr_gpu_stream *stream, const pr_gpu_add_args *args)
     if (args->elements <= 0)
         return;
     int64_t period = args->period > 0 ? args->period : args->elements;
-    int64_t pieces = (period + PIECE - 1) / PIECE;
+    int32_t pieces = (int32_t)((period + PIECE - 1) / PIECE);
     int64_t repetitions = (args->elements + period - 1) / period;
     int64_t least = period < PIECE ? period : (int64_t)PIECE;
     add_plan plan = {args->x, args->y, args->elements, period, pieces};
