@@ -98,8 +98,8 @@ pr_status pr_gpu_device_open(const pr_gpu_device_params *params, pr_device **dev
         .kv_arrangement = PR_KV_ROWS,
         .threads = pr_cpu_team_threads(state->team),
         .state = state,
-        .share = share,
         .exchange_create = exchange_create,
+        .share = share,
     };
     pr_gpu_memory_fill(opened);
     pr_gpu_matrix_fill(opened);
