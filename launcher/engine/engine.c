@@ -186,9 +186,9 @@ static void say_what_runs(const pr_engine *engine, const char *why)
         engine->max_model_len, engine->device.device->isa,
         pr_options_weights_text(engine->quantization));
     say_threads(engine);
-    pr_log(PR_LOG_INFO, "layout: %s", text);
     if (!engine->device.device->is_host)
         pr_log(PR_LOG_INFO, "device: %s", engine->device.text);
+    pr_log(PR_LOG_INFO, "layout: %s", text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
         pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
     pr_log(
