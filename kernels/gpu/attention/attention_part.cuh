@@ -10,8 +10,8 @@
 //
 // Packed rows: the query heads of one KV head and a token stand together, group = h / g of them: packed row
 // token * group + i is query head kv_head * group + i.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_PART_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_PART_CUH
+#ifndef PR_GPU_ATTENTION_PART_CUH
+#define PR_GPU_ATTENTION_PART_CUH
 
 #include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
