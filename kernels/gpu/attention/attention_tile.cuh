@@ -5,13 +5,14 @@
 //              +------+------+------+------+
 //   Q  16 x D  |  S 0    S 1    S 2    S 3 |   16 x 64 scores -> maximum, P = exp(S - m) in bfloat16
 //              +------+------+------+------+
-//   O += P V   16 x D, l += P 1   (a tile of ones: the weights that V got are what l sums, by the same instruction)
+//   O += P V   16 x D, l += P 1   (a tile of ones: l sums the very weights that V gets, by the same instruction)
 //
 // A block has ROWS x COLUMNS warps; the warps of a row have TALL row tiles. One warp alone (prefill) has all of S and O
 // in registers. Several (decode, or D 256) cut S by positions and O by columns, and exchange maxima and P through
 // shared memory. With two row tiles a warp loads each tile of K and V once for both, and Q again for each span.
-// None of it changes what is added to what: an element of S is a sum over tiles of D ascending, one of O and l over
-// tiles of positions ascending, and a maximum does not depend on the order. So a row's bits do not depend on the shape.
+// None of it changes what is added to what: an element of S is a sum over tiles of D ascending, one of O over tiles
+// of positions ascending, l grows span by span, and a maximum does not depend on the order. So a row's bits do not depend
+// on the shape.
 //
 // A span that a row does not see leaves its state as it is: scores are -infinity, exp is 0, the rescaling is by 1.
 // Rows of K and V beyond what the work sees are zeros. Head sizes below D are filled with zeros.
@@ -56,9 +57,8 @@ template <class S> struct attention_shared {
 
 // One row tile, as a warp has it in registers.
 template <class S> struct attention_rows {
-    gpu_tile_sum o[S::OWN], l;
-    float maximum[ATTENTION_SLOTS];
-    int position[ATTENTION_SLOTS];  // -1: no such row
+    gpu_tile_sum o[S::OWN];
+    float maximum[ATTENTION_SLOTS], l[ATTENTION_SLOTS];
 };
 
 template <class S> struct attention_state {
@@ -120,17 +120,10 @@ template <class S>
 GPU_FUNCTION void attention_place_rows(
     const pr_gpu_attention_args &args, const attention_work &work, attention_state<S> &state)
 {
-    GPU_UNROLL
-    for (int tile = 0; tile < S::TALL; tile++) {
-        GPU_UNROLL
-        for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
-            int row = attention_tile_begin<S>(work, tile) + gpu_tile_row(attention_value(slot));
-            bool is_row = row < work.end;
-            state.rows[tile].position[slot] = is_row ? args.position[row / work.group] : -1;
-            gpu_shared<attention_shared<S>>().total[tile][slot][gpu_thread()] =
-                attention_total{attention_nothing(), 0.0f};
-        }
-    }
+    auto &total = gpu_shared<attention_shared<S>>().total;
+    for (int i = 0; i < S::TALL * ATTENTION_SLOTS; i++)
+        total[i / ATTENTION_SLOTS][i % ATTENTION_SLOTS][gpu_thread()] =
+            attention_total{attention_nothing(), 0.0f};
     int first = attention_tile_begin<S>(work, 0), end = first + S::TALL * GPU_TILE;
     end = end < work.end ? end : work.end;
     state.last_position = first < end ? args.position[(end - 1) / work.group] : -1;
@@ -260,17 +253,27 @@ GPU_FUNCTION void attention_score(
     }
 }
 
-// first: the span's first position. Later ones than a row's own are nothing to it.
+// first: the span's first position. Later ones than a row's own are nothing to it, and all if there is no such row.
 template <class S>
-GPU_FUNCTION void
-attention_mask(const attention_rows<S> &rows, int first, gpu_tile_sum s[S::SPAN_OWN])
+GPU_FUNCTION void attention_mask(
+    const pr_gpu_attention_args &args,
+    const attention_work &work,
+    int tile,
+    int first,
+    gpu_tile_sum s[S::SPAN_OWN])
 {
     int own = first + attention_column<S>() * S::SPAN_OWN * GPU_TILE;
+    int seen[ATTENTION_SLOTS];  // of the positions that this warp has
+    GPU_UNROLL
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
+        int row = attention_tile_begin<S>(work, tile) + gpu_tile_row(attention_value(slot));
+        seen[slot] = row < work.end ? args.position[row / work.group] - own : -1;
+    }
     GPU_UNROLL
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++) {
-            if (own + j * GPU_TILE + gpu_tile_column(i) > rows.position[attention_slot(i)])
+            if (j * GPU_TILE + gpu_tile_column(i) > seen[attention_slot(i)])
                 s[j].value[i] = attention_nothing();
         }
     }
@@ -324,12 +327,12 @@ GPU_FUNCTION void attention_rescale(attention_rows<S> &rows, const float larger[
         rescale[slot] = attention_exp(rows.maximum[slot] - larger[slot]);
         moves = moves || rescale[slot] != 1.0f;
         rows.maximum[slot] = larger[slot];
+        rows.l[slot] = rows.l[slot] * rescale[slot];
     }
     if (gpu_ballot(moves) == 0)
         return;
     GPU_UNROLL
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        rows.l.value[i] = rows.l.value[i] * rescale[attention_slot(i)];
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++)
             rows.o[n].value[i] = rows.o[n].value[i] * rescale[attention_slot(i)];
@@ -369,6 +372,21 @@ GPU_FUNCTION void attention_weigh(
     }
 }
 
+// l += the span's P: every column of P times a tile of ones is the sum of the row.
+template <class S>
+GPU_FUNCTION void
+attention_count(attention_rows<S> &rows, const gpu_tile_a p[S::SPAN_TILES], const gpu_tile_b &one)
+{
+    gpu_tile_sum sum;
+    attention_clear(sum);
+    GPU_UNROLL
+    for (int j = 0; j < S::SPAN_TILES; j++)
+        gpu_tile_multiply(sum, p[j], one);
+    GPU_UNROLL
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
+        rows.l[slot] = rows.l[slot] + sum.value[attention_value(slot)];
+}
+
 template <class S>
 GPU_FUNCTION void attention_gather(
     attention_state<S> &state, const gpu_tile_a p[S::TALL][S::SPAN_TILES], const gpu_bf16 *v)
@@ -377,10 +395,10 @@ GPU_FUNCTION void attention_gather(
     gpu_tile_b one;
     gpu_tile_load_b(one, gpu_shared<attention_shared<S>>().one, 0);
     GPU_UNROLL
+    for (int tile = 0; tile < S::TALL; tile++)
+        attention_count<S>(state.rows[tile], p[tile], one);
+    GPU_UNROLL
     for (int j = 0; j < S::SPAN_TILES; j++) {
-        GPU_UNROLL
-        for (int tile = 0; tile < S::TALL; tile++)
-            gpu_tile_multiply(state.rows[tile].l, p[tile][j], one);
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++) {
             gpu_tile_b b;
@@ -403,7 +421,8 @@ GPU_FUNCTION void attention_span(
     gpu_tile_a p[S::TALL][S::SPAN_TILES];
     // A warp that has its rows alone passes by what none of them sees.
     bool sees = S::COLUMNS > 1 || first <= state.last_position;
-    bool masks = first + ATTENTION_SPAN - 1 > args.position[work.begin / work.group];
+    // All rows see at least all but PACKED positions.
+    bool masks = first + ATTENTION_SPAN + S::PACKED > work.positions;
     const gpu_bf16 *k = attention_ring_next<S>(args, work, state);
     if (sees) {
         attention_score<S>(state, k, s);
@@ -412,7 +431,7 @@ GPU_FUNCTION void attention_span(
             attention_rows<S> &rows = state.rows[tile];
             float larger[ATTENTION_SLOTS];
             if (masks)
-                attention_mask<S>(rows, first, s[tile]);
+                attention_mask<S>(args, work, tile, first, s[tile]);
             attention_maximum<S>(rows, s[tile], larger);
             attention_rescale<S>(rows, larger);
             attention_weigh<S>(rows, s[tile], p[tile]);
@@ -454,7 +473,7 @@ GPU_FUNCTION void attention_leave_sums(
         float *sums =
             attention_partial_sums(plan) + 2 * attention_partial(plan, work.slot, head, part);
         sums[0] = rows.maximum[slot];
-        sums[1] = rows.l.value[value];
+        sums[1] = rows.l[slot];
     }
 }
 
@@ -477,8 +496,7 @@ GPU_FUNCTION void attention_settle(
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
         int row = first + gpu_tile_row(attention_value(slot));
         attention_total &total = gpu_shared<attention_shared<S>>().total[tile][slot][gpu_thread()];
-        attention_weights weights =
-            attention_total_add(total, rows.maximum[slot], rows.l.value[attention_value(slot)]);
+        attention_weights weights = attention_total_add(total, rows.maximum[slot], rows.l[slot]);
         float inverse = 1.0f / total.sum;
         if (row >= work.end)
             continue;
@@ -501,13 +519,14 @@ GPU_FUNCTION void attention_settle(
 
 template <class S> GPU_FUNCTION void attention_part_begin(attention_rows<S> &rows)
 {
-    attention_clear(rows.l);
     GPU_UNROLL
     for (int n = 0; n < S::OWN; n++)
         attention_clear(rows.o[n]);
     GPU_UNROLL
-    for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
         rows.maximum[slot] = attention_nothing();
+        rows.l[slot] = 0.0f;
+    }
 }
 
 template <class S>

@@ -113,19 +113,18 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_long(attention_plan pla
     work.kv_head = gpu_block_y();
     work.group = args.query_heads / args.kv_heads;
     int first = (gpu_blocks() - 1 - gpu_block()) * S::PACKED, last = first + S::PACKED;
-    int token = first / work.group;
-    while (token < args.tokens && token * work.group < last) {
-        work.segment = args.segment_of[token];
+    last = last < args.tokens * work.group ? last : args.tokens * work.group;
+    for (work.begin = first; work.begin < last; work.begin = work.end) {
+        work.segment = args.segment_of[work.begin / work.group];
         pr_gpu_segment segment = args.segment[work.segment];
-        int end = segment.first_row + segment.rows;
-        if (segment.rows > plan.short_rows) {
-            work.begin = token * work.group > first ? token * work.group : first;
-            work.end = end * work.group < last ? end * work.group : last;
-            work.positions = args.position[(work.end - 1) / work.group] + 1;
-            work.part_end = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
+        work.end = (segment.first_row + segment.rows) * work.group;
+        work.end = work.end < last ? work.end : last;
+        if (work.end <= work.begin)
+            return;
+        work.positions = args.position[(work.end - 1) / work.group] + 1;
+        work.part_end = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
+        if (segment.rows > plan.short_rows)
             attention_tiles<S>(plan, work);
-        }
-        token = end > token ? end : token + 1;
     }
 }
 
