@@ -143,8 +143,9 @@ template <bool WIDE> GPU_KERNEL void logprobs_rows(pr_gpu_logprobs_args args)
         if (gpu_thread() != 0)
             continue;
         bool none = top == PR_LOGIT_NO_KEY;
-        float value = none ? pr_logit_row_impossible() : pr_logit_row_value_of(top);
-        args.top_token[r * args.top + i] = none ? -1 : pr_logit_row_token_of(top);
+        int32_t at = none ? -1 : pr_logit_row_token_of(top);
+        float value = none ? pr_logit_row_impossible() : pr_logit_row_value(row.logits[at]);
+        args.top_token[r * args.top + i] = at;
         args.top_logprob[r * args.top + i] = (float)((double)value - normaliser);
     }
 }
