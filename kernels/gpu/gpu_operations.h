@@ -124,7 +124,7 @@ typedef struct pr_gpu_segment {
 
 // KV in spans of 64 at absolute multiples of 64, ascending; spans in parts of PR_GPU_ATTENTION_PART positions, each with
 // its own running maximum and sum; parts merged in order. The same for one row (decode) and many (prefill).
-enum { PR_GPU_ATTENTION_PART = 1024 };
+enum { PR_GPU_ATTENTION_PART = 512 };
 
 typedef struct pr_gpu_attention_args {
     int32_t tokens, segments;       // T; segments with rows > 1 and those with one may be mixed
