@@ -181,7 +181,7 @@ struct pr_device {
     pr_status (*pages_gather)(pr_device *device, const pr_pages_args *args);  // to the slab; waits
     pr_status (*pages_scatter)(
         pr_device *device, const pr_pages_args *args);  // from it: free again
-    // The exchange between experts by the device itself (device_exchange.h); NULL: the host does it.
+    // A group's operations by its devices themselves (device_exchange.h); NULL: the host does them.
     pr_status (*exchange_create)(
         pr_device *device,
         const struct pr_device_exchange_params *params,

@@ -62,7 +62,7 @@ struct pr_parallel {
     // of the lane. sum may be branch unless that is the room.
     pr_status (*tensor_reduce)(
         pr_parallel *parallel, const float *branch, float *sum, int32_t tokens, int32_t cols);
-    // part [T][end-begin of this tp rank] to whole [T][cols]; tp rank r holds columns
+    // The end of a step. part [T][end-begin of this tp rank] to whole [T][cols]; tp rank r holds columns
     // [cols*r/tp, cols*(r+1)/tp).
     pr_status (*tensor_gather)(
         pr_parallel *parallel, const float *part, float *whole, int32_t tokens, int32_t cols);

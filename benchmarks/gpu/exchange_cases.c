@@ -129,7 +129,7 @@ static pr_status take_regions(exchange_case *c)
         region[r] = taken;
     }
     PR_TRY(pr_gpu_meter_put(c->meter, region, sizeof region, &table));
-    PR_TRY(pr_gpu_meter_zeros(c->meter, sizeof(uint32_t) * 2 * RANKS, &sequence));
+    PR_TRY(pr_gpu_meter_zeros(c->meter, sizeof(uint32_t) * 3 * RANKS, &sequence));
     PR_TRY(pr_gpu_meter_zeros(c->meter, sizeof(int32_t) * 2 * RANKS * RANKS, &counts));
     PR_TRY(pr_gpu_meter_zeros(c->meter, sizeof(int32_t) * places * RANKS, &place));
     for (int32_t r = 0; r < RANKS; r++) {
@@ -148,7 +148,7 @@ static pr_status take_regions(exchange_case *c)
             .limit_ns = LIMIT_NS,
             .region = table,
             .own = region[r],
-            .sequence = (uint32_t *)sequence + (ptrdiff_t)2 * r,
+            .sequence = (uint32_t *)sequence + (ptrdiff_t)3 * r,
             .place = (int32_t *)place + places * (size_t)r,
             .sent = sent,
             .arrived = sent + RANKS,

@@ -261,6 +261,8 @@ typedef struct pr_gpu_operations {
     void (*exchange_combine_send)(pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
     void (*exchange_combine_receive)(
         pr_gpu_stream *stream, const pr_gpu_exchange_combine_args *args);
+    void (*exchange_reduce_send)(pr_gpu_stream *stream, const pr_gpu_exchange_reduce_args *args);
+    void (*exchange_reduce_receive)(pr_gpu_stream *stream, const pr_gpu_exchange_reduce_args *args);
 } pr_gpu_operations;
 
 // One per file of operations/; the table of a back end names them.

@@ -246,12 +246,9 @@ static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t r
         .y = part,
     };
     device->matmul(device, &head, 1);
-    if (parallel->tp > 1)
-        return parallel->tensor_gather(parallel, part, forward->logits, rows, model->vocabulary);
     if (part == forward->logits)
         return PR_OK;
-    size_t size_bytes = (size_t)rows * (size_t)model->vocabulary * sizeof(float);
-    return device->copy_out(device, forward->logits, part, size_bytes);
+    return parallel->tensor_gather(parallel, part, forward->logits, rows, model->vocabulary);
 }
 
 // The plan comes from another rank: what would write outside our memory is refused here.

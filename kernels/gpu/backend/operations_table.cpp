@@ -27,6 +27,8 @@
 #pragma weak pr_gpu_exchange_dispatch_receive
 #pragma weak pr_gpu_exchange_combine_send
 #pragma weak pr_gpu_exchange_combine_receive
+#pragma weak pr_gpu_exchange_reduce_send
+#pragma weak pr_gpu_exchange_reduce_receive
 
 const pr_gpu_operations pr_gpu_operations_table = {
     .embed = pr_gpu_embed,
@@ -54,4 +56,6 @@ const pr_gpu_operations pr_gpu_operations_table = {
     .exchange_dispatch_receive = pr_gpu_exchange_dispatch_receive,
     .exchange_combine_send = pr_gpu_exchange_combine_send,
     .exchange_combine_receive = pr_gpu_exchange_combine_receive,
+    .exchange_reduce_send = pr_gpu_exchange_reduce_send,
+    .exchange_reduce_receive = pr_gpu_exchange_reduce_receive,
 };

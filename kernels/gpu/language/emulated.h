@@ -15,6 +15,8 @@
 #include "kernels/gpu/emulate/emulated_machine.h"
 
 #define GPU_KERNEL static
+#define GPU_KERNEL_OF(threads) static
+#define GPU_COPY_OVERLAPS (GPU_WARP == 32)
 #define GPU_FUNCTION __attribute__((unused)) static inline
 #define GPU_UNROLL
 static_assert(GPU_WARP == 32 || GPU_WARP == 64, "a warp has 32 or 64 lanes");

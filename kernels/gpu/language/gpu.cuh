@@ -68,11 +68,6 @@ typedef uint16_t gpu_bf16;
 #include "kernels/gpu/language/cuda.cuh"
 #endif
 
-#if defined(PR_GPU_EMULATED) && !defined(GPU_KERNEL_OF)
-#define GPU_KERNEL_OF(threads) GPU_KERNEL
-#define GPU_COPY_OVERLAPS (GPU_WARP == 32)
-#endif
-
 #include "kernels/gpu/language/number.cuh"
 
 #endif

@@ -89,10 +89,11 @@ template <int N, bool SLICED> GPU_FUNCTION void matmul_sums_begin(matmul_sums<N,
     GPU_UNROLL
     for (int i = 0; i < N; i++)
         sums.value[i] = 0.0f;
-    if (SLICED) {
+    GPU_UNROLL
+    for (int level = 0; level < (SLICED ? MATMUL_LEVELS : 1); level++) {
         GPU_UNROLL
         for (int i = 0; i < N; i++)
-            sums.left[0][i] = sums.left[SLICED ? 1 : 0][i] = sums.left[SLICED ? 2 : 0][i] = 0.0f;
+            sums.left[level][i] = 0.0f;
     }
     sums.slice = 0;
 }

@@ -37,7 +37,7 @@ template <int HEAD, int COLUMN_WARPS, int ROW_TILES> struct attention_shape {
                          P_STRIDE = ATTENTION_SPAN + 8;  // 16 bytes apart in the banks
     static constexpr int PIECE = ATTENTION_SPAN * STRIDE, Q_STAGE = PACKED * STRIDE;
     // Where a copy does not run beside the arithmetic, other blocks hide its latency better than depth.
-    static constexpr int BUFFERS = GPU_WARP == 32 && D <= 128 ? 3 : 1;
+    static constexpr int BUFFERS = GPU_COPY_OVERLAPS && D <= 128 ? 3 : 1;
     static constexpr int STAGE = BUFFERS * PIECE > Q_STAGE ? BUFFERS *PIECE : Q_STAGE;
     static_assert(TILES % COLUMNS == 0 && SPAN_TILES % COLUMNS == 0, "warps have equal shares");
 };
