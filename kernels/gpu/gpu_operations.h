@@ -225,8 +225,7 @@ typedef struct pr_gpu_logprobs_args {
     const int32_t *token;           // [rows]: whose logprob and rank are wanted
     float *logprob;                 // [rows]
     int32_t *rank;                  // [rows], 1 = the likeliest
-    int32_t
-        *top_token;  // [rows][top], likeliest first, equal ones lowest first; -1 beyond V of them
+    int32_t *top_token;  // [rows][top], likeliest first, equal ones lowest first, -1 beyond V
     float *top_logprob;  // [rows][top]
 } pr_gpu_logprobs_args;
 
