@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // x += y, where y may repeat. A block takes one piece of one repetition, so no element needs a division.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 // A block's piece: every thread has four vectors of 16 bytes.
 enum { PIECE = 4 * PR_ROW_VECTOR * PR_ROW_THREADS };

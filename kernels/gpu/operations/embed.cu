@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // x[t] = table[token[t]], widened. One block a row; 16 bytes of x at a time.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 template <int N> GPU_FUNCTION pr_row_vector<N> widened(const gpu_bf16 *from)
 {

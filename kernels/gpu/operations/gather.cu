@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // to[i] = from[row_of[i]]. One block a row; the grid is made for the most rows, blocks beyond those used leave at once.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 template <int N> GPU_KERNEL void gather_rows(pr_gpu_gather_args args)
 {

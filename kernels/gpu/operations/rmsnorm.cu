@@ -2,7 +2,7 @@
 // x += addend, y = x * (1 / sqrt(sum of squares / n + epsilon)) * weight. One block a row. The sum has the reference's
 // order: 16 strided lanes by fma, each one thread's, then neighbours; the row waits in shared memory meanwhile.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 enum { LANES = 16, AHEAD = 8, HELD_FLOATS = 12 * 1024 };
 

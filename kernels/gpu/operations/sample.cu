@@ -6,7 +6,7 @@
 //   draw      one block a row: chunks added ascending; then along the ranking, whose sums have one order only, in lists
 //             that are nearly always the first one
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/ranked_list.cuh"
+#include "kernels/gpu/rows/ranked_list.cuh"
 
 struct chunk {
     uint64_t largest;                          // key

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A few floats of a row at once, and how many threads a row gets. N is 4 (16 bytes at a time) where all rows are aligned
 // to 16 bytes, else 1, by the same code and to the same bits.
-#ifndef PR_GPU_OPERATIONS_ROW_VECTOR_CUH
-#define PR_GPU_OPERATIONS_ROW_VECTOR_CUH
+#ifndef PR_GPU_ROWS_ROW_VECTOR_CUH
+#define PR_GPU_ROWS_ROW_VECTOR_CUH
 
 #include "kernels/gpu/language/gpu.cuh"
 
