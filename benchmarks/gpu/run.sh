@@ -58,6 +58,7 @@ lines=$results/gpu.jsonl log=$results/gpu.log profile=$results/gpu-profile.txt
 : > "$log"
 scratch=$(mktemp -d)
 models=''  # folder of random models
+revision=''
 background=()
 # shellcheck disable=SC2317  # called by the trap
 end_all() {
@@ -117,7 +118,7 @@ if [[ -n $packed ]]; then
         export PATH=$packed/mpi/bin:$PATH OPAL_PREFIX=$packed/mpi PMIX_INSTALL_PREFIX=$packed/mpi
         export PMIX_MCA_mca_base_component_path=$packed/lib/pmix2/lib/pmix UCX_MODULE_DIR=$packed/lib/ucx
     fi
-    export POLYREME_REVISION=${POLYREME_REVISION:-$(cat "$packed/packed_by")}
+    revision=$(cat "$packed/packed_by")
 else
     if wanted build; then
         mpi=ON
@@ -132,7 +133,7 @@ bench=$(find "$programs" -maxdepth 2 -name gpu_bench -type f | head -n 1)
     echo "run.sh: no polyreme and gpu_bench in $programs: $([[ -s $log ]] && tail -n 5 "$log")" >&2
     exit 1
 }
-export POLYREME_REVISION=${POLYREME_REVISION:-$(git -C "$source_folder" rev-parse HEAD 2>/dev/null || true)}
+[[ -n $revision ]] || revision=$(git -C "$source_folder" rev-parse HEAD 2>/dev/null || echo unknown)
 quick=() tiny=()
 if $small; then
     quick=(--quick) tiny=(--small)
@@ -220,12 +221,14 @@ background=()
 
 if wanted kernels; then step kernels 150 "$bench" --device "$device" --out "$lines" "${tiny[@]}"; fi
 peers=false
-if wanted peers && ! $small && have_torch; then
+if wanted peers && $small; then
+    left_out peers "shapes are tiny"
+elif wanted peers && have_torch; then
     peers=true
     step "peer limits" 40 python3 "$here/peer.py" limits --out "$lines"
     step "peer kernels" 100 python3 "$here/peer.py" kernels --rows "$lines" --out "$lines"
 elif wanted peers; then
-    left_out peers "python3 has no torch with a GPU, or shapes are tiny"
+    left_out peers "python3 has no torch with a GPU"
 fi
 
 # whole NAME MODEL SEQUENCES TOKENS TARGET MORE...
@@ -265,7 +268,7 @@ fi
 
 make_report() {
     python3 "$here/report.py" --lines "$lines" --out "$results/gpu.json" --missed "$scratch/missed" \
-        --command "$command_line"
+        --command "$command_line" --revision "$revision"
 }
 make_report > "$scratch/table"
 if wanted profile && [[ $device == cuda ]] && ! $small && command -v ncu > /dev/null; then
