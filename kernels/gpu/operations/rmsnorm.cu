@@ -6,10 +6,9 @@
 
 enum { LANES = 16, AHEAD = 8, HELD_FLOATS = 12 * 1024 };
 
-// As much of row is taken at launch as a row has. A row longer than HELD_FLOATS is read from x again.
+// In front of the row, 16 bytes. A row longer than HELD_FLOATS is read from x again.
 struct norm_shared {
     float inverse, unused[3];
-    float row[HELD_FLOATS];
 };
 
 // By the first warp. `x` is shared or global memory.
@@ -56,9 +55,10 @@ template <int N, bool HELD> GPU_KERNEL void norm_rows(pr_gpu_rmsnorm_args args)
     norm_shared &shared = gpu_shared<norm_shared>();
     int64_t at = (int64_t)gpu_block() * args.hidden;
     float *x = args.x + (args.row ? (int64_t)args.row[gpu_block()] * args.hidden : at);
-    take_row<N>(args, x, at, HELD ? shared.row : NULL);
+    float *held = HELD ? reinterpret_cast<float *>(&shared + 1) : NULL;
+    take_row<N>(args, x, at, held);
     gpu_barrier();
-    const float *row = HELD ? shared.row : x;
+    const float *row = HELD ? held : x;
     if (gpu_warp() == 0) {
         float sum = sum_of_squares(row, args.hidden);
         if (gpu_lane() == 0)
@@ -80,7 +80,7 @@ template <int N> static void launch(pr_gpu_stream *stream, const pr_gpu_rmsnorm_
 {
     gpu_grid grid = {(unsigned)args->tokens};
     unsigned threads = pr_row_vector_threads(args->hidden / N);
-    unsigned head_bytes = (unsigned)offsetof(norm_shared, row);
+    unsigned head_bytes = (unsigned)sizeof(norm_shared);
     if (args->hidden <= HELD_FLOATS)
         gpu_launch(
             norm_rows<N, true>, grid, threads, head_bytes + (unsigned)args->hidden * 4, stream,
