@@ -240,13 +240,51 @@ static void what_a_gpu_cannot_hold_is_refused(void **state)
         bad.reader = &reader;
         reads_left = 0;
         assert_int_equal(device->matrix_create(device, &bad, &matrix), PR_ERR_IO);
-        const pr_step_tables large = {.tokens = 5};
+        const pr_step_tables large = {.tokens = 5, .block_tokens = 16};
         const pr_step_limits limits = {
             .tokens = 4, .segments = 4, .outputs = 4, .positions = 64, .block_tokens = 16};
         assert_int_equal(device->step_reserve(device, &limits), PR_OK);
         assert_int_equal(device->step_begin(device, &large), PR_ERR_INTERNAL);
         pr_error_capture_end();
         free(data);
+        pr_gpu_device_close(device);
+    }
+}
+
+static bool fail_wait(pr_gpu_stream *stream)
+{
+    (void)stream;
+    return false;
+}
+
+static const char *say_lost(void) { return "the GPU fell off the bus"; }
+
+static void a_device_that_fails_says_so_once_and_does_nothing_more(void **state)
+{
+    (void)state;
+    for (int g = 0; g < gpus.count; g++) {
+        pr_gpu_backend backend = *gpus.gpu[g];
+        pr_device *device = open_device(&backend);
+        void *memory;
+        char byte = 0;
+        const pr_step_limits limits = {
+            .tokens = 4, .segments = 4, .outputs = 4, .positions = 64, .block_tokens = 16};
+        const pr_step_tables step = {.block_tokens = 16};
+        assert_int_equal(device->step_reserve(device, &limits), PR_OK);
+        assert_int_equal(device->memory_take(device, 4, &memory), PR_OK);
+        device->add(device, &(pr_add_args){.elements = 1, .x = memory, .y = memory});
+        backend.wait = fail_wait;
+        backend.error = say_lost;
+        pr_error_capture_begin();
+        assert_int_equal(device->copy_out(device, &byte, memory, 1), PR_ERR_INTERNAL);
+        assert_non_null(strstr(pr_error_text(), "after add: the GPU fell off the bus"));
+        pr_fail(PR_ERR_INTERNAL, "something else");
+        backend.wait = gpus.gpu[g]->wait;
+        assert_int_equal(device->step_begin(device, &step), PR_ERR_INTERNAL);
+        assert_int_equal(device->copy_out(device, &byte, memory, 1), PR_ERR_INTERNAL);
+        assert_string_equal(pr_error_text(), "something else");
+        pr_error_capture_end();
+        device->memory_release(device, memory);
         pr_gpu_device_close(device);
     }
 }
@@ -434,6 +472,7 @@ int main(void)
         cmocka_unit_test(experts_matrices_lie_one_after_another),
         cmocka_unit_test(tables_of_rows_are_bfloat16_or_wide),
         cmocka_unit_test(what_a_gpu_cannot_hold_is_refused),
+        cmocka_unit_test(a_device_that_fails_says_so_once_and_does_nothing_more),
         cmocka_unit_test(pages_pass_through_slabs_by_ranges_of_heads),
         cmocka_unit_test(a_forward_pass_needs_no_memory_of_the_host),
     };
