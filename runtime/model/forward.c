@@ -295,6 +295,7 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
         .position = batch->position,
         .block = pr_layer_attention_begin(forward->attention, batch),
         .segments = batch->segments,
+        .block_tokens = forward->store->block_tokens,
         .segment = batch->segment,
         .outputs = batch->outputs,
         .output_row = batch->output_row,
