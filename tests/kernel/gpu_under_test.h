@@ -33,11 +33,11 @@ static inline gpus_under_test gpu_under_test_open_these(const char *const names[
         const pr_gpu_backend *gpu = NULL;
         pr_error_capture_begin();
         pr_status status = pr_gpu_library_open(names[i], &gpu);
-        pr_error_capture_end();
 #ifdef PR_HAVE_GPU_EMULATED
         if (i < 2 && status != PR_OK)
             fail_msg("%s", pr_error_text());
 #endif
+        pr_error_capture_end();
         if (status != PR_OK || gpu->devices() == 0)
             continue;
         assert_true(gpu->use(0));

@@ -46,7 +46,7 @@ sum(pr_gpu_stream *stream, int32_t blocks, const float *values, float *sums, lan
 {
     gpu_launch(
         sum_kernel, gpu_grid{(unsigned)blocks, 1, 1}, LANGUAGE_THREADS, sizeof(sum_shared), stream,
-        values, sums, (int)fault, 5 * LANGUAGE_THREADS);
+        values, sums, (int)fault, LANGUAGE_THREADS + GPU_WARP);
 }
 
 // ---- lanes ----
