@@ -71,19 +71,21 @@ GPU_FUNCTION int gpu_tile_a_row(int i)
 GPU_FUNCTION void
 gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
+    for (int i = 0; i < GPU_TILE_VALUES; i++)
+        a.value[i] = row[i / 2 % GPU_TILE_A_ROWS][k + gpu_tile_a_k(gpu_lane(), i)];
+}
+GPU_FUNCTION void gpu_tile_load_floats_part(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+{
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        const gpu_bf16 *from = row[i / 2 % GPU_TILE_A_ROWS];
-        a.value[i] = from ? from[k + gpu_tile_a_k(gpu_lane(), i)] : (gpu_bf16)0;
+        int j = gpu_tile_a_k(gpu_lane(), i);
+        f.value[i] = j < depth ? row[i / 2 % GPU_TILE_A_ROWS][k + j] : 0.0f;
     }
 }
 GPU_FUNCTION void
-gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k)
 {
-    for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        const float *from = row[i / 2 % GPU_TILE_A_ROWS];
-        int j = gpu_tile_a_k(gpu_lane(), i);
-        f.value[i] = from && j < depth ? from[k + j] : 0.0f;
-    }
+    gpu_tile_load_floats_part(f, row, k, GPU_TILE);
 }
 GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 {
