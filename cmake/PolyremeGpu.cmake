@@ -8,36 +8,77 @@ if(POLYREME_WERROR)
     list(APPEND gpu_warnings -Werror)
 endif()
 
-set(nvcc_flags -std=c++17 -O3 -fmad=false -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden
-    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
-    -gencode arch=compute_121,code=compute_121)
-if(POLYREME_WERROR)
-    list(APPEND nvcc_flags -Werror all-warnings)
+# sm_80 and sm_90a as code, the newest that the compiler knows as PTX for GPUs to come.
+set(cuda_architectures)
+if(POLYREME_NVCC)
+    execute_process(COMMAND ${POLYREME_NVCC} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
+    string(REGEX MATCHALL "[0-9]+" known "${known}")
+    list(SORT known COMPARE NATURAL ORDER DESCENDING)
+    if(90 IN_LIST known)
+        list(GET known 0 newest)
+        set(cuda_architectures sm_80 sm_90a compute_${newest})
+    endif()
 endif()
-set(hipcc_flags -std=c++17 -O3 -ffp-contract=off ${gpu_warnings} --offload-arch=gfx90a -x hip -fPIC
+set(cuda_command ${POLYREME_NVCC})
+set(cuda_link_flags -cudart=static -Xlinker --no-undefined)
+set(cuda_flags -std=c++17 -O3 -fmad=false -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden)
+foreach(code ${cuda_architectures})
+    string(REPLACE sm_ compute_ virtual ${code})
+    list(APPEND cuda_flags -gencode arch=${virtual},code=${code})
+endforeach()
+if(POLYREME_WERROR)
+    list(APPEND cuda_flags -Werror all-warnings)
+endif()
+
+# Debian's hipcc looks for a GPU, and prints a Python traceback where there is none: it is told what to find.
+set(hip_architectures)
+if(POLYREME_HIPCC)
+    set(hip_command ${CMAKE_COMMAND} -E env HCC_AMDGPU_TARGET=gfx90a ${POLYREME_HIPCC})
+    file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/gpu_probe.cu "#include <hip/hip_runtime.h>\n__global__ void probe() {}\n")
+    foreach(architecture gfx90a gfx942)
+        if(NOT DEFINED POLYREME_HIPCC_${architecture})
+            execute_process(
+                COMMAND ${hip_command} --offload-arch=${architecture} -x hip -c -o /dev/null
+                    ${CMAKE_BINARY_DIR}/CMakeFiles/gpu_probe.cu
+                RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+            set(known OFF)
+            if(failed EQUAL 0)
+                set(known ON)
+            endif()
+            set(POLYREME_HIPCC_${architecture} ${known} CACHE INTERNAL "hipcc compiles for it")
+        endif()
+        if(POLYREME_HIPCC_${architecture})
+            list(APPEND hip_architectures ${architecture})
+        endif()
+    endforeach()
+endif()
+set(hip_offload)
+foreach(architecture ${hip_architectures})
+    list(APPEND hip_offload --offload-arch=${architecture})
+endforeach()
+set(hip_link_flags ${hip_offload} -Wl,--no-undefined)
+set(hip_flags -std=c++17 -O3 -ffp-contract=off ${gpu_warnings} ${hip_offload} -x hip -fPIC
     -fvisibility=hidden)
 
-# One file by a compiler that CMake does not know: object and list of headers.
-function(polyreme_gpu_compile compiler label source object)
-    file(RELATIVE_PATH shown ${CMAKE_SOURCE_DIR} ${source})
-    add_custom_command(OUTPUT ${object}
-        COMMAND ${compiler} ${ARGN} -I${CMAKE_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
-        DEPENDS ${source} DEPFILE ${object}.d
-        COMMENT "Building ${label} object of ${shown}" VERBATIM)
-endfunction()
-
-function(polyreme_gpu_vendor name folder vendor compiler flags link_flags)
+# By a compiler that CMake does not know: VENDOR_command with VENDOR_flags, and VENDOR_link_flags at the end.
+function(polyreme_gpu_vendor name folder vendor compiled)
     set(objects)
+    set(object_folder ${CMAKE_CURRENT_BINARY_DIR}/${name}_${vendor}.dir)
+    file(MAKE_DIRECTORY ${object_folder})
     foreach(source ${ARGN})
         get_filename_component(stem ${source} NAME_WE)
-        set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}_${vendor}.dir/${stem}.o)
-        polyreme_gpu_compile(${compiler} ${vendor} ${source} ${object} ${flags})
+        file(RELATIVE_PATH shown ${CMAKE_SOURCE_DIR} ${source})
+        set(object ${object_folder}/${stem}.o)
+        add_custom_command(OUTPUT ${object}
+            COMMAND ${${vendor}_command} ${${vendor}_flags} "-DPR_GPU_COMPILED_FOR=\"${compiled}\""
+                -I${CMAKE_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
+            DEPENDS ${source} DEPFILE ${object}.d
+            COMMENT "Building ${vendor} object of ${shown}" VERBATIM)
         list(APPEND objects ${object})
     endforeach()
     set(shared ${folder}/${name}_${vendor}.so)
-    file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${name}_${vendor}.dir)
     add_custom_command(OUTPUT ${shared}
-        COMMAND ${compiler} -shared ${objects} -o ${shared} ${link_flags}
+        COMMAND ${${vendor}_command} -shared ${objects} -o ${shared} ${${vendor}_link_flags}
         DEPENDS ${objects} COMMENT "Linking ${name}_${vendor}.so" VERBATIM)
     add_custom_target(${name}_${vendor} ALL DEPENDS ${shared})
     add_dependencies(${name}_gpu ${name}_${vendor})
@@ -50,7 +91,7 @@ function(polyreme_gpu_emulated name folder suffix warp)
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
     target_compile_definitions(${target} PRIVATE PR_GPU_EMULATED GPU_WARP=${warp})
     target_compile_options(${target} PRIVATE -fvisibility=hidden -fno-exceptions -fno-rtti)
-    target_link_libraries(${target} PRIVATE Threads::Threads)
+    target_link_libraries(${target} PRIVATE Threads::Threads -Wl,--no-undefined)
     set_target_properties(${target} PROPERTIES
         PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${folder} CXX_EXTENSIONS ON)
     add_dependencies(${name}_gpu ${target})
@@ -58,13 +99,14 @@ endfunction()
 
 function(polyreme_gpu_objects name folder)
     add_custom_target(${name}_gpu)
-    if(POLYREME_NVCC AND NOT POLYREME_SANITIZE AND EXISTS ${gpu_folder}/backend/gpu_backend.cu)
-        polyreme_gpu_vendor(${name} ${folder} cuda ${POLYREME_NVCC} "${nvcc_flags}" "-cudart=static"
-            ${ARGN} ${gpu_folder}/backend/gpu_backend.cu)
+    set(runtime ${gpu_folder}/backend/gpu_backend.cu)
+    if(cuda_architectures AND NOT POLYREME_SANITIZE)
+        string(REPLACE ";" " " compiled "${cuda_architectures}")
+        polyreme_gpu_vendor(${name} ${folder} cuda "${compiled}" ${ARGN} ${runtime})
     endif()
-    if(POLYREME_HIPCC AND NOT POLYREME_SANITIZE AND EXISTS ${gpu_folder}/backend/gpu_backend.cu)
-        polyreme_gpu_vendor(${name} ${folder} hip ${POLYREME_HIPCC} "${hipcc_flags}" "--offload-arch=gfx90a"
-            ${ARGN} ${gpu_folder}/backend/gpu_backend.cu)
+    if(hip_architectures AND NOT POLYREME_SANITIZE)
+        string(REPLACE ";" " " compiled "${hip_architectures}")
+        polyreme_gpu_vendor(${name} ${folder} hip "${compiled}" ${ARGN} ${runtime})
     endif()
     if(CMAKE_CXX_COMPILER)
         polyreme_gpu_emulated(${name} ${folder} "" 32 ${ARGN})

@@ -137,7 +137,7 @@ pr_status pr_device_parallel_open(
         .timeout_ms = params->timeout_ms,
     };
     *exchange = NULL;
-    if (params->experts == 0 || !params->device->exchange_create)
+    if ((params->experts == 0 && group->tp == 1) || !params->device->exchange_create)
         return PR_OK;
     if (group->ranks == 1)
         return params->device->exchange_create(params->device, &shape, exchange);
@@ -206,10 +206,16 @@ static pr_parallel *staged_of(const pr_parallel *parallel)
 static pr_status
 tensor_reduce(pr_parallel *parallel, const float *branch, float *sum, int32_t tokens, int32_t cols)
 {
-    const device_parallel *state = parallel->state;
-    if (parallel->tp > 1) {
+    device_parallel *state = parallel->state;
+    if (parallel->tp > 1 && !state->exchange) {
         pr_parallel *staged = staged_of(parallel);
         return staged->tensor_reduce(staged, branch, sum, tokens, cols);
+    }
+    if (parallel->tp > 1) {
+        pr_watch_begin("tensor reduce", parallel->layer);
+        PR_TRY(checked(state, state->exchange->check(state->exchange)));
+        return checked(
+            state, state->exchange->reduce(state->exchange, branch, sum, (int64_t)tokens * cols));
     }
     size_t size_bytes = (size_t)tokens * (size_t)cols * sizeof(float);
     if (branch != sum && size_bytes > 0)
@@ -288,6 +294,7 @@ pr_status pr_device_parallel_create(
     }
     *made = *host;
     made->experts = params->experts;
+    made->on_device = exchange != NULL || (params->experts == 0 && group->tp == 1);
     made->state = state;
     made->tensor_room = no_room;
     made->tensor_reduce = tensor_reduce;

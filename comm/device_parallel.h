@@ -2,9 +2,10 @@
 // runtime/parallel.h for a device with memory of its own. Private to comm/: pr_comm_parallel_create makes it where
 // pr_comm_params.device says so.
 //
-//   tensor parallelism   through the host (runtime/parallel_staged.h) over the group's exchange; alone: on the device
-//   experts              direct: the device's own exchange, by stores into the others' memory (one node)
-//                        staged: through the host
+//   reduce, experts   direct: the device's own exchange, by stores into the others' memory (one node)
+//                     staged: through the host (runtime/parallel_staged.h) over the group's exchange
+//                     a rank alone: nothing leaves the device
+//   gather            through the host, for the sampler
 //
 // Which one is the same on all ranks of a group: direct where every rank's device can reach every other's.
 #ifndef PR_COMM_DEVICE_PARALLEL_H
@@ -13,8 +14,8 @@
 #include "comm/group.h"
 #include "runtime/device_exchange.h"
 
-// The device's exchange, opened on all ranks. *exchange is NULL where that cannot be or is not wanted (a dense model,
-// another exchange asked for). Collective over the group. PR_ERR_RESOURCE where direct was asked for and cannot be.
+// The device's exchange, opened on all ranks. *exchange is NULL where that cannot be or is not wanted (nothing to
+// exchange, another way asked for). Collective over the group. PR_ERR_RESOURCE where direct was asked for and cannot be.
 pr_status pr_device_parallel_open(
     pr_group *group, const pr_comm_params *params, pr_device_exchange **exchange) PR_MUST_CHECK;
 // Collective over the group, unless it is broken: then what others may still reach is left to the process's end.

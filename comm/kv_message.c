@@ -37,26 +37,41 @@ static uint64_t checksum_of(const pr_kv_header *header, const char *payload)
     return pr_hash_bytes(seed, payload, header->size_bytes);
 }
 
-static char *
-range_in_page(const pr_kv_store *store, const pr_kv_range *range, int32_t stream, int32_t block)
+// The range's part of every block, one stream after another, between the store and a message's payload.
+static pr_status move_pages(
+    const pr_kv_store *store,
+    const pr_kv_range *range,
+    const int32_t *block,
+    pr_status (*move)(pr_device *device, const pr_pages_args *args),
+    char *payload)
 {
-    return pr_kv_store_page(store, range->layer, stream, block) +
-           (size_t)(range->first_head - store->first_head) * store->head_bytes;
+    size_t stream_bytes =
+        (size_t)range->handover->blocks * (size_t)range->heads * store->head_bytes;
+    for (int32_t stream = 0; stream < PR_KV_STREAMS; stream++) {
+        const pr_pages_args args = {
+            .pages = range->handover->blocks,
+            .page = block,
+            .memory = pr_kv_store_pages(store, range->layer, stream),
+            .page_bytes = store->page_bytes,
+            .head_bytes = store->head_bytes,
+            .head_begin = range->first_head - store->first_head,
+            .heads = range->heads,
+            .slab = payload + (size_t)stream * stream_bytes,
+        };
+        PR_TRY(move(store->device, &args));
+    }
+    return PR_OK;
 }
 
-void pr_kv_message_pack(const pr_kv_store *store, const pr_kv_range *range, char *message)
+pr_status pr_kv_message_pack(const pr_kv_store *store, const pr_kv_range *range, char *message)
 {
     pr_kv_header header = header_of(store, range);
-    size_t part_bytes = (size_t)range->heads * store->head_bytes;
-    char *payload = message + sizeof header, *at = payload;
-    for (int32_t stream = 0; stream < PR_KV_STREAMS; stream++) {
-        for (int32_t i = 0; i < range->handover->blocks; i++, at += part_bytes)
-            memcpy(
-                at, range_in_page(store, range, stream, range->handover->from_block[i]),
-                part_bytes);
-    }
+    char *payload = message + sizeof header;
+    PR_TRY(move_pages(
+        store, range, range->handover->from_block, store->device->pages_gather, payload));
     header.checksum = checksum_of(&header, payload);
     memcpy(message, &header, sizeof header);
+    return PR_OK;
 }
 
 // The first field that differs from what is expected.
@@ -91,12 +106,10 @@ const char *pr_kv_message_unpack(
         return fault;
     if (got.checksum != checksum_of(&got, payload))
         return "has a wrong checksum";
-    size_t part_bytes = (size_t)range->heads * store->head_bytes;
-    for (int32_t stream = 0; stream < PR_KV_STREAMS; stream++) {
-        for (int32_t i = 0; i < range->handover->blocks; i++, payload += part_bytes)
-            memcpy(
-                range_in_page(store, range, stream, range->handover->to_block[i]), payload,
-                part_bytes);
-    }
+    // Only read: what scatters does not write to the slab.
+    char *slab = (char *)(uintptr_t)payload;
+    if (move_pages(store, range, range->handover->to_block, store->device->pages_scatter, slab) !=
+        PR_OK)
+        return "could not be written to the device";
     return NULL;
 }

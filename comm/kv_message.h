@@ -37,8 +37,9 @@ typedef struct pr_kv_range {
 // Bytes of a message with its header.
 size_t pr_kv_message_bytes(const pr_kv_store *store, int32_t blocks, int32_t heads);
 
-// Writes pr_kv_message_bytes to message (8-byte aligned) from the handover's from_block.
-void pr_kv_message_pack(const pr_kv_store *store, const pr_kv_range *range, char *message);
+// Writes pr_kv_message_bytes to message (8-byte aligned) from the handover's from_block. Errors: the device's.
+pr_status
+pr_kv_message_pack(const pr_kv_store *store, const pr_kv_range *range, char *message) PR_MUST_CHECK;
 
 // Writes the pages of to_block if the message is exactly the expected one and whole. Otherwise
 // returns what is wrong, and leaves the pages alone.

@@ -54,13 +54,12 @@ static pr_status take_slabs(pr_kv_transfer *transfer)
             "holds: lower --max-model-len",
             transfer->slab_bytes);
     for (int32_t i = 0; i < PR_KV_SLABS; i++) {
-        transfer->slab[i].memory = malloc(transfer->slab_bytes);
-        if (!transfer->slab[i].memory)
-            return pr_fail(
-                PR_ERR_RESOURCE, "no memory for %d slabs of %zu bytes", PR_KV_SLABS,
-                transfer->slab_bytes);
+        void *memory;
+        PR_TRY(store->device->host_take(store->device, transfer->slab_bytes, &memory));
+        transfer->slab[i].memory = memory;
     }
-    return PR_OK;
+    return store->device->pages_reserve(
+        store->device, transfer->params.max_blocks, transfer->slab_bytes);
 }
 
 // A world with replacements has no other use for its communicator.
@@ -200,7 +199,9 @@ void pr_kv_transfer_destroy(pr_kv_transfer *transfer)
     // What MPI still works on stays until the process ends.
     bool idle = transfer->comm == MPI_COMM_NULL || !transfer->complete || empty_the_wire(transfer);
     for (int32_t i = 0; idle && i < PR_KV_SLABS; i++)
-        free(transfer->slab[i].memory);
+        if (transfer->slab[i].memory)
+            transfer->params.store->device->host_release(
+                transfer->params.store->device, transfer->slab[i].memory);
     if (idle && transfer->comm != MPI_COMM_NULL)
         MPI_Comm_free(&transfer->comm);
     free(transfer->lost);
@@ -411,7 +412,7 @@ static pr_status send_slab(
         .heads = pair->heads};
     slab->size_bytes = pr_kv_message_bytes(store, move->handover.blocks, pair->heads);
     slab->peer = pair->peer;
-    pr_kv_message_pack(store, &range, slab->memory);
+    PR_TRY(pr_kv_message_pack(store, &range, slab->memory));
     if (transfer->params.corrupt_for_test && ++transfer->sent_messages % 3 == 0)
         slab->memory[slab->size_bytes / 2] ^= 1;
     transfer->sent_bytes += (int64_t)slab->size_bytes;

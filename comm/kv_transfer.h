@@ -23,7 +23,7 @@ typedef struct pr_kv_transfer pr_kv_transfer;
 typedef struct pr_kv_transfer_params {
     pr_world *world;
     const pr_layout *layout;
-    pr_kv_store *store;     // this rank's; NULL on a rank without a group
+    pr_kv_store *store;     // this rank's, any device's; NULL on a rank without a group
     int32_t kv_heads;       // g of the model
     int32_t max_blocks;     // blocks of one handover at most
     int32_t timeout_ms;     // of an arrival (four times, of a gather); a sender waits half as long

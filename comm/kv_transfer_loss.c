@@ -18,9 +18,9 @@ pr_status pr_kv_transfer_test_slab(pr_kv_slab *slab, bool *done)
 
 pr_status pr_kv_transfer_abandon_slab(pr_kv_transfer *transfer, pr_kv_slab *slab)
 {
-    char *memory = malloc(transfer->slab_bytes);
-    if (!memory)
-        return pr_fail(PR_ERR_RESOURCE, "no memory for a slab of %zu bytes", transfer->slab_bytes);
+    pr_device *device = transfer->params.store->device;
+    void *memory;
+    PR_TRY(device->host_take(device, transfer->slab_bytes, &memory));
     *slab = (pr_kv_slab){.memory = memory, .request = MPI_REQUEST_NULL};
     return PR_OK;
 }

@@ -102,11 +102,21 @@ typedef struct pr_step_limits {
 typedef struct pr_step_tables {
     int32_t tokens;
     const int32_t *token, *position, *block;  // [T]
-    int32_t segments;
+    int32_t segments, block_tokens;
     const pr_segment *segment;  // [segments], with their block tables
     int32_t outputs;
     const int32_t *output_row;  // [outputs]
 } pr_step_tables;
+
+// Heads [head_begin, head_begin + heads) of listed pages of one layer and stream, one after another in a slab.
+typedef struct pr_pages_args {
+    int32_t pages;
+    const int32_t *page;  // [pages] block numbers; host
+    void *memory;         // [blocks] pages, the device's
+    size_t page_bytes, head_bytes;
+    int32_t head_begin, heads;
+    void *slab;  // [pages][heads][head_bytes]; host
+} pr_pages_args;
 
 // A piece of work cut into tasks; thread is 0..threads-1 and no two tasks run on one at once.
 typedef void (*pr_shared_work)(void *context, int64_t task, int32_t thread);
@@ -161,12 +171,26 @@ struct pr_device {
     // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
     // and so many experts. Called once for each user of the device; the largest counts.
     pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
-    // The same for step_begin.
+    // The same for step_begin, and for attention.
     pr_status (*step_reserve)(pr_device *device, const pr_step_limits *limits);
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
 
-    // The exchange between experts by the device itself (device_exchange.h); NULL: the host does it.
+    // Steps that come again may be one graph of the device: fewer launches, the same kernels. NULL: it has none.
+    // Rows to make a step of (of as many sequences and outputs), at least `rows`; 0: not this one.
+    int32_t (*graph_rows)(pr_device *device, int32_t rows);
+    // After step_begin. True: all that is called up to graph_end is in the queue already, and is left out.
+    // What is called between them is the same for each step of that many rows, and waits for nothing.
+    bool (*graph_begin)(pr_device *device);
+    // False: what was called has not run. It is called again, without these two.
+    bool (*graph_end)(pr_device *device);
+
+    // Before the first of those below: the most pages, and bytes of a slab.
+    pr_status (*pages_reserve)(pr_device *device, int32_t pages, size_t slab_bytes);
+    pr_status (*pages_gather)(pr_device *device, const pr_pages_args *args);  // to the slab; waits
+    pr_status (*pages_scatter)(
+        pr_device *device, const pr_pages_args *args);  // from it: free again
+    // A group's operations by its devices themselves (device_exchange.h); NULL: the host does them.
     pr_status (*exchange_create)(
         pr_device *device,
         const struct pr_device_exchange_params *params,

@@ -87,7 +87,7 @@ tensor_gather(pr_parallel *parallel, const float *part, float *whole, int32_t to
     pr_parallel *group = group_of(parallel);
     int64_t part_cols = pr_share_begin(cols, group->tp_rank + 1, group->tp) -
                         pr_share_begin(cols, group->tp_rank, group->tp);
-    float *room = room_of(state);
+    float *room = group->tp > 1 ? room_of(state) : whole;
     PR_TRY(copy_out(state, room, part, (size_t)(tokens * part_cols) * sizeof(float)));
     return group->tensor_gather(group, room, whole, tokens, cols);
 }

@@ -25,7 +25,7 @@ static const case_group groups[] = {
     {"launch", pr_launch_cases_run},       {"rows", pr_row_cases_run},
     {"routing", pr_routing_cases_run},     {"pages", pr_page_cases_run},
     {"attention", pr_attention_cases_run}, {"matrices", pr_matrix_cases_run},
-    {"tokens", pr_token_cases_run},
+    {"tokens", pr_token_cases_run},        {"exchange", pr_exchange_cases_run},
 };
 
 static pr_status usage(const char *text)

@@ -14,6 +14,7 @@ pr_routing_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;         // topk, permut
 pr_status pr_page_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;  // KV pages and slabs
 pr_status pr_attention_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;
 pr_status pr_matrix_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;  // matmul and experts
-pr_status pr_token_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;   // sample, logprobs
+pr_status pr_exchange_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;
+pr_status pr_token_cases_run(pr_gpu_meter *meter) PR_MUST_CHECK;  // sample, logprobs
 
 #endif

@@ -147,6 +147,38 @@ static void leave_mapped_table(pr_device *device, const void *table)
     (void)table;
 }
 
+static pr_status need_no_room(pr_device *device, int32_t pages, size_t slab_bytes)
+{
+    (void)device;
+    (void)pages;
+    (void)slab_bytes;
+    return PR_OK;
+}
+
+static char *part_of_page(const pr_pages_args *args, int32_t i)
+{
+    return (char *)args->memory + (size_t)args->page[i] * args->page_bytes +
+           (size_t)args->head_begin * args->head_bytes;
+}
+
+static pr_status gather_pages(pr_device *device, const pr_pages_args *args)
+{
+    size_t part_bytes = (size_t)args->heads * args->head_bytes;
+    (void)device;
+    for (int32_t i = 0; i < args->pages; i++)
+        memcpy((char *)args->slab + (size_t)i * part_bytes, part_of_page(args, i), part_bytes);
+    return PR_OK;
+}
+
+static pr_status scatter_pages(pr_device *device, const pr_pages_args *args)
+{
+    size_t part_bytes = (size_t)args->heads * args->head_bytes;
+    (void)device;
+    for (int32_t i = 0; i < args->pages; i++)
+        memcpy(part_of_page(args, i), (char *)args->slab + (size_t)i * part_bytes, part_bytes);
+    return PR_OK;
+}
+
 static pr_status need_no_tables(pr_device *device, const pr_step_limits *limits)
 {
     (void)device;
@@ -170,6 +202,9 @@ void pr_cpu_memory_fill(pr_device *device)
     device->copy = copy_within;
     device->table_create = use_mapped_table;
     device->table_destroy = leave_mapped_table;
+    device->pages_reserve = need_no_room;
+    device->pages_gather = gather_pages;
+    device->pages_scatter = scatter_pages;
     device->step_reserve = need_no_tables;
     device->step_begin = read_tables_in_place;
 }

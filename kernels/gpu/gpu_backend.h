@@ -30,8 +30,9 @@ typedef struct pr_gpu_facts {
     char uuid[48];          // "GPU-..." or "MIG-..." of NVIDIA, "GPU-..." of AMD
     char architecture[32];  // "sm_90", "gfx90a", "warp32"
     int32_t multiprocessors, warp;
-    int64_t memory_bytes, free_bytes, cache_bytes;  // cache: the last level
-    int32_t shared_bytes;                           // most of one block
+    int64_t memory_bytes, cache_bytes;  // cache: the last level
+    int64_t free_bytes;                 // of the device this thread uses, else 0
+    int32_t shared_bytes;               // most of one block
     bool cooperative;
 } pr_gpu_facts;
 
@@ -51,11 +52,13 @@ typedef struct pr_gpu_backend {
     const char *(*error)(void);   // of this thread's last refusal; "" if there was none
 
     // ---- Memory ----
-    void *(*memory_take)(
-        size_t size_bytes);  // on the device, zeroed, aligned to 256; NULL: none left
+    // On the device, zeroed, aligned to 256. NULL: none left.
+    void *(*memory_take)(size_t size_bytes);
+    // The same for what other GPUs write to while kernels of this one read it (AMD: fine-grained); to be shared.
+    void *(*region_take)(size_t size_bytes);
     void (*memory_release)(void *memory);
-    void *(*pinned_take)(
-        size_t size_bytes);  // on the host, for copies that do not wait, and seen by kernels
+    // On the host, for copies that do not wait, and seen by kernels.
+    void *(*pinned_take)(size_t size_bytes);
     void (*pinned_release)(void *memory);
     bool (*ipc_share)(void *memory, pr_gpu_ipc *ipc);  // of a whole allocation
     void *(*ipc_open)(const pr_gpu_ipc *ipc);          // another process's; NULL: refused
@@ -71,8 +74,8 @@ typedef struct pr_gpu_backend {
     pr_gpu_event *(*event_create)(bool timed);
     void (*event_destroy)(pr_gpu_event *event);
     bool (*event_record)(pr_gpu_event *event, pr_gpu_stream *stream);
-    bool (*event_follow)(
-        pr_gpu_stream *stream, pr_gpu_event *event);  // the stream goes on after it
+    // The stream goes on after it.
+    bool (*event_follow)(pr_gpu_stream *stream, pr_gpu_event *event);
     bool (*event_wait)(pr_gpu_event *event);
     float (*event_ms)(pr_gpu_event *from, pr_gpu_event *to);  // both done
 

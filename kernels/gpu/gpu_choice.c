@@ -170,7 +170,7 @@ void pr_gpu_choice_list(
     if (devices == 0)
         snprintf(why, 256, "%s", opened->error());
     for (int32_t i = 0; i < devices; i++) {
-        if (opened->facts(i, &facts))
+        if (opened->use(i) && opened->facts(i, &facts))
             found(context, backend, i, &facts);
     }
 }

@@ -3,8 +3,10 @@
 
 #include <stdlib.h>
 
+#include "kernels/gpu/gpu_direct.h"
 #include "kernels/gpu/gpu_matrix.h"
 #include "kernels/gpu/gpu_state.h"
+#include "kernels/gpu/gpu_step_graph.h"
 #include "runtime/base/log.h"
 
 pr_status pr_gpu_fail(pr_gpu_state *state, const char *what)
@@ -21,6 +23,13 @@ pr_status pr_gpu_fail(pr_gpu_state *state, const char *what)
 static void share(pr_device *device, pr_shared_work work, void *context, int64_t tasks)
 {
     pr_cpu_team_run(pr_gpu_state_of(device)->team, work, context, tasks);
+}
+
+static pr_status exchange_create(
+    pr_device *device, const pr_device_exchange_params *params, pr_device_exchange **exchange)
+{
+    const pr_gpu_state *state = pr_gpu_state_of(device);
+    return pr_gpu_direct_create(state->backend, state->stream, params, exchange);
 }
 
 static pr_status open_state(const pr_gpu_device_params *params, pr_gpu_state *state)
@@ -90,12 +99,16 @@ pr_status pr_gpu_device_open(const pr_gpu_device_params *params, pr_device **dev
         .kv_arrangement = PR_KV_ROWS,
         .threads = pr_cpu_team_threads(state->team),
         .state = state,
+        .exchange_create = exchange_create,
         .share = share,
     };
     pr_gpu_memory_fill(opened);
     pr_gpu_matrix_fill(opened);
     pr_gpu_tables_fill(opened);
+    pr_gpu_pages_fill(opened);
     pr_gpu_calls_fill(opened);
+    if (params->graphs)
+        pr_gpu_step_graph_fill(opened);
     *device = opened;
     return PR_OK;
 }
@@ -105,8 +118,11 @@ void pr_gpu_device_close(pr_device *device)
     if (!device)
         return;
     pr_gpu_state *state = pr_gpu_state_of(device);
+    pr_gpu_step_graph_forget(state);
     device->memory_release(device, state->partial);
     device->memory_release(device, state->products);
+    device->memory_release(device, state->slab.page);
+    device->memory_release(device, state->slab.memory);
     pr_gpu_tables_release(device);
     pr_gpu_memory_release_all(device);
     close_state(state);

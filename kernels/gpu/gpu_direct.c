@@ -124,11 +124,30 @@ static pr_status direct_check(pr_device_exchange *exchange)
         return PR_OK;
     pr_gpu_exchange_error error = pr_gpu_exchange_error_of(word);
     return pr_fail(
-        PR_ERR_TIMEOUT,
-        "rank %d did not answer within %d ms in expert %s (number %u, between GPUs)",
+        PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s (number %u, between GPUs)",
         state->params.first_rank + error.rank, state->params.timeout_ms,
-        error.operation == PR_GPU_EXCHANGE_DISPATCH ? "dispatch" : "combine",
+        error.operation == PR_GPU_EXCHANGE_DISPATCH  ? "expert dispatch"
+        : error.operation == PR_GPU_EXCHANGE_COMBINE ? "expert combine"
+                                                     : "tensor reduce",
         (unsigned)error.sequence);
+}
+
+static pr_status
+direct_reduce(pr_device_exchange *exchange, const float *branch, float *sum, int64_t elements)
+{
+    const direct *state = direct_of(exchange);
+    int64_t piece = state->end.layout.piece;
+    for (int64_t begin = 0; begin < elements; begin += piece) {
+        const pr_gpu_exchange_reduce_args reduce = {
+            .exchange = &state->end,
+            .elements = elements - begin < piece ? elements - begin : piece,
+            .branch = branch + begin,
+            .sum = sum + begin,
+        };
+        state->gpu->operations->exchange_reduce_send(state->stream, &reduce);
+        state->gpu->operations->exchange_reduce_receive(state->stream, &reduce);
+    }
+    return PR_OK;
 }
 
 static pr_status direct_dispatch(pr_device_exchange *exchange, pr_dispatch_args *args)
@@ -232,8 +251,7 @@ static pr_status take_with_others(direct *state)
     pr_gpu_exchange *end = &state->end;
     size_t ranks = (size_t)end->ranks, word = sizeof(int32_t);
     const wanted_memory wanted[] = {
-        {(void **)&end->own, end->layout.size_bytes},
-        {(void **)&end->sequence, 2 * sizeof(uint32_t)},
+        {(void **)&end->sequence, 3 * sizeof(uint32_t)},
         {(void **)&end->place, ranks * (size_t)end->layout.share_tokens * word},
         {(void **)&end->sent, ranks * word},
         {(void **)&end->arrived, ranks * word},
@@ -241,6 +259,9 @@ static pr_status take_with_others(direct *state)
         {(void **)&state->regions, ranks * sizeof *state->regions},
     };
     PR_TRY(take(state, wanted, sizeof wanted / sizeof *wanted));
+    end->own = gpu->region_take(end->layout.size_bytes);
+    if (!end->own)
+        return fail_memory(state, end->layout.size_bytes);
     end->region = state->regions;
     end->error = gpu->pinned_take(sizeof *end->error);
     state->region_opened = calloc(ranks, sizeof *state->region_opened);
@@ -286,11 +307,13 @@ static void direct_destroy(pr_device_exchange *exchange)
 
 static pr_status check_bounds(const pr_device_exchange_params *params)
 {
-    if (params->ranks <= PR_GPU_EXCHANGE_RANKS && params->chosen <= PR_GPU_EXCHANGE_CHOSEN)
+    if (params->ranks <= PR_GPU_EXCHANGE_RANKS && params->chosen <= PR_GPU_EXCHANGE_CHOSEN &&
+        params->tp <= 8)
         return PR_OK;
     return pr_fail(
-        PR_ERR_ARGUMENT, "an exchange between %d GPUs with %d experts per token: at most %d and %d",
-        params->ranks, params->chosen, PR_GPU_EXCHANGE_RANKS, PR_GPU_EXCHANGE_CHOSEN);
+        PR_ERR_ARGUMENT,
+        "an exchange between %d GPUs, tp %d, with %d experts per token: at most %d, 8 and %d",
+        params->ranks, params->tp, params->chosen, PR_GPU_EXCHANGE_RANKS, PR_GPU_EXCHANGE_CHOSEN);
 }
 
 pr_status pr_gpu_direct_create(
@@ -312,6 +335,7 @@ pr_status pr_gpu_direct_create(
         .open = direct_open,
         .dispatch = alone ? alone_dispatch : direct_dispatch,
         .combine = alone ? alone_combine : direct_combine,
+        .reduce = direct_reduce,
         .check = alone ? alone_check : direct_check,
         .close = direct_close,
         .destroy = direct_destroy,

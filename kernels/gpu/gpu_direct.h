@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// runtime/device_exchange.h on a GPU: a rank alone by permute, ranks of a node by stores into mapped memory (gpu_exchange.h).
+// runtime/device_exchange.h on a GPU: a rank alone by permute, ranks of a node by stores into mapped
+// memory (gpu_exchange.h).
 // Threads: the device's.
 #ifndef PR_KERNELS_GPU_GPU_DIRECT_H
 #define PR_KERNELS_GPU_GPU_DIRECT_H

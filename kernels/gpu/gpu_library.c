@@ -40,7 +40,7 @@ pr_status pr_gpu_library_open(const char *name, const pr_gpu_backend **backend)
         char folder[PATH_MAX];
         find_program_folder(folder);
         return pr_fail(
-            PR_ERR_UNSUPPORTED,
+            PR_ERR_NOT_FOUND,
             "device %s: this build has no polyreme_%s.so in %s or %s/../lib/polyreme; build it "
             "where its compiler is",
             name, name, folder, folder);

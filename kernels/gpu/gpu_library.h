@@ -3,7 +3,7 @@
 // it needs of a vendor's libraries is looked for only then, so the program itself needs none.
 //
 // A back end that is open stays open until the process ends: its kernels and its driver cannot be unloaded safely.
-// Threads: any. Errors: PR_ERR_UNSUPPORTED where there is no such file, or it cannot be used here.
+// Threads: any. Errors: PR_ERR_NOT_FOUND where there is no such file, PR_ERR_UNSUPPORTED where it cannot be used here.
 #ifndef PR_KERNELS_GPU_GPU_LIBRARY_H
 #define PR_KERNELS_GPU_GPU_LIBRARY_H
 

@@ -32,6 +32,29 @@ typedef struct pr_gpu_tables {
     int32_t most_positions, most_rows;
 } pr_gpu_tables;
 
+// Room on the device for pages on their way to or from the host.
+typedef struct pr_gpu_slab {
+    int32_t most_pages;
+    int32_t *page;  // [most_pages]
+    size_t size_bytes;
+    char *memory;
+} pr_gpu_slab;
+
+enum { PR_GPU_STEP_GRAPHS = 256 };
+
+typedef struct pr_gpu_step_graph {
+    int32_t rows, length;  // of a decode step; of its longest sequence, at most
+    bool seen;             // such a step has run
+    pr_gpu_graph *recorded;
+} pr_gpu_step_graph;
+
+typedef struct pr_gpu_step_graphs {
+    int32_t count;
+    pr_gpu_step_graph graph[PR_GPU_STEP_GRAPHS];
+    pr_gpu_step_graph *records;  // the one that is being recorded
+    bool refused;                // the back end could not record one: no more are tried
+} pr_gpu_step_graphs;
+
 typedef struct pr_gpu_state {
     const pr_gpu_backend *backend;
     int32_t index;
@@ -45,6 +68,8 @@ typedef struct pr_gpu_state {
     char *scratch;  // [threads][scratch_bytes] what packing reads before it converts
     size_t scratch_bytes;
     pr_gpu_tables tables;
+    pr_gpu_slab slab;
+    pr_gpu_step_graphs graphs;
     void *partial;  // attention's
     size_t partial_bytes;
     void *products;  // scratch of matmul and experts
@@ -70,6 +95,8 @@ void pr_gpu_tables_fill(pr_device *device);  // step_reserve, step_begin
 void pr_gpu_tables_release(pr_device *device);
 // Rows of a step's outputs, or others, on the device.
 const int32_t *pr_gpu_tables_rows(pr_device *device, const int32_t *row, int32_t rows);
+
+void pr_gpu_pages_fill(pr_device *device);  // pages_reserve, pages_gather, pages_scatter
 
 void pr_gpu_calls_fill(pr_device *device);  // embed to add, reserve
 

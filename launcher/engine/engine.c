@@ -153,10 +153,10 @@ static void say_threads(const pr_engine *engine)
 static pr_status say_exchange(pr_engine *engine)
 {
     pr_exchange mine =
-        engine->exchange ? pr_comm_parallel_exchange(engine->exchange) : PR_EXCHANGE_AUTO;
+        engine->parallel ? pr_comm_parallel_exchange(engine->parallel) : PR_EXCHANGE_AUTO;
     int64_t shared = mine == PR_EXCHANGE_SHARED, messages = mine == PR_EXCHANGE_MESSAGES;
     int64_t direct = mine == PR_EXCHANGE_DIRECT;
-    int64_t staged = (shared || messages) && !engine->device->is_host;
+    int64_t staged = (shared || messages) && !engine->device.device->is_host;
     PR_TRY(pr_world_max(engine->world, &shared));
     PR_TRY(pr_world_max(engine->world, &messages));
     PR_TRY(pr_world_max(engine->world, &direct));
@@ -186,9 +186,9 @@ static void say_what_runs(const pr_engine *engine, const char *why)
         engine->max_model_len, engine->device.device->isa,
         pr_options_weights_text(engine->quantization));
     say_threads(engine);
-    pr_log(PR_LOG_INFO, "layout: %s", text);
     if (!engine->device.device->is_host)
         pr_log(PR_LOG_INFO, "device: %s", engine->device.text);
+    pr_log(PR_LOG_INFO, "layout: %s", text);
     for (const char *line = why; *line; line += strcspn(line, "\n") + 1)
         pr_log(PR_LOG_INFO, "  %.*s", (int)strcspn(line, "\n"), line);
     pr_log(

@@ -45,8 +45,7 @@ typedef struct pr_engine {
     pr_shard *shard;
     pr_kv_store *store;
     pr_group *group;
-    pr_parallel *exchange;  // of the group, on the host's memory
-    pr_parallel *parallel;  // on the device's: the same one on a CPU
+    pr_parallel *parallel;
     pr_kv_transfer *transfer;
     pr_control *control, *controller_control;
     pr_run_watch *watch;  // NULL in a world of one rank

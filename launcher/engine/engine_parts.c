@@ -10,7 +10,6 @@
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/parallel_staged.h"
 
 pr_status pr_engine_parts_open_model(pr_engine *engine)
 {
@@ -116,23 +115,6 @@ pr_status pr_engine_parts_room_for_token_bytes(pr_engine *engine, int64_t packed
     return pr_token_bytes_create(engine->model->vocabulary, packed_bytes, &engine->token_bytes);
 }
 
-// What the worker exchanges through: the group itself, or its copies on the way to and from the device.
-static pr_status stage_exchange(pr_engine *engine, const pr_comm_params *comm)
-{
-    const pr_parallel_staged_limits limits = {
-        .tokens = comm->max_tokens,
-        .outputs = comm->max_outputs,
-        .chosen = comm->chosen,
-        .hidden = comm->hidden,
-        .vocabulary = comm->vocabulary,
-    };
-    engine->parallel = engine->exchange;
-    if (engine->device.device->is_host)
-        return PR_OK;
-    return pr_parallel_staged_create(
-        engine->exchange, engine->device.device, &limits, &engine->parallel);
-}
-
 pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
 {
     const pr_options *options = engine->options;
@@ -150,10 +132,9 @@ pr_status pr_engine_create_worker(pr_engine *engine, uint64_t plan_number)
         .max_outputs = options->max_num_seqs,
         .timeout_ms = options->comm_timeout,
         .shares_cores = engine->threads.shares_cores,
-        .device = engine->device,
+        .device = engine->device.device,
     };
-    PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->exchange));
-    PR_TRY(stage_exchange(engine, &comm));
+    PR_TRY(pr_comm_parallel_create(engine->group, &comm, &engine->parallel));
     pr_worker_params worker = {
         .model = model,
         .group_index = engine->group_index,

@@ -15,7 +15,6 @@
 #include "launcher/recover/rank_recovery.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/parallel_staged.h"
 
 enum { FAULT_WAIT_MS = 3000 };
 // For the launcher to end all ranks, or this one ends by itself; the latter for a fault that rank 0 has told.
@@ -200,9 +199,7 @@ void pr_engine_close(pr_engine *engine, pr_controller *controller, pr_status sta
     }
     pr_worker_destroy(engine->worker);
     pr_kv_transfer_destroy(engine->transfer);
-    if (engine->parallel != engine->exchange)
-        pr_parallel_staged_destroy(engine->parallel);
-    pr_comm_parallel_destroy(engine->exchange);
+    pr_comm_parallel_destroy(engine->parallel);
     pr_control_destroy(engine->controller_control);
     pr_control_destroy(engine->control);
     pr_group_destroy(engine->group);

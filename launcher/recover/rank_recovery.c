@@ -122,7 +122,7 @@ static pr_status replace_lost(pr_engine *engine, const pr_recover_order *order)
 static pr_status form_group(pr_engine *engine, const pr_recover_order *order)
 {
     engine->group = NULL;
-    engine->parallel = engine->exchange = NULL;
+    engine->parallel = NULL;
     engine->worker = NULL;
     PR_TRY(pr_group_create_again(engine->world, &engine->layout, order->epoch, &engine->group));
     return pr_engine_create_worker(engine, order->plan);

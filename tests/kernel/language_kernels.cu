@@ -160,6 +160,8 @@ static void increment(pr_gpu_stream *stream, uint32_t *counter)
 
 // ---- tiles ----
 
+enum { TILE_WARPS = 4, TILE_STRIDE = GPU_TILE + 8 };
+
 struct tiles_args {
     const gpu_bf16 *a, *b;
     int k;
@@ -174,33 +176,55 @@ GPU_FUNCTION void store_tile(const gpu_tile_sum &sum, int tile_row, int tile_col
     }
 }
 
-// One warp for each of the four tiles; b is read across for the odd ones.
+struct tiles_shared {
+    gpu_bf16 a[TILE_WARPS][GPU_TILE][TILE_STRIDE], b[TILE_WARPS][GPU_TILE][TILE_STRIDE];
+};
+
+// 16 x 16 of rows into shared memory, or of columns.
+GPU_FUNCTION void
+stage_tile(const gpu_bf16 *from, int row_step, int column_step, gpu_bf16 (*to)[TILE_STRIDE])
+{
+    gpu_warp_barrier();
+    for (int i = gpu_lane(); i < GPU_TILE * GPU_TILE; i += GPU_WARP)
+        to[i / GPU_TILE][i % GPU_TILE] = from[i / GPU_TILE * row_step + i % GPU_TILE * column_step];
+    gpu_warp_barrier();
+}
+
+// One warp for each of the four tiles, each by another way to load.
 GPU_KERNEL void tiles_kernel(tiles_args args)
 {
-    gpu_bf16 *across = &gpu_shared<gpu_bf16>();
-    int tile_row = gpu_warp() / 2, tile_column = gpu_warp() % 2;
-    const gpu_bf16 *a_rows = args.a + tile_row * GPU_TILE * args.k;
-    const gpu_bf16 *b_rows = args.b + tile_column * GPU_TILE * args.k;
-    gpu_bf16 *mine = across + gpu_warp() * GPU_TILE * GPU_TILE;
+    tiles_shared &shared = gpu_shared<tiles_shared>();
+    int tile_row = gpu_warp() / 2, tile_column = gpu_warp() % 2, k_all = args.k;
+    const gpu_bf16 *a_rows = args.a + tile_row * GPU_TILE * k_all;
+    const gpu_bf16 *b_rows = args.b + tile_column * GPU_TILE * k_all;
+    gpu_bf16(*a_tile)[TILE_STRIDE] = shared.a[gpu_warp()],
+    (*b_tile)[TILE_STRIDE] = shared.b[gpu_warp()];
+    const gpu_bf16 *row[GPU_TILE_A_ROWS];
+    for (int i = 0; i < GPU_TILE_A_ROWS; i++)
+        row[i] = a_rows + gpu_tile_a_row(i) * k_all;
     gpu_tile_a a;
     gpu_tile_b b;
     gpu_tile_sum sum = {};
-    for (int k = 0; k < args.k; k += GPU_TILE) {
-        gpu_tile_load_a(a, a_rows + k, args.k);
-        if (tile_column == 0)
-            gpu_tile_load_b(b, b_rows + k, args.k);
+    for (int k = 0; k < k_all; k += GPU_TILE) {
+        if (tile_row == 0)
+            gpu_tile_load_rows(a, row, k);
         else {
-            gpu_warp_barrier();
-            for (int i = gpu_lane(); i < GPU_TILE * GPU_TILE; i += GPU_WARP)
-                mine[i] = b_rows[i % GPU_TILE * args.k + k + i / GPU_TILE];
-            gpu_warp_barrier();
-            gpu_tile_load_b_across(b, mine, GPU_TILE);
+            stage_tile(a_rows + k, k_all, 1, a_tile);
+            gpu_tile_load_a(a, a_tile[0], TILE_STRIDE);
+        }
+        if (tile_column == 0) {
+            stage_tile(b_rows + k, k_all, 1, b_tile);
+            gpu_tile_load_b(b, b_tile[0], TILE_STRIDE);
+        } else {
+            stage_tile(b_rows + k, 1, k_all, b_tile);
+            gpu_tile_load_b_across(b, b_tile[0], TILE_STRIDE);
         }
         gpu_tile_multiply(sum, a, b);
     }
     store_tile(sum, tile_row, tile_column, args.c);
     gpu_tile_a_of_sum(a, sum);
-    gpu_tile_load_b(b, b_rows, args.k);
+    stage_tile(b_rows, k_all, 1, b_tile);
+    gpu_tile_load_b(b, b_tile[0], TILE_STRIDE);
     gpu_tile_sum again = {};
     gpu_tile_multiply(again, a, b);
     store_tile(again, tile_row, tile_column, args.again);
@@ -209,11 +233,8 @@ GPU_KERNEL void tiles_kernel(tiles_args args)
 static void tiles(
     pr_gpu_stream *stream, const uint16_t *a, const uint16_t *b, int32_t k, float *c, float *again)
 {
-    enum { WARPS = 4 };
     const tiles_args args = {a, b, k, c, again};
-    gpu_launch(
-        tiles_kernel, gpu_grid{}, WARPS * GPU_WARP, WARPS * GPU_TILE * GPU_TILE * sizeof(gpu_bf16),
-        stream, args);
+    gpu_launch(tiles_kernel, gpu_grid{}, TILE_WARPS * GPU_WARP, sizeof(tiles_shared), stream, args);
 }
 
 // ---- numbers ----

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "comm/kv_transfer.h"
+#include "kernels/cpu/cpu_device.h"
 #include "runtime/base/clock.h"
 #include "tests/mpi/mpi_test.h"
 
@@ -26,6 +27,7 @@ typedef struct scene {
     int32_t from_tp, from_lanes, to_tp, to_lanes;
     bool corrupts;
     pr_layout layout;
+    pr_device *device;
     pr_kv_store store;
     pr_kv_transfer *transfer;
     int32_t group, lane;
@@ -93,7 +95,10 @@ static void open_scene(scene *s, int32_t timeout_ms)
         const pr_group_layout *group = &s->layout.group[s->group];
         int32_t place = rank - group->first_rank, tp_rank = place % group->tp;
         s->lane = place / group->tp;
+        const pr_cpu_device_params cpu = {.isa = "reference", .threads = 1};
+        MUST(pr_cpu_device_open(&cpu, &s->device));
         s->store = (pr_kv_store){
+            .device = s->device,
             .layers = LAYERS,
             .blocks = BLOCKS,
             .block_tokens = BLOCK_TOKENS,
@@ -113,6 +118,7 @@ static void close_scene(scene *s)
 {
     pr_kv_transfer_destroy(s->transfer);
     free(s->store.memory);
+    pr_cpu_device_close(s->device);
 }
 
 static void fill_source(scene *s)

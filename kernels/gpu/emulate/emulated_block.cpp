@@ -239,6 +239,13 @@ int pr_emulated_block_lanes(void)
     return pr_emulated_self->block->state->warp[pr_emulated_self->warp].count;
 }
 
+bool pr_emulated_block_is_shared(const void *memory)
+{
+    const pr_emulated_block *block = pr_emulated_self->block;
+    const unsigned char *byte = (const unsigned char *)memory;
+    return byte >= block->shared && byte < block->shared + block->grid.shared_bytes;
+}
+
 void pr_emulated_block_pause(void)
 {
     pr_emulated_thread *self = pr_emulated_self;
@@ -263,6 +270,8 @@ void pr_emulated_block_copy_begin(void *to, const void *from)
         pr_emulated_block_fail("more than 256 copies of one thread in flight", site);
     if (((uintptr_t)to | (uintptr_t)from) % BYTES != 0)
         pr_emulated_block_fail("an address is not a multiple of 16", site);
+    if (!pr_emulated_block_is_shared(to))
+        pr_emulated_block_fail("a copy goes to shared memory only", site);
     memset(to, 0xff, BYTES);
     copies->copy[copies->count++] = {to, from, copies->commits};
 }

@@ -68,6 +68,7 @@ void pr_emulated_block_barrier(pr_emulated_site site);
 unsigned char *pr_emulated_block_exchange(
     const void *mine, size_t bytes, void (*meet)(unsigned char *slots), pr_emulated_site site);
 int pr_emulated_block_lanes(void);  // of this warp: the last one of a block may have fewer
+bool pr_emulated_block_is_shared(const void *memory);
 void pr_emulated_block_pause(void);
 void pr_emulated_block_copy_begin(void *to, const void *from);
 void pr_emulated_block_copy_commit(void);

@@ -23,7 +23,7 @@
 // load_floats_part anywhere.
 // Numbers: gpu_tile_multiply adds 16 products to each sum in an order that the instruction fixes: the same for every
 // row, column and lane. So a sum depends on its row of A, its column of B and the sequence of tiles, on nothing else;
-// tests/kernel/test_gpu_tile shows it. The emulation adds by fma, k ascending.
+// tests/kernel/test_gpu_matmul shows it. The emulation adds by fma, k ascending.
 //   CUDA sm_80+    two mma.sync.m16n8k16 (columns 0-7, 8-15)      PTX ISA, "Matrix fragments for mma.m16n8k16"
 //   HIP gfx90a+    one v_mfma_f32_16x16x16bf16_1k                 AMD matrix instruction calculator
 #ifndef PR_GPU_LANGUAGE_TILE_CUH

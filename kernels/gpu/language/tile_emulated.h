@@ -15,76 +15,101 @@ struct gpu_tile_a {
 struct gpu_tile_b {
     gpu_bf16 value[GPU_TILE_VALUES];
 };
-
 struct gpu_tile_floats {
     float value[GPU_TILE_VALUES];
 };
 
 // Element i of a lane: row and k of A; column and k of B; row and column of a sum.
-GPU_FUNCTION int gpu_tile_a_row_of(int lane, int i)
+GPU_FUNCTION int gpu_tile_row_of_a(int lane, int i)
 {
     return GPU_WARP == 32 ? lane / 4 + 8 * (i / 2 % 2) : lane % 16;
 }
-GPU_FUNCTION int gpu_tile_a_k(int lane, int i)
+GPU_FUNCTION int gpu_tile_k_of_a(int lane, int i)
 {
     return GPU_WARP == 32 ? 2 * (lane % 4) + 8 * (i / 4) + i % 2 : 4 * (lane / 16) + i;
 }
-GPU_FUNCTION int gpu_tile_b_column(int lane, int i)
+GPU_FUNCTION int gpu_tile_column_of_b(int lane, int i)
 {
     return GPU_WARP == 32 ? lane / 4 + 8 * (i / 4) : lane % 16;
 }
-GPU_FUNCTION int gpu_tile_b_k(int lane, int i)
+GPU_FUNCTION int gpu_tile_k_of_b(int lane, int i)
 {
     return GPU_WARP == 32 ? 2 * (lane % 4) + 8 * (i / 2 % 2) + i % 2 : 4 * (lane / 16) + i;
 }
-GPU_FUNCTION int gpu_tile_sum_row(int lane, int i)
+GPU_FUNCTION int gpu_tile_row_of_sum(int lane, int i)
 {
     return GPU_WARP == 32 ? lane / 4 + 8 * (i / 2 % 2) : 4 * (lane / 16) + i;
 }
-GPU_FUNCTION int gpu_tile_sum_column(int lane, int i)
+GPU_FUNCTION int gpu_tile_column_of_sum(int lane, int i)
 {
     return GPU_WARP == 32 ? 2 * (lane % 4) + 8 * (i / 4) + i % 2 : lane % 16;
 }
-GPU_FUNCTION int gpu_tile_row(int i) { return gpu_tile_sum_row(gpu_lane(), i); }
-GPU_FUNCTION int gpu_tile_column(int i) { return gpu_tile_sum_column(gpu_lane(), i); }
-
-GPU_FUNCTION void gpu_tile_load_a(gpu_tile_a &a, const gpu_bf16 *from, int stride)
-{
-    for (int i = 0; i < GPU_TILE_VALUES; i++)
-        a.value[i] = from[gpu_tile_a_row_of(gpu_lane(), i) * stride + gpu_tile_a_k(gpu_lane(), i)];
-}
-GPU_FUNCTION void gpu_tile_load_b(gpu_tile_b &b, const gpu_bf16 *from, int stride)
-{
-    for (int i = 0; i < GPU_TILE_VALUES; i++)
-        b.value[i] = from[gpu_tile_b_column(gpu_lane(), i) * stride + gpu_tile_b_k(gpu_lane(), i)];
-}
-GPU_FUNCTION void gpu_tile_load_b_across(gpu_tile_b &b, const gpu_bf16 *from, int stride)
-{
-    for (int i = 0; i < GPU_TILE_VALUES; i++)
-        b.value[i] = from[gpu_tile_b_k(gpu_lane(), i) * stride + gpu_tile_b_column(gpu_lane(), i)];
-}
+GPU_FUNCTION int gpu_tile_row(int i) { return gpu_tile_row_of_sum(gpu_lane(), i); }
+GPU_FUNCTION int gpu_tile_column(int i) { return gpu_tile_column_of_sum(gpu_lane(), i); }
 
 GPU_FUNCTION int gpu_tile_a_row(int i)
 {
-    return GPU_WARP == 32 ? gpu_lane() / 4 + 8 * i : gpu_lane() % 16;
+    return gpu_tile_row_of_a(gpu_lane(), GPU_WARP == 32 ? 2 * i : i);
+}
+
+// What the instructions ask for.
+GPU_FUNCTION void gpu_tile_check(const gpu_bf16 *from, int stride, pr_emulated_site site)
+{
+    if (!pr_emulated_block_is_shared(from))
+        pr_emulated_block_fail("tiles are loaded from shared memory only", site);
+    if ((uintptr_t)from % 16 != 0 || stride % 8 != 0)
+        pr_emulated_block_fail("a row of a tile does not begin at a multiple of 16 bytes", site);
+}
+
+GPU_FUNCTION void gpu_tile_load_a(gpu_tile_a &a, const gpu_bf16 *from, int stride, GPU_SITE_PARAMS)
+{
+    gpu_tile_check(from, stride, GPU_SITE("gpu_tile_load_a"));
+    for (int i = 0; i < GPU_TILE_VALUES; i++)
+        a.value[i] =
+            from[gpu_tile_row_of_a(gpu_lane(), i) * stride + gpu_tile_k_of_a(gpu_lane(), i)];
+}
+GPU_FUNCTION void gpu_tile_load_b(gpu_tile_b &b, const gpu_bf16 *from, int stride, GPU_SITE_PARAMS)
+{
+    gpu_tile_check(from, stride, GPU_SITE("gpu_tile_load_b"));
+    for (int i = 0; i < GPU_TILE_VALUES; i++)
+        b.value[i] =
+            from[gpu_tile_column_of_b(gpu_lane(), i) * stride + gpu_tile_k_of_b(gpu_lane(), i)];
 }
 GPU_FUNCTION void
-gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
+gpu_tile_load_b_across(gpu_tile_b &b, const gpu_bf16 *from, int stride, GPU_SITE_PARAMS)
 {
+    gpu_tile_check(from, stride, GPU_SITE("gpu_tile_load_b_across"));
     for (int i = 0; i < GPU_TILE_VALUES; i++)
-        a.value[i] = row[i / 2 % GPU_TILE_A_ROWS][k + gpu_tile_a_k(gpu_lane(), i)];
+        b.value[i] =
+            from[gpu_tile_k_of_b(gpu_lane(), i) * stride + gpu_tile_column_of_b(gpu_lane(), i)];
+}
+
+GPU_FUNCTION void gpu_tile_load_rows(
+    gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k, GPU_SITE_PARAMS)
+{
+    for (int i = 0; i < GPU_TILE_VALUES; i++) {
+        const gpu_bf16 *from = row[i / 2 % GPU_TILE_A_ROWS];
+        if ((uintptr_t)from % 16 != 0 || k % 8 != 0)
+            pr_emulated_block_fail(
+                "a row does not begin at a multiple of 16 bytes", GPU_SITE("gpu_tile_load_rows"));
+        a.value[i] = from[k + gpu_tile_k_of_a(gpu_lane(), i)];
+    }
 }
 GPU_FUNCTION void gpu_tile_load_floats_part(
     gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
 {
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        int j = gpu_tile_a_k(gpu_lane(), i);
-        f.value[i] = j < depth ? row[i / 2 % GPU_TILE_A_ROWS][k + j] : 0.0f;
+        int at = gpu_tile_k_of_a(gpu_lane(), i);
+        f.value[i] = at < depth ? row[i / 2 % GPU_TILE_A_ROWS][k + at] : 0.0f;
     }
 }
-GPU_FUNCTION void
-gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k)
+GPU_FUNCTION void gpu_tile_load_floats(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, GPU_SITE_PARAMS)
 {
+    for (int i = 0; i < GPU_TILE_A_ROWS; i++)
+        if ((uintptr_t)(row[i] + k) % 8 != 0)
+            pr_emulated_block_fail(
+                "a row does not begin at a multiple of 8 bytes", GPU_SITE("gpu_tile_load_floats"));
     gpu_tile_load_floats_part(f, row, k, GPU_TILE);
 }
 GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
@@ -108,11 +133,11 @@ GPU_FUNCTION void gpu_tile_meet(unsigned char *slots)
         const gpu_tile_share *share =
             reinterpret_cast<const gpu_tile_share *>(slots + lane * PR_EMULATED_SLOT_BYTES);
         for (int i = 0; i < GPU_TILE_VALUES; i++) {
-            tiles.a[gpu_tile_a_row_of(lane, i)][gpu_tile_a_k(lane, i)] =
+            tiles.a[gpu_tile_row_of_a(lane, i)][gpu_tile_k_of_a(lane, i)] =
                 gpu_from_bf16(share->a.value[i]);
-            tiles.b[gpu_tile_b_k(lane, i)][gpu_tile_b_column(lane, i)] =
+            tiles.b[gpu_tile_k_of_b(lane, i)][gpu_tile_column_of_b(lane, i)] =
                 gpu_from_bf16(share->b.value[i]);
-            tiles.sums[gpu_tile_sum_row(lane, i)][gpu_tile_sum_column(lane, i)] =
+            tiles.sums[gpu_tile_row_of_sum(lane, i)][gpu_tile_column_of_sum(lane, i)] =
                 share->sum.value[i];
         }
     }
@@ -122,7 +147,7 @@ GPU_FUNCTION void gpu_tile_meet(unsigned char *slots)
             reinterpret_cast<gpu_tile_share *>(slots + lane * PR_EMULATED_SLOT_BYTES);
         for (int i = 0; i < GPU_TILE_VALUES; i++)
             share->sum.value[i] =
-                tiles.sums[gpu_tile_sum_row(lane, i)][gpu_tile_sum_column(lane, i)];
+                tiles.sums[gpu_tile_row_of_sum(lane, i)][gpu_tile_column_of_sum(lane, i)];
     }
 }
 
@@ -148,7 +173,7 @@ GPU_FUNCTION void gpu_tile_a_of_sum(gpu_tile_a &a, const gpu_tile_sum &c, GPU_SI
     const unsigned char *slots =
         gpu_tile_exchange({c, {}, {}}, NULL, GPU_SITE("gpu_tile_a_of_sum"));
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        int row = gpu_tile_a_row_of(gpu_lane(), i), k = gpu_tile_a_k(gpu_lane(), i);
+        int row = gpu_tile_row_of_a(gpu_lane(), i), k = gpu_tile_k_of_a(gpu_lane(), i);
         int lane = GPU_WARP == 32 ? 4 * (row % 8) + k % 8 / 2 : 16 * (row / 4) + k;
         int at = GPU_WARP == 32 ? 4 * (k / 8) + 2 * (row / 8) + k % 2 : row % 4;
         const gpu_tile_share *share =

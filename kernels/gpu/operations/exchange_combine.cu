@@ -42,7 +42,7 @@ GPU_KERNEL void exchange_return(exchange_return_step step)
     int32_t total = at.local_experts > 0 ? *step.total : 0;
     for (int32_t i = gpu_block(); i < total; i += gpu_blocks())
         exchange_return_row(step, shared, sequence, i);
-    exchange_raise(at, at.layout.return_flags, sequence, nullptr);
+    exchange_raise(at, exchange_return_flags(at), nullptr);
 }
 
 GPU_KERNEL void exchange_wait_results(exchange_return_step step)
@@ -50,7 +50,7 @@ GPU_KERNEL void exchange_wait_results(exchange_return_step step)
     exchange_wait_shared &shared = gpu_shared<exchange_wait_shared>();
     const pr_gpu_exchange &at = step.at;
     uint32_t sequence = at.sequence[0];
-    exchange_wait(at, shared, at.layout.return_flags, sequence, PR_GPU_EXCHANGE_COMBINE);
+    exchange_wait(at, shared, exchange_return_flags(at), PR_GPU_EXCHANGE_COMBINE);
     for (int32_t i = gpu_thread(); i < step.slots; i += gpu_threads())
         step.slot[i] = exchange_returned(at, at.own, sequence, i);
 }

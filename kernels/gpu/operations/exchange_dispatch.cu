@@ -7,6 +7,7 @@
 //   wait     one block, so that those who wait leave the multiprocessors to those who store
 //   sort     a block per local expert: row numbers and origins of its rows, by source rank and token
 #include "kernels/gpu/operations/exchange_region.cuh"
+#include "kernels/gpu/rows/block_scan.cuh"
 
 struct exchange_step {
     pr_gpu_exchange at;
@@ -33,13 +34,9 @@ GPU_FUNCTION exchange_share exchange_own_share(const exchange_step &step)
     return share;
 }
 
-struct exchange_plan_shared {
-    int32_t warp_total[EXCHANGE_WARPS];
-};
-
 GPU_KERNEL void exchange_plan(exchange_step step)
 {
-    exchange_plan_shared &shared = gpu_shared<exchange_plan_shared>();
+    pr_block_scan &scan = gpu_shared<pr_block_scan>();
     const pr_gpu_exchange &at = step.at;
     exchange_share share = exchange_own_share(step);
     int destination = gpu_block();
@@ -50,7 +47,7 @@ GPU_KERNEL void exchange_plan(exchange_step step)
         bool goes = false;
         for (int k = 0; token < share.end && k < at.chosen; k++)
             goes |= exchange_home(at, step.expert[(int64_t)token * at.chosen + k]) == destination;
-        int32_t tile_rows, before = exchange_scan(goes, shared.warp_total, &tile_rows);
+        int32_t tile_rows, before = pr_block_scan_before(scan, goes ? 1 : 0, tile_rows);
         if (goes)
             place[token - share.begin] = rows + before;
         rows += tile_rows;
@@ -104,17 +101,16 @@ GPU_KERNEL void exchange_send(exchange_step step)
         exchange_copy(step.x + (int64_t)token * at.hidden, shared.to, at.chosen, at.hidden);
         gpu_barrier();  // the next token's addresses come where these were
     }
-    exchange_raise(at, at.layout.dispatch_flags, sequence, at.sent);
+    exchange_raise(at, exchange_dispatch_flags(at), at.sent);
 }
 
 GPU_KERNEL void exchange_wait_rows(pr_gpu_exchange at)
 {
     exchange_wait_shared &shared = gpu_shared<exchange_wait_shared>();
-    uint32_t sequence = at.sequence[0];
-    size_t flags = at.layout.dispatch_flags;
-    bool came = exchange_wait(at, shared, flags, sequence, PR_GPU_EXCHANGE_DISPATCH);
+    exchange_flags flags = exchange_dispatch_flags(at);
+    bool came = exchange_wait(at, shared, flags, PR_GPU_EXCHANGE_DISPATCH);
     for (int source = gpu_thread(); source < at.ranks; source += gpu_threads()) {
-        const uint64_t *flag = exchange_flag(at, at.own, flags, sequence, source, 0);
+        const uint64_t *flag = exchange_flag(flags, at.own, source, 0);
         int32_t rows = came ? (int32_t)gpu_load_acquire(flag) : 0;
         at.arrived[source] = rows >= 0 && rows <= at.layout.share_tokens ? rows : 0;
     }
@@ -122,7 +118,7 @@ GPU_KERNEL void exchange_wait_rows(pr_gpu_exchange at)
 
 struct exchange_sort_shared {
     int32_t first[PR_GPU_EXCHANGE_RANKS + 1];  // rows of the sources before
-    int32_t warp_total[EXCHANGE_WARPS];
+    pr_block_scan scan;
 };
 
 // Arrived row i, of all sources' rows one after another.
@@ -155,21 +151,6 @@ GPU_FUNCTION int32_t exchange_entries(const pr_gpu_exchange &at, const int32_t *
     return header[1] < at.chosen ? header[1] : at.chosen;
 }
 
-// The sum over the block's threads. `warp_total` is of the block. All threads.
-GPU_FUNCTION int32_t exchange_sum(int32_t value, int32_t *warp_total)
-{
-    for (int mask = GPU_WARP / 2; mask > 0; mask /= 2)
-        value += gpu_shuffle_xor(value, mask);
-    if (gpu_lane() == 0)
-        warp_total[gpu_warp()] = value;
-    gpu_barrier();
-    int32_t sum = 0;
-    for (int warp = 0; warp < EXCHANGE_WARPS; warp++)
-        sum += warp_total[warp];
-    gpu_barrier();
-    return sum;
-}
-
 // Entries of experts before this one: where its rows begin.
 GPU_FUNCTION int32_t exchange_entries_before(
     const pr_gpu_exchange &at, exchange_sort_shared &shared, uint32_t sequence, int32_t expert)
@@ -181,7 +162,9 @@ GPU_FUNCTION int32_t exchange_entries_before(
         for (int32_t j = 0; j < entries; j++)
             before += header[2 + j] < expert * at.chosen ? 1 : 0;
     }
-    return exchange_sum(before, shared.warp_total);
+    int32_t sum;
+    (void)pr_block_scan_before(shared.scan, before, sum);
+    return sum;
 }
 
 GPU_KERNEL void exchange_sort(exchange_step step)
@@ -206,7 +189,8 @@ GPU_KERNEL void exchange_sort(exchange_step step)
             for (int32_t j = 0; j < entries; j++)
                 entry = arrival.header[2 + j] / at.chosen == expert ? arrival.header[2 + j] : entry;
         }
-        int32_t tile_rows, before = exchange_scan(entry >= 0, shared.warp_total, &tile_rows);
+        int32_t tile_rows,
+            before = pr_block_scan_before(shared.scan, entry >= 0 ? 1 : 0, tile_rows);
         int32_t row = begin + rows + before;
         if (entry >= 0 && row < step.most_rows) {
             step.row_of[row] = arrival.row;
@@ -242,8 +226,8 @@ void pr_gpu_exchange_dispatch_send(pr_gpu_stream *stream, const pr_gpu_exchange_
 {
     exchange_step step = exchange_step_of(args);
     gpu_launch(
-        exchange_plan, gpu_grid{(unsigned)step.at.ranks}, EXCHANGE_THREADS,
-        sizeof(exchange_plan_shared), stream, step);
+        exchange_plan, gpu_grid{(unsigned)step.at.ranks}, EXCHANGE_THREADS, sizeof(pr_block_scan),
+        stream, step);
     gpu_launch(
         exchange_send, gpu_grid{PR_GPU_EXCHANGE_PARTS}, EXCHANGE_THREADS,
         sizeof(exchange_send_shared), stream, step);

@@ -6,7 +6,7 @@
 #include "kernels/gpu/gpu_exchange.h"
 #include "kernels/gpu/language/gpu.cuh"
 
-enum { EXCHANGE_THREADS = 256, EXCHANGE_WARPS = EXCHANGE_THREADS / GPU_WARP };
+enum { EXCHANGE_THREADS = 256 };
 
 GPU_FUNCTION int32_t exchange_home(const pr_gpu_exchange &at, int32_t expert)
 {
@@ -18,18 +18,35 @@ GPU_FUNCTION int32_t exchange_first_expert(const pr_gpu_exchange &at, int32_t ra
     return (int32_t)((int64_t)at.experts * rank / at.ranks);
 }
 
-// The flag of `part` of `source` in a region.
-GPU_FUNCTION uint64_t *exchange_flag(
-    const pr_gpu_exchange &at,
-    unsigned char *region,
-    size_t flags,
-    uint32_t sequence,
-    int source,
-    int part)
+// The flags of one kind: where they are in a region, and the ranks that raise them for each other.
+struct exchange_flags {
+    size_t at;
+    int32_t first_rank, ranks;
+    uint32_t sequence;
+};
+
+// The flag of `part` of `source`, counted from the first rank, in a region.
+GPU_FUNCTION uint64_t *
+exchange_flag(const exchange_flags &flags, unsigned char *region, int source, int part)
 {
-    int64_t buffer = sequence & 1;
-    return (uint64_t *)(region + flags) + (buffer * at.ranks + source) * PR_GPU_EXCHANGE_PARTS +
-           part;
+    int64_t buffer = flags.sequence & 1;
+    return (uint64_t *)(region + flags.at) +
+           (buffer * flags.ranks + source) * PR_GPU_EXCHANGE_PARTS + part;
+}
+
+GPU_FUNCTION exchange_flags exchange_dispatch_flags(const pr_gpu_exchange &at)
+{
+    return {at.layout.dispatch_flags, 0, at.ranks, at.sequence[0]};
+}
+
+GPU_FUNCTION exchange_flags exchange_return_flags(const pr_gpu_exchange &at)
+{
+    return {at.layout.return_flags, 0, at.ranks, at.sequence[0]};
+}
+
+GPU_FUNCTION exchange_flags exchange_reduce_flags(const pr_gpu_exchange &at)
+{
+    return {at.layout.reduce_flags, at.rank / at.tp * at.tp, at.tp, at.sequence[2]};
 }
 
 // The number of row `slot` of `source`, of both buffers' rows.
@@ -58,15 +75,15 @@ exchange_returned(const pr_gpu_exchange &at, unsigned char *region, uint32_t seq
     return (float *)(region + at.layout.returned) + (buffer * slots + slot) * at.hidden;
 }
 
-// Tells every rank that this block has stored all it had. All threads of the block.
+// Tells the ranks that this block has stored all it had. All threads of the block.
 GPU_FUNCTION void
-exchange_raise(const pr_gpu_exchange &at, size_t flags, uint32_t sequence, const int32_t *rows)
+exchange_raise(const pr_gpu_exchange &at, const exchange_flags &flags, const int32_t *rows)
 {
     gpu_barrier();  // what the other threads stored comes before the flag, too
-    for (int rank = gpu_thread(); rank < at.ranks; rank += gpu_threads()) {
-        uint64_t value = (uint64_t)sequence << 32 | (uint32_t)(rows ? rows[rank] : 0);
-        gpu_store_release(
-            exchange_flag(at, at.region[rank], flags, sequence, at.rank, gpu_block()), value);
+    for (int i = gpu_thread(); i < flags.ranks; i += gpu_threads()) {
+        int rank = flags.first_rank + i, own = at.rank - flags.first_rank;
+        uint64_t value = (uint64_t)flags.sequence << 32 | (uint32_t)(rows ? rows[rank] : 0);
+        gpu_store_release(exchange_flag(flags, at.region[rank], own, gpu_block()), value);
     }
 }
 
@@ -79,16 +96,15 @@ struct exchange_wait_shared {
 GPU_FUNCTION bool exchange_wait(
     const pr_gpu_exchange &at,
     exchange_wait_shared &shared,
-    size_t flags,
-    uint32_t sequence,
+    const exchange_flags &flags,
     pr_gpu_exchange_operation operation)
 {
     uint64_t begin = gpu_clock_ns(), limit = at.sequence[1] ? 0 : at.limit_ns;
-    int32_t late = at.ranks;
-    for (int i = gpu_thread(); i < at.ranks * PR_GPU_EXCHANGE_PARTS; i += gpu_threads()) {
+    int32_t late = flags.ranks;
+    for (int i = gpu_thread(); i < flags.ranks * PR_GPU_EXCHANGE_PARTS; i += gpu_threads()) {
         int source = i / PR_GPU_EXCHANGE_PARTS, part = i % PR_GPU_EXCHANGE_PARTS;
-        const uint64_t *flag = exchange_flag(at, at.own, flags, sequence, source, part);
-        while ((uint32_t)(gpu_load_acquire(flag) >> 32) != sequence) {
+        const uint64_t *flag = exchange_flag(flags, at.own, source, part);
+        while ((uint32_t)(gpu_load_acquire(flag) >> 32) != flags.sequence) {
             if (gpu_clock_ns() - begin >= limit) {
                 late = late < source ? late : source;
                 break;
@@ -107,44 +123,18 @@ GPU_FUNCTION bool exchange_wait(
             late = late < other ? late : other;
         }
         if (gpu_thread() == 0) {
-            shared.failed = late < at.ranks || at.sequence[1] != 0;
-            if (late < at.ranks && at.sequence[1] == 0) {
+            shared.failed = late < flags.ranks || at.sequence[1] != 0;
+            if (late < flags.ranks && at.sequence[1] == 0) {
                 at.sequence[1] = 1;
+                uint64_t rank = (uint64_t)(uint32_t)(flags.first_rank + late);
                 gpu_store_release(
-                    at.error, (uint64_t)sequence << 32 | (uint64_t)operation << 16 |
-                                  (uint64_t)(uint32_t)(late + 1));
+                    at.error,
+                    (uint64_t)flags.sequence << 32 | (uint64_t)operation << 16 | (rank + 1));
             }
         }
     }
     gpu_barrier();
     return shared.failed == 0;
-}
-
-GPU_FUNCTION int32_t exchange_ones(uint64_t bits)
-{
-    bits -= bits >> 1 & 0x5555555555555555u;
-    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (int32_t)(bits * 0x0101010101010101u >> 56);
-}
-
-// Of the threads of the block for which the condition holds, how many come before this one; *total: how many in all.
-// `warp_total` is of the block, [EXCHANGE_WARPS]. All threads.
-GPU_FUNCTION int32_t exchange_scan(bool condition, int32_t *warp_total, int32_t *total)
-{
-    uint64_t lanes = gpu_ballot(condition);
-    int32_t before = exchange_ones(lanes & (((uint64_t)1 << gpu_lane()) - 1));
-    if (gpu_lane() == 0)
-        warp_total[gpu_warp()] = exchange_ones(lanes);
-    gpu_barrier();
-    int32_t sum = 0;
-    for (int warp = 0; warp < EXCHANGE_WARPS; warp++) {
-        before += warp < gpu_warp() ? warp_total[warp] : 0;
-        sum += warp_total[warp];
-    }
-    gpu_barrier();  // before the next call writes
-    *total = sum;
-    return before;
 }
 
 // Copies a row to up to `count` places, all threads of the block; NULL places are left out.

@@ -3,7 +3,7 @@
 // runtime/sampling/sampler.c). One block a row. Each thread keeps the best few of its tokens in registers, the block takes
 // the best of the threads' first ones in turn; a thread that has given all it kept looks through its tokens again.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/logit_row.cuh"
+#include "kernels/gpu/rows/logit_row.cuh"
 
 enum { KEPT = 4 };
 
@@ -143,8 +143,9 @@ template <bool WIDE> GPU_KERNEL void logprobs_rows(pr_gpu_logprobs_args args)
         if (gpu_thread() != 0)
             continue;
         bool none = top == PR_LOGIT_NO_KEY;
-        float value = none ? pr_logit_row_impossible() : pr_logit_row_value_of(top);
-        args.top_token[r * args.top + i] = none ? -1 : pr_logit_row_token_of(top);
+        int32_t at = none ? -1 : pr_logit_row_token_of(top);
+        float value = none ? pr_logit_row_impossible() : pr_logit_row_value(row.logits[at]);
+        args.top_token[r * args.top + i] = at;
         args.top_logprob[r * args.top + i] = (float)((double)value - normaliser);
     }
 }

@@ -7,15 +7,20 @@
 //   place    rank + offset
 // Few pairs are one tile: one block does all three. The result is the same: it is defined by the order of pairs alone.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/block_scan.cuh"
+#include "kernels/gpu/rows/block_scan.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / GPU_WARP, EXPERTS_MOST = 1024 };
+enum { THREADS = 256, WARPS = THREADS / GPU_WARP };
 enum { TILE = 2048, ALONE_MOST = 8192 };  // pairs of a tile, and of the only one
 
+// In front of the counters, [WARPS][experts].
 struct permute_shared {
     pr_block_scan scan;
-    int32_t counter[WARPS * EXPERTS_MOST];  // [WARPS][experts] are taken at launch
 };
+
+GPU_FUNCTION int32_t *counters_of(permute_shared &shared)
+{
+    return reinterpret_cast<int32_t *>(&shared + 1);
+}
 
 // Pairs of one block.
 typedef struct tile {
@@ -98,16 +103,17 @@ GPU_FUNCTION void rank_run(const pr_gpu_permute_args &args, const tile &tile, in
 GPU_FUNCTION void
 rank_tile(const pr_gpu_permute_args &args, const tile &tile, permute_shared &shared, int32_t *count)
 {
+    int32_t *counter = counters_of(shared);
     for (int32_t i = gpu_thread(); i < WARPS * args.experts; i += THREADS)
-        shared.counter[i] = 0;
+        counter[i] = 0;
     gpu_barrier();
-    rank_run(args, tile, shared.counter + gpu_warp() * args.experts);
+    rank_run(args, tile, counter + gpu_warp() * args.experts);
     gpu_barrier();
     for (int32_t e = gpu_thread(); e < args.experts; e += THREADS) {
         int32_t sum = 0;
         for (int warp = 0; warp < WARPS; warp++) {
-            int32_t own = shared.counter[warp * args.experts + e];
-            shared.counter[warp * args.experts + e] = sum;
+            int32_t own = counter[warp * args.experts + e];
+            counter[warp * args.experts + e] = sum;
             sum += own;
         }
         count[e] = sum;
@@ -118,7 +124,7 @@ rank_tile(const pr_gpu_permute_args &args, const tile &tile, permute_shared &sha
     for (int64_t pair = begin + gpu_lane(); pair < end; pair += GPU_WARP) {
         int32_t expert = local_expert(args, pair, used);
         if (expert < args.experts)
-            args.place[pair] += shared.counter[gpu_warp() * args.experts + expert];
+            args.place[pair] += counter[gpu_warp() * args.experts + expert];
     }
 }
 
@@ -202,8 +208,7 @@ size_t pr_gpu_permute_scratch_bytes(int32_t tokens, int32_t chosen, int32_t expe
 void pr_gpu_permute(pr_gpu_stream *stream, const pr_gpu_permute_args *args)
 {
     int64_t tiles = tiles_of((int64_t)args->tokens * args->chosen);
-    unsigned shared_bytes =
-        (unsigned)offsetof(permute_shared, counter) + WARPS * (unsigned)args->experts * 4;
+    unsigned shared_bytes = (unsigned)sizeof(permute_shared) + WARPS * (unsigned)args->experts * 4;
     if (tiles <= 1) {
         gpu_launch(permute_alone, gpu_grid{1}, THREADS, shared_bytes, stream, *args);
         return;

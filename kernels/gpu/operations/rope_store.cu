@@ -13,12 +13,12 @@ enum { ROPE_LANES = 16, ROPE_THREADS = 256, ROPE_RUN = 8 };
 
 // One head of one token.
 struct rope_head {
-    const float *x;             // [d]
-    float *q;                   // [d]: where it goes back to, or NULL
-    void *pages;                // where it is stored, or NULL
-    const float *norm;          // [d], or NULL
-    const float *cosine, *sine; // [d/2], or NULL: not turned
-    int64_t at;                 // of its first element in the pages
+    const float *x;              // [d]
+    float *q;                    // [d]: where it goes back to, or NULL
+    void *pages;                 // where it is stored, or NULL
+    const float *norm;           // [d], or NULL
+    const float *cosine, *sine;  // [d/2], or NULL: not turned
+    int64_t at;                  // of its first element in the pages
 };
 
 GPU_FUNCTION rope_head rope_head_of(const pr_gpu_rope_store_args &args, int64_t unit)
@@ -165,8 +165,10 @@ void pr_gpu_rope_store(pr_gpu_stream *stream, const pr_gpu_rope_store_args *args
     bool runs = args->head_size / 2 % ROPE_RUN == 0;
     if (args->kv_is_bf16)
         gpu_launch(
-            runs ? rope_store<ROPE_RUN, true> : rope_store<1, true>, grid, ROPE_THREADS, 0, stream, *args);
+            runs ? rope_store<ROPE_RUN, true> : rope_store<1, true>, grid, ROPE_THREADS, 0, stream,
+            *args);
     else
         gpu_launch(
-            runs ? rope_store<ROPE_RUN, false> : rope_store<1, false>, grid, ROPE_THREADS, 0, stream, *args);
+            runs ? rope_store<ROPE_RUN, false> : rope_store<1, false>, grid, ROPE_THREADS, 0,
+            stream, *args);
 }

@@ -43,8 +43,8 @@ template <class T, bool GATHER> GPU_KERNEL void slab_move(pr_gpu_slab_args args)
         int64_t i = turn / cuts, begin = turn % cuts * SLAB_CUT;
         int64_t end = begin + SLAB_CUT < piece ? begin + SLAB_CUT : piece;
         T *slab = (T *)args.slab + i * piece;
-        T *page = (T *)((char *)args.pages_memory + args.page[i] * args.page_bytes +
-                        args.head_begin * args.head_bytes);
+        T *page =
+            (T *)((char *)args.pages_memory + args.page[i] * args.page_bytes + args.head_begin * args.head_bytes);
         slab_copy(GATHER ? slab : page, GATHER ? page : slab, begin, end);
     }
 }

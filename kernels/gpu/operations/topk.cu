@@ -7,11 +7,6 @@
 
 enum { WARPS = 4, EXPERTS_MOST = 1024 };
 
-// As much of it is taken at launch as WARPS tokens have.
-struct topk_shared {
-    float p[WARPS * EXPERTS_MOST];
-};
-
 GPU_FUNCTION uint64_t key_of(float p, int32_t expert)
 {
     return (uint64_t)gpu_bits(p) << 32 | (0xffffffffu - (uint32_t)expert);
@@ -59,7 +54,7 @@ GPU_FUNCTION float maximum_of(const float *logits, int32_t experts, float (&x)[H
 
 template <int HELD> GPU_KERNEL void topk_tokens(pr_gpu_topk_args args)
 {
-    float *p = gpu_shared<topk_shared>().p + gpu_warp() * args.experts;
+    float *p = &gpu_shared<float>() + gpu_warp() * args.experts;  // [WARPS][E]
     int64_t t = (int64_t)gpu_block() * WARPS + gpu_warp();
     if (t >= args.tokens)  // a whole warp
         return;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // One row of logits as the sampler sees it (runtime/sampling/sampler.c): NaN is -infinity, +infinity the largest finite
-// float, -0 is 0. Tokens rank by (logit descending, token ascending): a key of 64 bits that ascends along the ranking.
+// float. Tokens rank by (logit descending, token ascending): a key of 64 bits that ascends along the ranking.
 // A quad is four tokens at a multiple of 4; a block of PR_LOGIT_THREADS holds the lanes of a vocabulary sum, four a thread.
-#ifndef PR_GPU_OPERATIONS_LOGIT_ROW_CUH
-#define PR_GPU_OPERATIONS_LOGIT_ROW_CUH
+#ifndef PR_GPU_ROWS_LOGIT_ROW_CUH
+#define PR_GPU_ROWS_LOGIT_ROW_CUH
 
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 #include "runtime/sampling/vocabulary_sum.h"
 
 enum { PR_LOGIT_QUAD = 4, PR_LOGIT_THREADS = PR_VOCABULARY_LANES / PR_LOGIT_QUAD };
@@ -19,13 +19,13 @@ GPU_FUNCTION float pr_logit_row_value(float logit)
     float most = gpu_from_bits(0x7f7fffffu);
     if (!(logit <= most))  // NaN or infinity
         return logit > most ? most : pr_logit_row_impossible();
-    return logit + 0.0f;
+    return logit;
 }
 
-// The upper half of a key.
+// The upper half of a key; -0 counts as 0.
 GPU_FUNCTION uint32_t pr_logit_row_rank_bits(float value)
 {
-    uint32_t bits = gpu_bits(value);
+    uint32_t bits = gpu_bits(value + 0.0f);
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 

@@ -7,10 +7,10 @@
 //
 // Numbers: within a part they are those of docs/kernels.md for float32 KV, so a sequence of one part has the bits of the
 // CPU reference. Cost: K and V of a KV head are read once for each of its query heads.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_PLAIN_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_PLAIN_CUH
+#ifndef PR_GPU_ATTENTION_PLAIN_CUH
+#define PR_GPU_ATTENTION_PLAIN_CUH
 
-#include "kernels/gpu/operations/attention_part.cuh"
+#include "kernels/gpu/attention/attention_part.cuh"
 
 enum { PLAIN_MOST_HEAD = 256, PLAIN_OWN = PLAIN_MOST_HEAD / GPU_WARP, PLAIN_LANES = 16 };
 
@@ -34,7 +34,11 @@ GPU_FUNCTION float plain_score(const float *q, const float *k, int d)
 
 // Scores of the span's n positions go to p, then p = exp(score - m).
 GPU_FUNCTION float plain_weigh(
-    const pr_gpu_attention_args &args, const attention_work &work, plain_state &state, int first, int n)
+    const pr_gpu_attention_args &args,
+    const attention_work &work,
+    plain_state &state,
+    int first,
+    int n)
 {
     auto &shared = gpu_shared<plain_shared>();
     const float *pages = (const float *)args.k_pages;
@@ -102,7 +106,8 @@ GPU_FUNCTION void plain_row(const attention_plan &plan, const attention_work &wo
             state.sum = state.sum + gpu_shuffle_xor(state.sum, mask);
         float sum = gpu_shuffle(state.sum, 0);
         attention_weights weights = attention_total_add(total, state.maximum, sum);
-        bool is_first = part == 0 || work.partial, is_last = part + 1 == work.part_end && !work.partial;
+        bool is_first = part == 0 || work.partial,
+             is_last = part + 1 == work.part_end && !work.partial;
         int64_t place = attention_partial(plan, work.slot, head, part);
         float *to = work.partial ? args.partial + place * d : args.out + at;
         if (work.partial && gpu_lane() == 0) {

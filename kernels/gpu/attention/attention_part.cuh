@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What all paths of attention have in common: how the work is cut, and how parts of a sequence become one row.
 //
-//   positions   |  span 0  |  span 1  | ... |  span 15 ||  span 16 | ...            64 positions each
-//               |             part 0                   ||   part 1   ...          1024 positions each
+//   positions   |  span 0  |  span 1  | ... |  span 7 ||  span 8 | ...            64 positions each
+//               |             part 0                  ||   part 1  ...           512 positions each
 //
 // A part has its own maximum m, sum l and output o, from nothing; parts are merged ascending, by attention_total_add and
 // attention_merged, whoever computed them: one block after another in one loop, or blocks beside each other through
@@ -10,8 +10,8 @@
 //
 // Packed rows: the query heads of one KV head and a token stand together, group = h / g of them: packed row
 // token * group + i is query head kv_head * group + i.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_PART_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_PART_CUH
+#ifndef PR_GPU_ATTENTION_PART_CUH
+#define PR_GPU_ATTENTION_PART_CUH
 
 #include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
@@ -68,8 +68,7 @@ struct attention_weights {
     float keep, add;  // of what is there, of the part
 };
 
-GPU_FUNCTION attention_weights
-attention_total_add(attention_total &total, float maximum, float sum)
+GPU_FUNCTION attention_weights attention_total_add(attention_total &total, float maximum, float sum)
 {
     float larger = attention_larger(total.maximum, maximum);
     attention_weights weights = {
@@ -103,15 +102,16 @@ GPU_FUNCTION float *attention_partial_sums(const attention_plan &plan)
 }
 
 // Of a packed row, in q and out.
-GPU_FUNCTION int64_t attention_row_at(const pr_gpu_attention_args &args, int kv_head, int group, int row)
+GPU_FUNCTION int64_t
+attention_row_at(const pr_gpu_attention_args &args, int kv_head, int group, int row)
 {
     int64_t head = (int64_t)kv_head * group + row % group;
     return ((int64_t)(row / group) * args.query_heads + head) * args.head_size;
 }
 
 // Of a position's element 0 in the K and V pages; the next positions of its 16 follow it.
-GPU_FUNCTION int64_t attention_page_at(
-    const pr_gpu_attention_args &args, const attention_work &work, int position)
+GPU_FUNCTION int64_t
+attention_page_at(const pr_gpu_attention_args &args, const attention_work &work, int position)
 {
     int table = args.segment[work.segment].first_block;
     int64_t block = args.blocks[table + position / args.block_tokens];
