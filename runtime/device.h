@@ -102,7 +102,7 @@ typedef struct pr_step_limits {
 typedef struct pr_step_tables {
     int32_t tokens;
     const int32_t *token, *position, *block;  // [T]
-    int32_t segments;
+    int32_t segments, block_tokens;
     const pr_segment *segment;  // [segments], with their block tables
     int32_t outputs;
     const int32_t *output_row;  // [outputs]
@@ -171,10 +171,19 @@ struct pr_device {
     // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
     // and so many experts. Called once for each user of the device; the largest counts.
     pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
-    // The same for step_begin.
+    // The same for step_begin, and for attention.
     pr_status (*step_reserve)(pr_device *device, const pr_step_limits *limits);
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
+
+    // Steps that come again may be one graph of the device: fewer launches, the same kernels. NULL: it has none.
+    // Rows to make a step of (of as many sequences and outputs), at least `rows`; 0: not this one.
+    int32_t (*graph_rows)(pr_device *device, int32_t rows);
+    // After step_begin. True: all that is called up to graph_end is in the queue already, and is left out.
+    // What is called between them is the same for each step of that many rows, and waits for nothing.
+    bool (*graph_begin)(pr_device *device);
+    // False: what was called has not run. It is called again, without these two.
+    bool (*graph_end)(pr_device *device);
 
     // Before the first of those below: the most pages, and bytes of a slab.
     pr_status (*pages_reserve)(pr_device *device, int32_t pages, size_t slab_bytes);
