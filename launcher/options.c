@@ -63,7 +63,7 @@ static const pr_option engine[] = {
      .common = true, .help = "tokens one lane computes in one step"},
     {.name = "memory", .value_name = "BYTES", .kind = PR_OPTION_INT64, .offset = FIELD(memory),
      .standard = "0", .least = 0, .most = 1e15, .common = true,
-     .help = "memory each rank may use, e.g. 16GiB; 0 = nine tenths of its share of what is free"},
+     .help = "memory each rank may use, of its GPU if it has one, e.g. 16GiB; 0 = nine tenths of its share of what is free"},
     {.name = "block-size", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(block_size),
      .standard = "16", .least = 16, .most = 1024, .multiple = 16, .help = "tokens of one KV block"},
     {.name = "kv-blocks", .value_name = "N", .kind = PR_OPTION_INT, .offset = FIELD(kv_blocks),

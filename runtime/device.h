@@ -102,7 +102,7 @@ typedef struct pr_step_limits {
 typedef struct pr_step_tables {
     int32_t tokens;
     const int32_t *token, *position, *block;  // [T]
-    int32_t segments;
+    int32_t segments, block_tokens;
     const pr_segment *segment;  // [segments], with their block tables
     int32_t outputs;
     const int32_t *output_row;  // [outputs]
@@ -171,7 +171,7 @@ struct pr_device {
     // Before the first step: matmul, gated and experts will see at most so many rows of so many columns,
     // and so many experts. Called once for each user of the device; the largest counts.
     pr_status (*reserve)(pr_device *device, int64_t rows, int64_t cols, int32_t local_experts);
-    // The same for step_begin.
+    // The same for step_begin, and for attention.
     pr_status (*step_reserve)(pr_device *device, const pr_step_limits *limits);
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);

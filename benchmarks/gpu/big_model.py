@@ -49,7 +49,8 @@ def write_shard(path, tensors, seed):
         for name, shape in tensors:
             mean, deviation = scale_of(name, shape)
             values = torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
-            file.write(values.mul_(deviation).add_(mean).view(torch.int16).cpu().numpy().tobytes())
+            stored = values.mul_(deviation).add_(mean).view(torch.int16).cpu().contiguous().numpy()
+            file.write(memoryview(stored).cast("B"))
 
 
 def parts_of(config):

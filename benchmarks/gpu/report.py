@@ -11,7 +11,6 @@ ours of the limit, for times the limit of ours. --missed gets the names of rows 
 import argparse
 import datetime
 import json
-import os
 
 
 def read_lines(path):
@@ -69,7 +68,7 @@ def finish_row(row, peers, copy, dense):
         met.append(row["ours"] >= row["target"])
     if row.get("target_fraction") and row["fraction"]:
         met.append(row["fraction"] >= row["target_fraction"])
-    row["met"] = all(met) if met else None
+    row["met"] = all(met) if met and not row.get("small") else None
     return row
 
 
@@ -95,7 +94,7 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--missed")
     parser.add_argument("--command", default="benchmarks/gpu/run.sh")
-    parser.add_argument("--revision", default=os.environ.get("POLYREME_REVISION", ""))
+    parser.add_argument("--revision", default="")
     args = parser.parse_args()
     device, ours, peers, checks = sort_lines(args.lines)
     copy = (ours.get("device copy") or {}).get("ours")

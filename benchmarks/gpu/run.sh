@@ -58,6 +58,7 @@ lines=$results/gpu.jsonl log=$results/gpu.log profile=$results/gpu-profile.txt
 : > "$log"
 scratch=$(mktemp -d)
 models=''  # folder of random models
+revision=''
 background=()
 # shellcheck disable=SC2317  # called by the trap
 end_all() {
@@ -109,15 +110,29 @@ step() {
 
 # ---- What is run ----
 
+# The packed libraries are for the packed programs alone: python3 has its own.
+unpack() {
+    local real=$scratch/real program
+    mkdir "$real"
+    tar -C "$real" -xzf "$packed"
+    for program in "$real"/polyreme "$real"/gpu_bench "$real"/test_* "$real"/mpi/bin/*; do
+        [[ -x $program ]] || continue
+        {
+            echo '#!/bin/sh'
+            echo "export LD_LIBRARY_PATH='$real/lib'\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+            echo "export OPAL_PREFIX='$real/mpi' PMIX_INSTALL_PREFIX='$real/mpi' UCX_MODULE_DIR='$real/lib/ucx'"
+            echo "export PMIX_MCA_mca_base_component_path='$real/lib/pmix2/lib/pmix'"
+            echo "exec '$program' \"\$@\""
+        } > "$scratch/${program##*/}"
+        chmod +x "$scratch/${program##*/}"
+    done
+    export PATH=$scratch:$real/mpi/bin:$PATH  # mpirun starts orted
+    programs=$scratch
+    revision=$(cat "$real/packed_by")
+}
+
 if [[ -n $packed ]]; then
-    tar -C "$scratch" -xzf "$packed"
-    packed=$scratch programs=$scratch
-    export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-    if [[ -x $packed/mpi/bin/mpirun ]]; then
-        export PATH=$packed/mpi/bin:$PATH OPAL_PREFIX=$packed/mpi PMIX_INSTALL_PREFIX=$packed/mpi
-        export PMIX_MCA_mca_base_component_path=$packed/lib/pmix2/lib/pmix UCX_MODULE_DIR=$packed/lib/ucx
-    fi
-    export POLYREME_REVISION=${POLYREME_REVISION:-$(cat "$packed/packed_by")}
+    unpack
 else
     if wanted build; then
         mpi=ON
@@ -127,12 +142,12 @@ else
     programs=$build
 fi
 polyreme=$programs/polyreme
-bench=$(find "$programs" -maxdepth 2 -name gpu_bench -type f | head -n 1)
+bench=$programs/gpu_bench
 [[ -x $polyreme && -x $bench ]] || {
     echo "run.sh: no polyreme and gpu_bench in $programs: $([[ -s $log ]] && tail -n 5 "$log")" >&2
     exit 1
 }
-export POLYREME_REVISION=${POLYREME_REVISION:-$(git -C "$source_folder" rev-parse HEAD 2>/dev/null || true)}
+[[ -n $revision ]] || revision=$(git -C "$source_folder" rev-parse HEAD 2>/dev/null || echo unknown)
 quick=() tiny=()
 if $small; then
     quick=(--quick) tiny=(--small)
@@ -141,10 +156,12 @@ fi
 # ---- Models: written while the checks run, which are not timed ----
 
 make_models() {
-    local need=$((17 + moe_layers * 5 / 4 + 2)) room
+    local need=2 room
+    if wanted dense; then need=$((need + 17)); fi
+    if wanted moe; then need=$((need + 2 + moe_layers * 5 / 4)); fi
     if [[ -z $work ]]; then
         work=${TMPDIR:-/tmp}
-        room=$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -n 1)
+        room=$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -n 1 || true)
         local memory
         memory=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
         if ((${room:-0} > need && memory > need + 24)); then work=/dev/shm; fi
@@ -160,9 +177,10 @@ make_models() {
     # timeout ends all of its group when it is ended.
     # shellcheck disable=SC2016
     timeout 240 bash -c '
-        python3 "$0" --preset llama-8b --out "$1/dense" &&
-            python3 "$0" --preset qwen3-30b-a3b --layers "$2" --out "$1/moe" "${@:3}"' \
-        "$here/big_model.py" "$models" "$moe_layers" "${fewer[@]}" >> "$log" 2>&1 &
+        if [[ $4 == true ]]; then python3 "$0" --preset llama-8b --out "$1/dense" || exit; fi
+        if [[ $5 == true ]]; then python3 "$0" --preset qwen3-30b-a3b --layers "$2" --out "$1/moe" $3; fi' \
+        "$here/big_model.py" "$models" "$moe_layers" "${fewer[*]}" "$(wanted dense && echo true)" \
+        "$(wanted moe && echo true)" >> "$log" 2>&1 &
     background+=($!)
 }
 
@@ -180,27 +198,24 @@ fi
 # ---- Right? ----
 
 if wanted tests; then
+    found=()
+    for source in "$source_folder"/tests/kernel/test_gpu_*.c; do
+        name=$(basename "$source" .c)
+        for program in "$programs/$name" "$programs/tests/$name"; do
+            [[ ! -x $program ]] || found+=("$program")
+        done
+    done
     # shellcheck disable=SC2016
-    step tests 120 bash -c 'set -o pipefail; found=$(find "$0" -maxdepth 2 -name "test_gpu*" -type f -perm -u+x) &&
-        [[ -n $found ]] && xargs -n 1 -P 4 <<< "$found"' "$programs"
+    step tests 120 bash -c '(($# > 0)) && printf "%s\n" "$@" | xargs -n 1 -P 4' tests "${found[@]}"
 fi
 if wanted golden; then
     step "golden texts" 60 python3 "$here/checks.py" demo --polyreme "$polyreme" --device "$device" "${quick[@]}"
     step "golden logprobs" 60 python3 "$here/checks.py" tiny --polyreme "$polyreme" --device "$device" "${quick[@]}"
 fi
-if wanted layouts; then
-    ranks=()
-    if command -v mpirun > /dev/null && ! $small && ! "$polyreme" doctor 2>/dev/null | grep -q 'without MPI'; then
-        # shellcheck source=scripts/mpi_environment disable=SC1091
-        source "$source_folder/scripts/mpi_environment"
-        ranks=(--mpirun mpirun)
-    fi
-    step layouts 120 python3 "$here/checks.py" layouts --polyreme "$polyreme" --device "$device" "${quick[@]}" "${ranks[@]}"
-fi
 for tool in memcheck racecheck; do
     wanted $tool || continue
     if [[ $device == cuda ]] && command -v compute-sanitizer > /dev/null; then
-        step $tool 60 compute-sanitizer --tool $tool --error-exitcode 9 \
+        step $tool 60 compute-sanitizer --tool $tool --target-processes all --error-exitcode 9 \
             "$bench" --small --repeats 1 --device "$device" --out "$scratch/$tool.jsonl"
     else
         left_out $tool "compute-sanitizer, which is for cuda, is not here"
@@ -220,12 +235,14 @@ background=()
 
 if wanted kernels; then step kernels 150 "$bench" --device "$device" --out "$lines" "${tiny[@]}"; fi
 peers=false
-if wanted peers && ! $small && have_torch; then
+if wanted peers && $small; then
+    left_out peers "shapes are tiny"
+elif wanted peers && have_torch; then
     peers=true
     step "peer limits" 40 python3 "$here/peer.py" limits --out "$lines"
     step "peer kernels" 100 python3 "$here/peer.py" kernels --rows "$lines" --out "$lines"
 elif wanted peers; then
-    left_out peers "python3 has no torch with a GPU, or shapes are tiny"
+    left_out peers "python3 has no torch with a GPU"
 fi
 
 # whole NAME MODEL SEQUENCES TOKENS TARGET MORE...
@@ -238,7 +255,7 @@ whole() {
 }
 peer_whole() { # NAME MODEL SEQUENCES
     $peers || return 0
-    step "peer $3 x $1" 60 python3 "$here/peer.py" model --model "$2" --name "$1" --sequences "$3" --out "$lines"
+    step "peer $3 x $1" 90 python3 "$here/peer.py" model --model "$2" --name "$1" --sequences "$3" --out "$lines"
 }
 if wanted dense && [[ -n $dense_model ]]; then
     if $small; then
@@ -261,11 +278,23 @@ if wanted moe && [[ -n $moe_model ]]; then
     fi
 fi
 
+# ---- The same on every layout? ----
+
+if wanted layouts; then
+    ranks=()
+    if command -v mpirun > /dev/null && ! $small && ! "$polyreme" doctor 2>/dev/null | grep -q 'without MPI'; then
+        # shellcheck source=scripts/mpi_environment disable=SC1091
+        source "$source_folder/scripts/mpi_environment"
+        ranks=(--mpirun mpirun)
+    fi
+    step layouts 200 python3 "$here/checks.py" layouts --polyreme "$polyreme" --device "$device" "${quick[@]}" "${ranks[@]}"
+fi
+
 # ---- The table ----
 
 make_report() {
     python3 "$here/report.py" --lines "$lines" --out "$results/gpu.json" --missed "$scratch/missed" \
-        --command "$command_line"
+        --command "$command_line" --revision "$revision"
 }
 make_report > "$scratch/table"
 if wanted profile && [[ $device == cuda ]] && ! $small && command -v ncu > /dev/null; then
@@ -280,7 +309,7 @@ if wanted profile && [[ $device == cuda ]] && ! $small && command -v ncu > /dev/
         (($(left_s) > 20)) || { left_out profile "no time for $name"; break; }
         {
             echo "==== $name"
-            timeout 20 ncu --clock-control none --metrics "$metrics" --launch-skip 4 --launch-count 4 \
+            timeout 20 ncu --clock-control none --target-processes all --metrics "$metrics" --launch-skip 4 --launch-count 4 \
                 "$bench" --device "$device" --only "$name" --repeats 1 --out "$scratch/profile.jsonl" 2>&1 ||
                 echo "ncu failed"
         } >> "$profile"

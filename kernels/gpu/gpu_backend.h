@@ -32,7 +32,7 @@ typedef struct pr_gpu_facts {
     int32_t multiprocessors, warp;
     int64_t memory_bytes, cache_bytes;  // cache: the last level
     int64_t free_bytes;                 // of the device this thread uses, else 0
-    int32_t shared_bytes;                           // most of one block
+    int32_t shared_bytes;               // most of one block
     bool cooperative;
 } pr_gpu_facts;
 

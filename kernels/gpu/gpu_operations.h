@@ -124,7 +124,7 @@ typedef struct pr_gpu_segment {
 
 // KV in spans of 64 at absolute multiples of 64, ascending; spans in parts of PR_GPU_ATTENTION_PART positions, each with
 // its own running maximum and sum; parts merged in order. The same for one row (decode) and many (prefill).
-enum { PR_GPU_ATTENTION_PART = 1024 };
+enum { PR_GPU_ATTENTION_PART = 512 };
 
 typedef struct pr_gpu_attention_args {
     int32_t tokens, segments;       // T; segments with rows > 1 and those with one may be mixed
@@ -145,7 +145,7 @@ typedef struct pr_gpu_attention_args {
 
 // ---- Experts: who goes where ----
 
-// Order of numbers as in runtime/device.h (top-k).
+// Order of numbers as in runtime/device.h (top-k). E up to 1024, K up to a warp.
 typedef struct pr_gpu_topk_args {
     int32_t tokens, experts, chosen;
     const float *logits;  // [T][E]
@@ -177,6 +177,7 @@ typedef struct pr_gpu_gather_args {
 } pr_gpu_gather_args;
 
 // y[t] = fma(weight[t][k], row, y[t]) over k ascending from 0, where row is rows[place[t][k]], or *slot[t][k] if place is NULL.
+// A place of -1, or a slot of NULL, has no row and adds nothing.
 typedef struct pr_gpu_combine_args {
     int32_t tokens, chosen, hidden;
     const float *rows;
@@ -204,7 +205,7 @@ typedef struct pr_gpu_slab_args {
 // (seed, request, position), from the same logits.
 typedef struct pr_gpu_draw {
     float temperature, top_p, min_p;  // temperature 0: argmax
-    int32_t top_k;                    // 0: all
+    int32_t top_k;                    // 0 or -1: all
     uint64_t seed, stream;            // of the counter-based generator
     uint32_t position;
 } pr_gpu_draw;
@@ -214,7 +215,7 @@ typedef struct pr_gpu_sample_args {
     const float *logits;  // [rows][V]
     const pr_gpu_draw *draw;
     int32_t *token;  // [rows]
-    float *logprob;  // [rows] of the token, from log-softmax of the logits as given
+    float *logprob;  // [rows] of the token, from log-softmax of the logits as given; or NULL
     void *scratch;   // sample_scratch_bytes
 } pr_gpu_sample_args;
 
@@ -224,8 +225,8 @@ typedef struct pr_gpu_logprobs_args {
     const int32_t *token;           // [rows]: whose logprob and rank are wanted
     float *logprob;                 // [rows]
     int32_t *rank;                  // [rows], 1 = the likeliest
-    int32_t *top_token;             // [rows][top], likeliest first, equal ones lowest first
-    float *top_logprob;             // [rows][top]
+    int32_t *top_token;  // [rows][top], likeliest first, equal ones lowest first, -1 beyond V
+    float *top_logprob;  // [rows][top]
 } pr_gpu_logprobs_args;
 
 typedef struct pr_gpu_operations {

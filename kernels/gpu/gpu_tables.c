@@ -63,12 +63,22 @@ static pr_status reserve_partial(pr_device *device, const pr_step_limits *limits
     return PR_OK;
 }
 
+static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
+
 static pr_status step_reserve(pr_device *device, const pr_step_limits *limits)
 {
     pr_gpu_tables *tables = &pr_gpu_state_of(device)->tables;
+    const pr_step_limits *before = &tables->limits;
+    pr_step_limits most = *limits;
+    most.tokens = larger(limits->tokens, before->tokens);
+    most.segments = larger(limits->segments, before->segments);
+    most.outputs = larger(limits->outputs, before->outputs);
+    most.positions = larger(limits->positions, before->positions);
+    if (before->block_tokens > 0 && before->block_tokens < most.block_tokens)
+        most.block_tokens = before->block_tokens;
     pr_gpu_step_graph_forget(pr_gpu_state_of(device));
     pr_gpu_tables_release(device);
-    lay_out(tables, limits);
+    lay_out(tables, &most);
     PR_TRY(take_blocks(device, tables));
     return reserve_partial(device, limits);
 }
@@ -98,7 +108,7 @@ static size_t put_segments(pr_gpu_tables *tables, const pr_step_tables *step)
 {
     pr_gpu_segment *segment = (pr_gpu_segment *)(void *)(tables->host + tables->segment);
     int32_t *segment_of = tables->host + tables->segment_of;
-    int32_t *blocks = tables->host + tables->blocks, next = 0, b = tables->limits.block_tokens;
+    int32_t *blocks = tables->host + tables->blocks, next = 0, b = step->block_tokens;
     tables->most_positions = tables->most_rows = 0;
     for (int32_t s = 0; s < step->segments; s++) {
         const pr_segment *one = &step->segment[s];
@@ -125,7 +135,7 @@ static pr_status check_step(const pr_gpu_tables *tables, const pr_step_tables *s
 {
     const pr_step_limits *limits = &tables->limits;
     bool fits = step->tokens <= limits->tokens && step->segments <= limits->segments &&
-                step->outputs <= limits->outputs;
+                step->outputs <= limits->outputs && step->block_tokens >= limits->block_tokens;
     for (int32_t s = 0; fits && s < step->segments; s++)
         fits = step->segment[s].start_position + step->segment[s].rows <= limits->positions;
     if (!fits)

@@ -325,6 +325,7 @@ static pr_status begin_step(pr_forward *forward, const pr_forward_batch *batch)
         .position = batch->position,
         .block = pr_layer_attention_begin(forward->attention, batch),
         .segments = batch->segments,
+        .block_tokens = forward->store->block_tokens,
         .segment = batch->segment,
         .outputs = batch->outputs,
         .output_row = batch->output_row,

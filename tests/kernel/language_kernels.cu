@@ -233,11 +233,8 @@ GPU_KERNEL void tiles_kernel(tiles_args args)
 static void tiles(
     pr_gpu_stream *stream, const uint16_t *a, const uint16_t *b, int32_t k, float *c, float *again)
 {
-    enum { WARPS = 4 };
     const tiles_args args = {a, b, k, c, again};
-    gpu_launch(
-        tiles_kernel, gpu_grid{}, WARPS * GPU_WARP, WARPS * GPU_TILE * GPU_TILE * sizeof(gpu_bf16),
-        stream, args);
+    gpu_launch(tiles_kernel, gpu_grid{}, TILE_WARPS * GPU_WARP, sizeof(tiles_shared), stream, args);
 }
 
 // ---- numbers ----

@@ -10,6 +10,7 @@
 #include "runtime/base/elementary.h"
 
 enum { MOST_SEQUENCES = 160, MOST_BLOCKS = 1024, PAGES_SPARE = 3, MOST_HEAD = 256 };
+enum { PART = PR_GPU_ATTENTION_PART };
 
 typedef struct shape {
     int32_t query_heads, kv_heads, head_size, block_tokens;
@@ -304,7 +305,7 @@ static void long_sequences_are_what_plain_arithmetic_gives(void **state)
     (void)state;
     static const shape s[] = {{2, 1, 16, 16, true}, {2, 1, 16, 16, false}};
     static const sequence rows[] = {
-        {1, 1022, 1}, {2, 1023, 1}, {3, 1024, 1}, {4, 1025, 1}, {5, 2111, 1}};
+        {1, PART - 2, 1}, {2, PART - 1, 1}, {3, PART, 1}, {4, PART + 1, 1}, {5, 2 * PART + 63, 1}};
     enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
     gpus_under_test all = gpu_under_test_open();
     for (int g = 0; g < all.count; g++) {
@@ -396,20 +397,20 @@ static void a_row_has_the_same_bits_in_every_chunk_and_batch_and_from_any_pages(
 static void a_row_has_the_same_bits_whether_its_parts_are_cut_over_blocks_or_not(void **state)
 {
     (void)state;
-    enum { POSITIONS = 1030 };
+    enum { POSITIONS = 2 * PART + 6 };
     static const shape s[] = {{2, 1, 16, 16, true}, {1, 1, 64, 48, true}, {1, 1, 16, 16, false}};
     gpus_under_test all = gpu_under_test_open();
     for (int g = 0; g < all.count; g++) {
         for (size_t i = 0; i < sizeof(s) / sizeof(s[0]); i++) {
             pass of = begin_pass(&all, g, &s[i], POSITIONS);
-            check_chunk(&of, 1022, 1, 1);
-            check_chunk(&of, 1023, 1, 1);
-            check_chunk(&of, 1024, 1, 2);
-            check_chunk(&of, 1021, 8, 2);
-            check_chunk(&of, 1000, 30, 3);
-            check_mates(&of, 1029, 1, 6);
-            check_mates(&of, 1024, 1, 130);
-            check_mates(&of, 1020, 10, 130);
+            check_chunk(&of, PART - 1, 1, 1);
+            check_chunk(&of, PART, 1, 1);
+            check_chunk(&of, 2 * PART, 1, 2);
+            check_chunk(&of, PART - 3, 8, 2);
+            check_chunk(&of, 2 * PART - 20, 26, 3);
+            check_mates(&of, 2 * PART + 5, 1, 6);
+            check_mates(&of, PART, 1, 130);
+            check_mates(&of, 2 * PART - 5, 10, 130);
             free(of.out);
         }
     }

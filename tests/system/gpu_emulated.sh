@@ -84,7 +84,7 @@ done
 
 refuse() { # flags, then what the line must say
     local say=${*: -1}
-    if "$polyreme" generate "$model" --prompt x --max-tokens 1 "${@:1:$#-1}" < /dev/null > "$work/log" 2>&1; then
+    if "$polyreme" generate "$from" --prompt x --max-tokens 1 "${@:1:$#-1}" < /dev/null > "$work/log" 2>&1; then
         echo "  accepted: ${*:1:$#-1}"
         failures=$((failures + 1))
     elif [ "$(grep -c ERROR "$work/log")" -ne 1 ] || ! grep -q "ERROR.*$say" "$work/log"; then
@@ -93,10 +93,14 @@ refuse() { # flags, then what the line must say
         failures=$((failures + 1))
     fi
 }
+from=$model
 refuse --device emulated --quantization int8 'leave --quantization away, or use --device cpu'
 refuse --device emulated:7 'there are emulated:0'
 refuse --device emulated:GPU-nobody 'there are emulated:0'
 refuse --device abacus 'use auto, cpu, cuda or hip'
+"$polyreme" convert "$model" -o "$work/converted" > "$work/log" 2>&1 || cat "$work/log"
+from=$work/converted
+refuse --device emulated 'was converted for --device cpu'
 
 [ "$failures" -eq 0 ] && echo "one hash on every layout, and the CPU's text" || echo "$failures rows differ"
 many_ranks_or_end "$failures"

@@ -210,6 +210,7 @@ static void plan_forecasts_the_demo_model(void **state)
     (void)state;
     pr_options options = {
         .model = PR_SOURCE_DIR "/models/demo",
+        .device = "cpu",
         .cpu_isa = "auto",
         .kv_cache_dtype = "auto",
         .block_size = 16,

@@ -13,6 +13,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "runtime/sampling/sampler.h"
+#include "runtime/sampling/vocabulary_sum.h"
 
 enum { MOST = 1200 };
 
@@ -304,6 +305,44 @@ naive_candidates(const pr_sampling *sampling, const float *logits, int32_t vocab
     return kept;
 }
 
+static double chunk_by_lanes(const double *term, int32_t tokens)
+{
+    double lane[1024] = {0};
+    for (int32_t i = 0; i < 1024; i++) {
+        for (int32_t token = i; token < tokens; token += 1024)
+            lane[i] += term[token];
+    }
+    for (int32_t step = 1; step < 1024; step *= 2) {
+        for (int32_t i = 0; i < 1024; i += 2 * step)
+            lane[i] += lane[i + step];
+    }
+    return lane[0];
+}
+
+// Terms of many sizes, so that another order gives other bits.
+static void sums_over_the_vocabulary_go_by_chunks_lanes_and_a_tree(void **state)
+{
+    (void)state;
+    enum { TOKENS = 3 * 8192 - 777 };
+    static double term[TOKENS];
+    double expected = 0, in_token_order = 0;
+    pr_vocabulary_sum sum;
+    pr_vocabulary_sum_begin(&sum);
+    for (int32_t i = 0; i < TOKENS; i++) {
+        term[i] = pr_exp_f64(-(double)below(1000000) / 50000);
+        in_token_order += term[i];
+        pr_vocabulary_sum_add(&sum, i, term[i]);
+        if (i % 8192 == 8191 || i == TOKENS - 1)
+            pr_vocabulary_sum_end_chunk(&sum);
+    }
+    for (int32_t begin = 0; begin < TOKENS; begin += 8192) {
+        int32_t left = TOKENS - begin;
+        expected += chunk_by_lanes(term + begin, left < 8192 ? left : 8192);
+    }
+    assert_true(sum.total == expected);
+    assert_true(sum.total != in_token_order);
+}
+
 static void draws_agree_with_a_naive_implementation(void **state)
 {
     (void)state;
@@ -430,6 +469,7 @@ int main(void)
         cmocka_unit_test(no_stop_token_before_min_tokens),
         cmocka_unit_test(stop_wins_over_length),
         cmocka_unit_test(penalties_count_prompt_and_output_as_documented),
+        cmocka_unit_test(sums_over_the_vocabulary_go_by_chunks_lanes_and_a_tree),
         cmocka_unit_test(draws_agree_with_a_naive_implementation),
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(seed_choice_and_position_each_change_the_draw),

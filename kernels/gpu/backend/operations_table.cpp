@@ -1,35 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "kernels/gpu/backend/operations_table.h"
 
-// Those that have no file yet are NULL.
-#pragma weak pr_gpu_embed
-#pragma weak pr_gpu_rmsnorm
-#pragma weak pr_gpu_add
-#pragma weak pr_gpu_gated
-#pragma weak pr_gpu_rope_store
-#pragma weak pr_gpu_matmul_scratch_bytes
-#pragma weak pr_gpu_matmul
-#pragma weak pr_gpu_experts_scratch_bytes
-#pragma weak pr_gpu_experts
-#pragma weak pr_gpu_attention_scratch_bytes
-#pragma weak pr_gpu_attention
-#pragma weak pr_gpu_topk
-#pragma weak pr_gpu_permute_scratch_bytes
-#pragma weak pr_gpu_permute
-#pragma weak pr_gpu_gather
-#pragma weak pr_gpu_combine
-#pragma weak pr_gpu_slab_gather
-#pragma weak pr_gpu_slab_scatter
-#pragma weak pr_gpu_sample_scratch_bytes
-#pragma weak pr_gpu_sample
-#pragma weak pr_gpu_logprobs
-#pragma weak pr_gpu_exchange_dispatch_send
-#pragma weak pr_gpu_exchange_dispatch_receive
-#pragma weak pr_gpu_exchange_combine_send
-#pragma weak pr_gpu_exchange_combine_receive
-#pragma weak pr_gpu_exchange_reduce_send
-#pragma weak pr_gpu_exchange_reduce_receive
-
 const pr_gpu_operations pr_gpu_operations_table = {
     .embed = pr_gpu_embed,
     .rmsnorm = pr_gpu_rmsnorm,

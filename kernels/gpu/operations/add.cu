@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // x += y, where y may repeat. A block takes one piece of one repetition, so no element needs a division.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 // A block's piece: every thread has four vectors of 16 bytes.
 enum { PIECE = 4 * PR_ROW_VECTOR * PR_ROW_THREADS };
@@ -15,18 +15,16 @@ typedef struct add_plan {
 
 template <int N> GPU_KERNEL void add_pieces(add_plan plan)
 {
-    int64_t repetition = gpu_block() / plan.pieces, piece = gpu_block() % plan.pieces;
-    int64_t left = plan.elements - repetition * plan.period;
-    int64_t length = left < plan.period ? left : plan.period;
-    int64_t end = (piece + 1) * PIECE < length ? (piece + 1) * PIECE : length;
-    float *x = plan.x + repetition * plan.period;
-    for (int64_t i = piece * PIECE + (int64_t)gpu_thread() * N; i < end;
-         i += (int64_t)gpu_threads() * N) {
-        pr_row_vector<N> a = pr_row_vector_load<N>(x + i), b = pr_row_vector_load<N>(plan.y + i);
-        GPU_UNROLL
-        for (int j = 0; j < N; j++)
-            a.value[j] = a.value[j] + b.value[j];
-        pr_row_vector_store<N>(x + i, a);
+    int32_t repetition = gpu_block() / plan.pieces, piece = gpu_block() % plan.pieces;
+    int64_t at = repetition * plan.period, begin = (int64_t)piece * PIECE;
+    int64_t left = plan.elements - at < plan.period ? plan.elements - at : plan.period;
+    int32_t length = left - begin < PIECE ? (int32_t)(left - begin) : PIECE;  // may be below 0
+    float *x = plan.x + at + begin;
+    const float *y = plan.y + begin;
+    for (int32_t i = pr_row_turn_first<N>(); i < length; i += pr_row_turn_step<N>()) {
+        pr_row_turn<N> turn = pr_row_turn_load<N>(x, i, length);
+        pr_row_turn_add<N>(turn, pr_row_turn_load<N>(y, i, length));
+        pr_row_turn_store<N>(x, i, length, turn);
     }
 }
 

@@ -7,25 +7,32 @@
 //   float32 KV      every segment is short, a block is one warp
 //
 // Which of these a row takes does not show in its bits (attention_part.cuh, attention_tile.cuh).
+#include "kernels/gpu/attention/attention_part.cuh"
+#include "kernels/gpu/attention/attention_plain.cuh"
+#include "kernels/gpu/attention/attention_tile.cuh"
 #include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
-#include "kernels/gpu/operations/attention_part.cuh"
-#include "kernels/gpu/operations/attention_plain.cuh"
-#include "kernels/gpu/operations/attention_tile.cuh"
 
 enum {
-    ATTENTION_SPLIT_MOST = 128,  // more slots fill a GPU without being cut
+    ATTENTION_TOKEN_SLOTS = 128,       // so many tokens are slots of their own
+    ATTENTION_PARTIAL_ROWS = 1 << 18,  // of `partial`: slots x query heads x parts
     ATTENTION_SHORT_ROWS = 8,
     ATTENTION_MERGE_THREADS = 128,
 };
 
-// D as it is compiled, and the warps for one row tile and for many.
+// D as it is compiled. The ring is as deep as lets two blocks or more share a multiprocessor; one piece where copies do
+// not run beside the arithmetic: then other blocks hide their latency.
 template <int D> struct attention_short_shape {
     static constexpr int COLUMNS = D < 64 ? D / GPU_TILE : 4;
-    typedef attention_shape<D, COLUMNS, 1> shape;
+    static constexpr int DEPTH = !GPU_COPY_OVERLAPS || D > 128 ? 1 : 4;
+    typedef attention_shape<D, COLUMNS, 1, 1, DEPTH> shape;
 };
 template <int D> struct attention_long_shape {
-    typedef attention_shape<D, D <= 128 ? 1 : 2, D <= 128 ? 8 : 4> shape;
+    static constexpr int TALL = GPU_COPY_OVERLAPS ? 2 : 1;  // also the depth
+    typedef attention_shape<D, 1, 8 / TALL, TALL, TALL> shape;
+};
+template <> struct attention_long_shape<256> {
+    typedef attention_shape<256, 2, 4, 1, 1> shape;
 };
 
 // ---- Short segments ----
@@ -106,19 +113,18 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_long(attention_plan pla
     work.kv_head = gpu_block_y();
     work.group = args.query_heads / args.kv_heads;
     int first = (gpu_blocks() - 1 - gpu_block()) * S::PACKED, last = first + S::PACKED;
-    int token = first / work.group;
-    while (token < args.tokens && token * work.group < last) {
-        work.segment = args.segment_of[token];
+    last = last < args.tokens * work.group ? last : args.tokens * work.group;
+    for (work.begin = first; work.begin < last; work.begin = work.end) {
+        work.segment = args.segment_of[work.begin / work.group];
         pr_gpu_segment segment = args.segment[work.segment];
-        int end = segment.first_row + segment.rows;
-        if (segment.rows > plan.short_rows) {
-            work.begin = token * work.group > first ? token * work.group : first;
-            work.end = end * work.group < last ? end * work.group : last;
-            work.positions = args.position[(work.end - 1) / work.group] + 1;
-            work.part_end = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
+        work.end = (segment.first_row + segment.rows) * work.group;
+        work.end = work.end < last ? work.end : last;
+        if (work.end <= work.begin)
+            return;
+        work.positions = args.position[(work.end - 1) / work.group] + 1;
+        work.part_end = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
+        if (segment.rows > plan.short_rows)
             attention_tiles<S>(plan, work);
-        }
-        token = end > token ? end : token + 1;
     }
 }
 
@@ -171,28 +177,34 @@ static int32_t attention_parts(int32_t most_positions)
     return (most_positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
 }
 
+static int64_t attention_partial_rows(int32_t slots, int32_t query_heads, int32_t parts)
+{
+    return (int64_t)slots * query_heads * parts;
+}
+
 static attention_plan attention_plan_of(const pr_gpu_attention_args *args)
 {
     attention_plan plan = {};
     plan.args = *args;
-    plan.slot_is_token = !args->kv_is_bf16 || args->tokens <= ATTENTION_SPLIT_MOST;
+    plan.slot_is_token = !args->kv_is_bf16 || args->tokens <= ATTENTION_TOKEN_SLOTS;
     plan.slots = plan.slot_is_token ? args->tokens : args->segments;
     plan.short_rows = plan.slot_is_token ? ATTENTION_SHORT_ROWS : 1;
     if (!args->kv_is_bf16)
         plan.short_rows = args->tokens;
     plan.parts = attention_parts(args->most_positions);
-    plan.split = plan.parts > 1 && plan.slots <= ATTENTION_SPLIT_MOST;
+    int64_t partial_rows = attention_partial_rows(plan.slots, args->query_heads, plan.parts);
+    plan.split = plan.parts > 1 && partial_rows <= ATTENTION_PARTIAL_ROWS;
     return plan;
 }
 
 size_t pr_gpu_attention_scratch_bytes(
     int32_t tokens, int32_t query_heads, int32_t head_size, int32_t most_positions)
 {
-    size_t slots = tokens < ATTENTION_SPLIT_MOST ? (size_t)tokens : (size_t)ATTENTION_SPLIT_MOST;
-    size_t parts = (size_t)attention_parts(most_positions);
-    if (parts <= 1)
-        return 0;
-    return slots * parts * (size_t)query_heads * (size_t)(head_size + 2) * sizeof(float);
+    int32_t parts = attention_parts(most_positions);
+    int64_t rows = attention_partial_rows(tokens, query_heads, parts);
+    if (rows > ATTENTION_PARTIAL_ROWS)
+        rows = ATTENTION_PARTIAL_ROWS;
+    return parts > 1 ? (size_t)(rows * (head_size + 2)) * sizeof(float) : 0;
 }
 
 void pr_gpu_attention(pr_gpu_stream *stream, const pr_gpu_attention_args *args)

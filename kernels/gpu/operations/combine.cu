@@ -2,7 +2,7 @@
 // y[t] = fma(weight[t][k], row, y[t]), k ascending from 0. A thread owns columns of one token and has the rows of several k
 // in flight; a place of -1 (or a slot of NULL) has no row and adds nothing.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 enum { IN_FLIGHT = 4 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // x[t] = table[token[t]], widened. One block a row; 16 bytes of x at a time.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 
 template <int N> GPU_FUNCTION pr_row_vector<N> widened(const gpu_bf16 *from)
 {
@@ -21,16 +21,23 @@ template <int N> GPU_FUNCTION pr_row_vector<N> widened(const gpu_bf16 *from)
 
 template <int N, bool BF16> GPU_KERNEL void embed_rows(pr_gpu_embed_args args)
 {
-    int32_t t = gpu_block();
-    size_t hidden = (size_t)args.hidden, row = (size_t)args.token[t] * hidden;
-    float *x = args.x + (size_t)t * hidden;
-    for (size_t i = (size_t)gpu_thread() * N; i < hidden; i += (size_t)gpu_threads() * N) {
-        pr_row_vector<N> v;
-        if constexpr (BF16)
-            v = widened<N>(static_cast<const gpu_bf16 *>(args.table) + row + i);
-        else
-            v = pr_row_vector_load<N>(static_cast<const float *>(args.table) + row + i);
-        pr_row_vector_store<N>(x + i, v);
+    int32_t t = gpu_block(), hidden = args.hidden;
+    int64_t row = (int64_t)args.token[t] * hidden;
+    float *x = args.x + (int64_t)t * hidden;
+    for (int32_t first = pr_row_turn_first<N>(); first < hidden; first += pr_row_turn_step<N>()) {
+        pr_row_turn<N> turn = {};
+        if constexpr (BF16) {
+            const gpu_bf16 *table = static_cast<const gpu_bf16 *>(args.table) + row;
+            GPU_UNROLL
+            for (int i = 0; i < PR_ROW_TURN; i++) {
+                int32_t at = first + i * gpu_threads() * N;
+                if (at < hidden)
+                    turn.part[i] = widened<N>(table + at);
+            }
+        } else {
+            turn = pr_row_turn_load<N>(static_cast<const float *>(args.table) + row, first, hidden);
+        }
+        pr_row_turn_store<N>(x, first, hidden, turn);
     }
 }
 

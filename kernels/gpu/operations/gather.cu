@@ -1,31 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // to[i] = from[row_of[i]]. One block a row; the grid is made for the most rows, blocks beyond those used leave at once.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/row_vector.cuh"
-
-enum { IN_FLIGHT = 4 };  // loads of a thread before its first store
+#include "kernels/gpu/rows/row_vector.cuh"
 
 template <int N> GPU_KERNEL void gather_rows(pr_gpu_gather_args args)
 {
     int32_t row = gpu_block(), used = args.used ? *args.used : args.rows;
     if (row >= used)
         return;
-    int64_t hidden = args.hidden, step = (int64_t)gpu_threads() * N;
-    const float *from = args.from + (int64_t)args.row_of[row] * hidden;
-    float *to = args.to + (int64_t)row * hidden;
-    for (int64_t first = (int64_t)gpu_thread() * N; first < hidden; first += IN_FLIGHT * step) {
-        pr_row_vector<N> part[IN_FLIGHT];
-        GPU_UNROLL
-        for (int j = 0; j < IN_FLIGHT; j++) {
-            if (first + j * step < hidden)
-                part[j] = pr_row_vector_load<N>(from + first + j * step);
-        }
-        GPU_UNROLL
-        for (int j = 0; j < IN_FLIGHT; j++) {
-            if (first + j * step < hidden)
-                pr_row_vector_store<N>(to + first + j * step, part[j]);
-        }
-    }
+    const float *from = args.from + (int64_t)args.row_of[row] * args.hidden;
+    float *to = args.to + (int64_t)row * args.hidden;
+    for (int32_t i = pr_row_turn_first<N>(); i < args.hidden; i += pr_row_turn_step<N>())
+        pr_row_turn_store<N>(to, i, args.hidden, pr_row_turn_load<N>(from, i, args.hidden));
 }
 
 void pr_gpu_gather(pr_gpu_stream *stream, const pr_gpu_gather_args *args)

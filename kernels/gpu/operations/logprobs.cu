@@ -3,7 +3,7 @@
 // runtime/sampling/sampler.c). One block a row. Each thread keeps the best few of its tokens in registers, the block takes
 // the best of the threads' first ones in turn; a thread that has given all it kept looks through its tokens again.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/logit_row.cuh"
+#include "kernels/gpu/rows/logit_row.cuh"
 
 enum { KEPT = 4 };
 

@@ -7,7 +7,7 @@
 //   place    rank + offset
 // Few pairs are one tile: one block does all three. The result is the same: it is defined by the order of pairs alone.
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/block_scan.cuh"
+#include "kernels/gpu/rows/block_scan.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / GPU_WARP };
 enum { TILE = 2048, ALONE_MOST = 8192 };  // pairs of a tile, and of the only one

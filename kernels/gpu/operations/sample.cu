@@ -6,7 +6,7 @@
 //   draw      one block a row: chunks added ascending; then along the ranking, whose sums have one order only, in lists
 //             that are nearly always the first one
 #include "kernels/gpu/gpu_operations.h"
-#include "kernels/gpu/operations/ranked_list.cuh"
+#include "kernels/gpu/rows/ranked_list.cuh"
 
 struct chunk {
     uint64_t largest;                          // key
@@ -183,7 +183,6 @@ template <bool WIDE> GPU_FUNCTION void next_list(draw_shared &shared, ranking &a
 {
     uint64_t after = shared.list.key[at.held - 1], end = PR_LOGIT_NO_KEY;
     at.begin += at.held;
-    gpu_barrier();
     if (at.candidates - at.begin > PR_LIST_MOST) {
         pr_list_search search = {after, PR_LOGIT_NO_KEY, 0};
         uint64_t probe[PR_LIST_PROBES];

@@ -3,11 +3,11 @@
 // A list ends at a key below which there are enough candidates but not more than it holds. The key is found by counting
 // below seven keys at once: first at depths that halve, then at eighths of what is left, which always ends since keys
 // differ. One block of PR_LIST_THREADS works on a row; every thread arrives at every function here.
-#ifndef PR_GPU_OPERATIONS_RANKED_LIST_CUH
-#define PR_GPU_OPERATIONS_RANKED_LIST_CUH
+#ifndef PR_GPU_ROWS_RANKED_LIST_CUH
+#define PR_GPU_ROWS_RANKED_LIST_CUH
 
-#include "kernels/gpu/operations/block_scan.cuh"
-#include "kernels/gpu/operations/logit_row.cuh"
+#include "kernels/gpu/rows/block_scan.cuh"
+#include "kernels/gpu/rows/logit_row.cuh"
 
 enum {
     PR_LIST_THREADS = 512,

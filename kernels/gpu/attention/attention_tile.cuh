@@ -5,21 +5,23 @@
 //              +------+------+------+------+
 //   Q  16 x D  |  S 0    S 1    S 2    S 3 |   16 x 64 scores -> maximum, P = exp(S - m) in bfloat16
 //              +------+------+------+------+
-//   O += P V   16 x D, l += P 1   (a tile of ones: the weights that V got are what l sums, by the same instruction)
+//   O += P V   16 x D, l += P 1   (a tile of ones: l sums the very weights that V gets, by the same instruction)
 //
-// A block has ROWS row tiles of COLUMNS warps each. One warp alone (prefill) has all of S and O in registers. Several
-// (decode, or D 256) cut S by positions and O by columns, and exchange maxima and P through shared memory. Neither
-// changes what is added to what: an element of S is a sum over tiles of D ascending, one of O and l over tiles of
-// positions ascending, and a maximum does not depend on the order. So a row's bits do not depend on the shape.
+// A block has ROWS x COLUMNS warps; the warps of a row have TALL row tiles. One warp alone (prefill) has all of S and O
+// in registers. Several (decode, or D 256) cut S by positions and O by columns, and exchange maxima and P through
+// shared memory. With two row tiles a warp loads each tile of K and V once for both, and Q again for each span.
+// None of it changes what is added to what: an element of S is a sum over tiles of D ascending, one of O over tiles
+// of positions ascending, l grows span by span, and a maximum does not depend on the order. So a row's bits do not depend
+// on the shape.
 //
 // A span that a row does not see leaves its state as it is: scores are -infinity, exp is 0, the rescaling is by 1.
 // Rows of K and V beyond what the work sees are zeros. Head sizes below D are filled with zeros.
 // Cost: prefill 4 D flops a packed row and position; decode reads each K and V of a KV head once for 16 packed rows.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_TILE_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_TILE_CUH
+#ifndef PR_GPU_ATTENTION_TILE_CUH
+#define PR_GPU_ATTENTION_TILE_CUH
 
+#include "kernels/gpu/attention/attention_part.cuh"
 #include "kernels/gpu/language/tile.cuh"
-#include "kernels/gpu/operations/attention_part.cuh"
 
 // The values of a lane in a sum stand in SLOTS rows; the 16 columns of a row are spread over SIDES lanes in a line.
 enum { ATTENTION_SLOTS = GPU_WARP == 32 ? 2 : 4, ATTENTION_SIDES = GPU_WARP == 32 ? 4 : 16 };
@@ -27,37 +29,42 @@ enum { ATTENTION_SLOTS = GPU_WARP == 32 ? 2 : 4, ATTENTION_SIDES = GPU_WARP == 3
 GPU_FUNCTION int attention_slot(int value) { return GPU_WARP == 32 ? value / 2 % 2 : value; }
 GPU_FUNCTION int attention_value(int slot) { return GPU_WARP == 32 ? slot * 2 : slot; }
 
-template <int HEAD, int COLUMN_WARPS, int ROW_TILES> struct attention_shape {
-    static constexpr int D = HEAD, COLUMNS = COLUMN_WARPS, ROWS = ROW_TILES;
+template <int HEAD, int COLUMN_WARPS, int ROW_WARPS, int ROW_TILES, int DEPTH>
+struct attention_shape {
+    static constexpr int D = HEAD, COLUMNS = COLUMN_WARPS, ROWS = ROW_WARPS, TALL = ROW_TILES;
     static constexpr int WARPS = COLUMNS * ROWS, THREADS = WARPS * GPU_WARP;
-    static constexpr int PACKED = ROWS * GPU_TILE;
+    static constexpr int PACKED = ROWS * TALL * GPU_TILE;
     static constexpr int TILES = D / GPU_TILE, OWN = TILES / COLUMNS;
     static constexpr int SPAN_TILES = ATTENTION_SPAN / GPU_TILE, SPAN_OWN = SPAN_TILES / COLUMNS;
-    static constexpr int STRIDE = D + 8,
-                         P_STRIDE = ATTENTION_SPAN + 8;  // 16 bytes apart in the banks
-    static constexpr int PIECE = ATTENTION_SPAN * STRIDE, Q_STAGE = PACKED * STRIDE;
-    // Where a copy does not run beside the arithmetic, other blocks hide its latency better than depth.
-    static constexpr int BUFFERS = GPU_COPY_OVERLAPS && D <= 128 ? 3 : 1;
-    static constexpr int STAGE = BUFFERS * PIECE > Q_STAGE ? BUFFERS *PIECE : Q_STAGE;
+    static constexpr int STRIDE = D + 8, P_STRIDE = ATTENTION_SPAN + 8;  // no conflicts of banks
+    static constexpr int BUFFERS = DEPTH, PIECE = ATTENTION_SPAN * STRIDE, RING = BUFFERS * PIECE;
+    // Q in registers: its place in shared memory is the ring's afterwards.
+    static constexpr bool KEEPS_Q = TALL == 1;
+    static constexpr int Q = PACKED * STRIDE, LARGER = RING > Q ? RING : Q;
+    static constexpr int STAGE = KEEPS_Q ? LARGER : RING + Q;
     static_assert(TILES % COLUMNS == 0 && SPAN_TILES % COLUMNS == 0, "warps have equal shares");
+    static_assert(TALL == 1 || COLUMNS == 1, "P in shared memory is of one row tile");
 };
 
 template <class S> struct attention_shared {
-    alignas(16) gpu_bf16 stage[S::STAGE];  // Q at first, then the ring of K and V
+    alignas(16) gpu_bf16 stage[S::STAGE];  // the ring of K and V, and Q: before it, or behind it
     alignas(16) gpu_bf16 p[S::COLUMNS == 1 ? 8 : S::ROWS * GPU_TILE * S::P_STRIDE];
     alignas(16) gpu_bf16 one[GPU_TILE];
     float maximum[S::ROWS][S::COLUMNS][GPU_TILE];
+    // Each thread's own, used once a part: registers are for what a span needs.
+    attention_total total[S::TALL][ATTENTION_SLOTS][S::THREADS];
 };
 
-// What a warp has in registers.
+// One row tile, as a warp has it in registers.
+template <class S> struct attention_rows {
+    gpu_tile_sum o[S::OWN];
+    float maximum[ATTENTION_SLOTS], l[ATTENTION_SLOTS];
+};
+
 template <class S> struct attention_state {
-    gpu_tile_a q[S::TILES];
-    gpu_tile_b one;
-    gpu_tile_sum o[S::OWN], l;
-    float maximum[ATTENTION_SLOTS];
-    int position[ATTENTION_SLOTS];  // -1: no such row
-    int last_position;              // of the warp's rows, -1: it has none
-    attention_total total[ATTENTION_SLOTS];
+    attention_rows<S> rows[S::TALL];
+    gpu_tile_a q[S::KEEPS_Q ? S::TILES : 1];
+    int last_position;  // of the warp's rows, -1: it has none
     int piece, pieces;  // of the ring: the next one, all of them
 };
 
@@ -68,8 +75,14 @@ GPU_FUNCTION void attention_clear(gpu_tile_sum &sum)
         sum.value[i] = 0.0f;
 }
 
-template <class S> GPU_FUNCTION int attention_row_tile() { return gpu_warp() / S::COLUMNS; }
+template <class S> GPU_FUNCTION int attention_row_warp() { return gpu_warp() / S::COLUMNS; }
 template <class S> GPU_FUNCTION int attention_column() { return gpu_warp() % S::COLUMNS; }
+
+// The first packed row of a row tile of this warp.
+template <class S> GPU_FUNCTION int attention_tile_begin(const attention_work &work, int tile)
+{
+    return work.begin + (attention_row_warp<S>() * S::TALL + tile) * GPU_TILE;
+}
 
 // ---- Q ----
 
@@ -91,19 +104,29 @@ attention_stage_q(const pr_gpu_attention_args &args, const attention_work &work,
     }
 }
 
+template <class S> GPU_FUNCTION gpu_bf16 *attention_stage_of_q()
+{
+    return gpu_shared<attention_shared<S>>().stage + (S::KEEPS_Q ? 0 : S::RING);
+}
+
+// Operand i of a row tile's Q.
+template <class S> GPU_FUNCTION void attention_load_q(gpu_tile_a &q, int tile, int i)
+{
+    int row = (attention_row_warp<S>() * S::TALL + tile) * GPU_TILE;
+    gpu_tile_load_a(q, attention_stage_of_q<S>() + row * S::STRIDE + i * GPU_TILE, S::STRIDE);
+}
+
 template <class S>
 GPU_FUNCTION void attention_place_rows(
     const pr_gpu_attention_args &args, const attention_work &work, attention_state<S> &state)
 {
-    int first = work.begin + attention_row_tile<S>() * GPU_TILE;
-    GPU_UNROLL
-    for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
-        int row = first + gpu_tile_row(attention_value(slot));
-        state.position[slot] = row < work.end ? args.position[row / work.group] : -1;
-        state.total[slot] = attention_total{attention_nothing(), 0.0f};
-    }
-    int last = first + GPU_TILE < work.end ? first + GPU_TILE - 1 : work.end - 1;
-    state.last_position = first < work.end ? args.position[last / work.group] : -1;
+    auto &total = gpu_shared<attention_shared<S>>().total;
+    for (int i = 0; i < S::TALL * ATTENTION_SLOTS; i++)
+        total[i / ATTENTION_SLOTS][i % ATTENTION_SLOTS][gpu_thread()] =
+            attention_total{attention_nothing(), 0.0f};
+    int first = attention_tile_begin<S>(work, 0), end = first + S::TALL * GPU_TILE;
+    end = end < work.end ? end : work.end;
+    state.last_position = first < end ? args.position[(end - 1) / work.group] : -1;
 }
 
 // ---- K and V ----
@@ -199,35 +222,58 @@ GPU_FUNCTION const gpu_bf16 *attention_ring_next(
 // ---- One span ----
 
 template <class S>
-GPU_FUNCTION void
-attention_score(const attention_state<S> &state, const gpu_bf16 *k, gpu_tile_sum s[S::SPAN_OWN])
+GPU_FUNCTION void attention_score(
+    const attention_state<S> &state, const gpu_bf16 *k, gpu_tile_sum s[S::TALL][S::SPAN_OWN])
 {
     const gpu_bf16 *own = k + attention_column<S>() * S::SPAN_OWN * GPU_TILE * S::STRIDE;
     GPU_UNROLL
-    for (int j = 0; j < S::SPAN_OWN; j++)
-        attention_clear(s[j]);
+    for (int tile = 0; tile < S::TALL; tile++) {
+        GPU_UNROLL
+        for (int j = 0; j < S::SPAN_OWN; j++)
+            attention_clear(s[tile][j]);
+    }
     GPU_UNROLL
     for (int i = 0; i < S::TILES; i++) {
+        gpu_tile_a q[S::TALL];
+        GPU_UNROLL
+        for (int tile = 0; tile < S::TALL; tile++) {
+            if constexpr (S::KEEPS_Q)
+                q[tile] = state.q[i];
+            else
+                attention_load_q<S>(q[tile], tile, i);
+        }
         GPU_UNROLL
         for (int j = 0; j < S::SPAN_OWN; j++) {
             gpu_tile_b b;
             gpu_tile_load_b(b, own + j * GPU_TILE * S::STRIDE + i * GPU_TILE, S::STRIDE);
-            gpu_tile_multiply(s[j], state.q[i], b);
+            GPU_UNROLL
+            for (int tile = 0; tile < S::TALL; tile++)
+                gpu_tile_multiply(s[tile][j], q[tile], b);
         }
     }
 }
 
-// first: the span's first position. Later ones than a row's own are nothing to it.
+// first: the span's first position. Later ones than a row's own are nothing to it, and all if there is no such row.
 template <class S>
-GPU_FUNCTION void
-attention_mask(const attention_state<S> &state, int first, gpu_tile_sum s[S::SPAN_OWN])
+GPU_FUNCTION void attention_mask(
+    const pr_gpu_attention_args &args,
+    const attention_work &work,
+    int tile,
+    int first,
+    gpu_tile_sum s[S::SPAN_OWN])
 {
     int own = first + attention_column<S>() * S::SPAN_OWN * GPU_TILE;
+    int seen[ATTENTION_SLOTS];  // of the positions that this warp has
+    GPU_UNROLL
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
+        int row = attention_tile_begin<S>(work, tile) + gpu_tile_row(attention_value(slot));
+        seen[slot] = row < work.end ? args.position[row / work.group] - own : -1;
+    }
     GPU_UNROLL
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++) {
-            if (own + j * GPU_TILE + gpu_tile_column(i) > state.position[attention_slot(i)])
+            if (j * GPU_TILE + gpu_tile_column(i) > seen[attention_slot(i)])
                 s[j].value[i] = attention_nothing();
         }
     }
@@ -236,13 +282,11 @@ attention_mask(const attention_state<S> &state, int first, gpu_tile_sum s[S::SPA
 // Of each row, over the span and what was before.
 template <class S>
 GPU_FUNCTION void attention_maximum(
-    const attention_state<S> &state,
-    const gpu_tile_sum s[S::SPAN_OWN],
-    float larger[ATTENTION_SLOTS])
+    const attention_rows<S> &rows, const gpu_tile_sum s[S::SPAN_OWN], float larger[ATTENTION_SLOTS])
 {
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
-        larger[slot] = state.maximum[slot];
+        larger[slot] = rows.maximum[slot];
     GPU_UNROLL
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
@@ -256,7 +300,7 @@ GPU_FUNCTION void attention_maximum(
             larger[slot] = attention_larger(larger[slot], gpu_shuffle_xor(larger[slot], mask));
     }
     if constexpr (S::COLUMNS > 1) {
-        auto &maximum = gpu_shared<attention_shared<S>>().maximum[attention_row_tile<S>()];
+        auto &maximum = gpu_shared<attention_shared<S>>().maximum[attention_row_warp<S>()];
         GPU_UNROLL
         for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
             if (gpu_lane() % ATTENTION_SIDES == 0)
@@ -274,37 +318,37 @@ GPU_FUNCTION void attention_maximum(
 
 // Moves the state to new maxima. Most spans bring none: multiplying by 1 is left out.
 template <class S>
-GPU_FUNCTION void attention_rescale(attention_state<S> &state, const float larger[ATTENTION_SLOTS])
+GPU_FUNCTION void attention_rescale(attention_rows<S> &rows, const float larger[ATTENTION_SLOTS])
 {
     float rescale[ATTENTION_SLOTS];
     bool moves = false;
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
-        rescale[slot] = attention_exp(state.maximum[slot] - larger[slot]);
+        rescale[slot] = attention_exp(rows.maximum[slot] - larger[slot]);
         moves = moves || rescale[slot] != 1.0f;
-        state.maximum[slot] = larger[slot];
+        rows.maximum[slot] = larger[slot];
+        rows.l[slot] = rows.l[slot] * rescale[slot];
     }
     if (gpu_ballot(moves) == 0)
         return;
     GPU_UNROLL
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        state.l.value[i] = state.l.value[i] * rescale[attention_slot(i)];
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++)
-            state.o[n].value[i] = state.o[n].value[i] * rescale[attention_slot(i)];
+            rows.o[n].value[i] = rows.o[n].value[i] * rescale[attention_slot(i)];
     }
 }
 
 // P of the whole span as operands, from the scores that this warp has of it.
 template <class S>
 GPU_FUNCTION void attention_weigh(
-    const attention_state<S> &state, gpu_tile_sum s[S::SPAN_OWN], gpu_tile_a p[S::SPAN_TILES])
+    const attention_rows<S> &rows, gpu_tile_sum s[S::SPAN_OWN], gpu_tile_a p[S::SPAN_TILES])
 {
     GPU_UNROLL
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++)
-            s[j].value[i] = attention_exp(s[j].value[i] - state.maximum[attention_slot(i)]);
+            s[j].value[i] = attention_exp(s[j].value[i] - rows.maximum[attention_slot(i)]);
     }
     if constexpr (S::COLUMNS == 1) {
         GPU_UNROLL
@@ -312,7 +356,7 @@ GPU_FUNCTION void attention_weigh(
             gpu_tile_a_of_sum(p[j], s[j]);
     } else {
         gpu_bf16 *shared =
-            gpu_shared<attention_shared<S>>().p + attention_row_tile<S>() * GPU_TILE * S::P_STRIDE;
+            gpu_shared<attention_shared<S>>().p + attention_row_warp<S>() * GPU_TILE * S::P_STRIDE;
         gpu_bf16 *own = shared + attention_column<S>() * S::SPAN_OWN * GPU_TILE;
         GPU_UNROLL
         for (int j = 0; j < S::SPAN_OWN; j++) {
@@ -328,19 +372,40 @@ GPU_FUNCTION void attention_weigh(
     }
 }
 
+// l += the span's P: every column of P times a tile of ones is the sum of the row.
 template <class S>
 GPU_FUNCTION void
-attention_gather(attention_state<S> &state, const gpu_tile_a p[S::SPAN_TILES], const gpu_bf16 *v)
+attention_count(attention_rows<S> &rows, const gpu_tile_a p[S::SPAN_TILES], const gpu_tile_b &one)
+{
+    gpu_tile_sum sum;
+    attention_clear(sum);
+    GPU_UNROLL
+    for (int j = 0; j < S::SPAN_TILES; j++)
+        gpu_tile_multiply(sum, p[j], one);
+    GPU_UNROLL
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
+        rows.l[slot] = rows.l[slot] + sum.value[attention_value(slot)];
+}
+
+template <class S>
+GPU_FUNCTION void attention_gather(
+    attention_state<S> &state, const gpu_tile_a p[S::TALL][S::SPAN_TILES], const gpu_bf16 *v)
 {
     const gpu_bf16 *own = v + attention_column<S>() * S::OWN * GPU_TILE;
+    gpu_tile_b one;
+    gpu_tile_load_b(one, gpu_shared<attention_shared<S>>().one, 0);
+    GPU_UNROLL
+    for (int tile = 0; tile < S::TALL; tile++)
+        attention_count<S>(state.rows[tile], p[tile], one);
     GPU_UNROLL
     for (int j = 0; j < S::SPAN_TILES; j++) {
-        gpu_tile_multiply(state.l, p[j], state.one);
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++) {
             gpu_tile_b b;
             gpu_tile_load_b_across(b, own + j * GPU_TILE * S::STRIDE + n * GPU_TILE, S::STRIDE);
-            gpu_tile_multiply(state.o[n], p[j], b);
+            GPU_UNROLL
+            for (int tile = 0; tile < S::TALL; tile++)
+                gpu_tile_multiply(state.rows[tile].o[n], p[tile][j], b);
         }
     }
 }
@@ -352,19 +417,25 @@ GPU_FUNCTION void attention_span(
     attention_state<S> &state,
     int first)
 {
-    gpu_tile_sum s[S::SPAN_OWN];
-    gpu_tile_a p[S::SPAN_TILES];
+    gpu_tile_sum s[S::TALL][S::SPAN_OWN];
+    gpu_tile_a p[S::TALL][S::SPAN_TILES];
     // A warp that has its rows alone passes by what none of them sees.
     bool sees = S::COLUMNS > 1 || first <= state.last_position;
+    // All rows see at least all but PACKED positions.
+    bool masks = first + ATTENTION_SPAN + S::PACKED > work.positions;
     const gpu_bf16 *k = attention_ring_next<S>(args, work, state);
     if (sees) {
-        float larger[ATTENTION_SLOTS];
         attention_score<S>(state, k, s);
-        if (first + ATTENTION_SPAN - 1 > args.position[work.begin / work.group])
-            attention_mask<S>(state, first, s);
-        attention_maximum<S>(state, s, larger);
-        attention_rescale<S>(state, larger);
-        attention_weigh<S>(state, s, p);
+        GPU_UNROLL
+        for (int tile = 0; tile < S::TALL; tile++) {
+            attention_rows<S> &rows = state.rows[tile];
+            float larger[ATTENTION_SLOTS];
+            if (masks)
+                attention_mask<S>(args, work, tile, first, s[tile]);
+            attention_maximum<S>(rows, s[tile], larger);
+            attention_rescale<S>(rows, larger);
+            attention_weigh<S>(rows, s[tile], p[tile]);
+        }
     }
     const gpu_bf16 *v = attention_ring_next<S>(args, work, state);
     if (sees)
@@ -389,10 +460,10 @@ template <class S>
 GPU_FUNCTION void attention_leave_sums(
     const attention_plan &plan,
     const attention_work &work,
-    const attention_state<S> &state,
+    const attention_rows<S> &rows,
+    int first,
     int part)
 {
-    int first = work.begin + attention_row_tile<S>() * GPU_TILE;
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
         int value = attention_value(slot), row = first + gpu_tile_row(value);
@@ -401,28 +472,32 @@ GPU_FUNCTION void attention_leave_sums(
         int head = work.kv_head * work.group + row % work.group;
         float *sums =
             attention_partial_sums(plan) + 2 * attention_partial(plan, work.slot, head, part);
-        sums[0] = state.maximum[slot];
-        sums[1] = state.l.value[value];
+        sums[0] = rows.maximum[slot];
+        sums[1] = rows.l[slot];
     }
 }
 
 // Puts a finished part where it belongs: `partial`, or `out`, which holds the parts before it, not yet divided.
 template <class S>
 GPU_FUNCTION void attention_settle(
-    const attention_plan &plan, const attention_work &work, attention_state<S> &state, int part)
+    const attention_plan &plan,
+    const attention_work &work,
+    const attention_rows<S> &rows,
+    int tile,
+    int part)
 {
-    int first = work.begin + attention_row_tile<S>() * GPU_TILE;
+    int first = attention_tile_begin<S>(work, tile);
     bool is_first = part == 0 || work.partial;
     bool is_last = part + 1 == work.part_end && !work.partial;
     int own = attention_column<S>() * S::OWN * GPU_TILE;
     if (work.partial)
-        attention_leave_sums<S>(plan, work, state, part);
+        attention_leave_sums<S>(plan, work, rows, first, part);
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
         int row = first + gpu_tile_row(attention_value(slot));
-        attention_weights weights = attention_total_add(
-            state.total[slot], state.maximum[slot], state.l.value[attention_value(slot)]);
-        float inverse = 1.0f / state.total[slot].sum;
+        attention_total &total = gpu_shared<attention_shared<S>>().total[tile][slot][gpu_thread()];
+        attention_weights weights = attention_total_add(total, rows.maximum[slot], rows.l[slot]);
+        float inverse = 1.0f / total.sum;
         if (row >= work.end)
             continue;
         float *to = attention_place<S>(plan, work, row, part) + own;
@@ -433,7 +508,7 @@ GPU_FUNCTION void attention_settle(
                 int e = n * GPU_TILE + gpu_tile_column(i);
                 if (attention_slot(i) != slot || own + e >= plan.args.head_size)
                     continue;
-                float o = state.o[n].value[i];
+                float o = rows.o[n].value[i];
                 if (!is_first)
                     o = attention_merged(weights, to[e], o);
                 to[e] = is_last ? attention_finished(o, inverse) : o;
@@ -442,39 +517,55 @@ GPU_FUNCTION void attention_settle(
     }
 }
 
-// By all of the block.
-template <class S>
-GPU_FUNCTION void attention_tiles(const attention_plan &plan, const attention_work &work)
+template <class S> GPU_FUNCTION void attention_part_begin(attention_rows<S> &rows)
 {
-    const pr_gpu_attention_args &args = plan.args;
+    GPU_UNROLL
+    for (int n = 0; n < S::OWN; n++)
+        attention_clear(rows.o[n]);
+    GPU_UNROLL
+    for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
+        rows.maximum[slot] = attention_nothing();
+        rows.l[slot] = 0.0f;
+    }
+}
+
+template <class S>
+GPU_FUNCTION void attention_begin(
+    const pr_gpu_attention_args &args, const attention_work &work, attention_state<S> &state)
+{
     auto &shared = gpu_shared<attention_shared<S>>();
-    attention_state<S> state;
     gpu_barrier();  // the work before this one has read its last piece
-    attention_stage_q<S>(args, work, shared.stage);
+    attention_stage_q<S>(args, work, attention_stage_of_q<S>());
     if (gpu_thread() < GPU_TILE)
         shared.one[gpu_thread()] = 0x3f80;
     attention_place_rows<S>(args, work, state);
     gpu_barrier();
-    const gpu_bf16 *q = shared.stage + attention_row_tile<S>() * GPU_TILE * S::STRIDE;
-    GPU_UNROLL
-    for (int i = 0; i < S::TILES; i++)
-        gpu_tile_load_a(state.q[i], q + i * GPU_TILE, S::STRIDE);
-    gpu_tile_load_b(state.one, shared.one, 0);
-    gpu_barrier();
+    if constexpr (S::KEEPS_Q) {
+        GPU_UNROLL
+        for (int i = 0; i < S::TILES; i++)
+            attention_load_q<S>(state.q[i], 0, i);
+        gpu_barrier();
+    }
     attention_ring_begin<S>(args, work, state);
+}
+
+// By all of the block.
+template <class S>
+GPU_FUNCTION void attention_tiles(const attention_plan &plan, const attention_work &work)
+{
+    attention_state<S> state;
+    attention_begin<S>(plan.args, work, state);
     for (int part = work.part_begin; part < work.part_end; part++) {
-        attention_clear(state.l);
         GPU_UNROLL
-        for (int n = 0; n < S::OWN; n++)
-            attention_clear(state.o[n]);
-        GPU_UNROLL
-        for (int slot = 0; slot < ATTENTION_SLOTS; slot++)
-            state.maximum[slot] = attention_nothing();
+        for (int tile = 0; tile < S::TALL; tile++)
+            attention_part_begin<S>(state.rows[tile]);
         int first = part * PR_GPU_ATTENTION_PART, end = first + PR_GPU_ATTENTION_PART;
         end = end < work.positions ? end : work.positions;
         for (; first < end; first += ATTENTION_SPAN)
-            attention_span<S>(args, work, state, first);
-        attention_settle<S>(plan, work, state, part);
+            attention_span<S>(plan.args, work, state, first);
+        GPU_UNROLL
+        for (int tile = 0; tile < S::TALL; tile++)
+            attention_settle<S>(plan, work, state.rows[tile], tile, part);
     }
 }
 

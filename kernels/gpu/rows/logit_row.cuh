@@ -2,10 +2,10 @@
 // One row of logits as the sampler sees it (runtime/sampling/sampler.c): NaN is -infinity, +infinity the largest finite
 // float. Tokens rank by (logit descending, token ascending): a key of 64 bits that ascends along the ranking.
 // A quad is four tokens at a multiple of 4; a block of PR_LOGIT_THREADS holds the lanes of a vocabulary sum, four a thread.
-#ifndef PR_GPU_OPERATIONS_LOGIT_ROW_CUH
-#define PR_GPU_OPERATIONS_LOGIT_ROW_CUH
+#ifndef PR_GPU_ROWS_LOGIT_ROW_CUH
+#define PR_GPU_ROWS_LOGIT_ROW_CUH
 
-#include "kernels/gpu/operations/row_vector.cuh"
+#include "kernels/gpu/rows/row_vector.cuh"
 #include "runtime/sampling/vocabulary_sum.h"
 
 enum { PR_LOGIT_QUAD = 4, PR_LOGIT_THREADS = PR_VOCABULARY_LANES / PR_LOGIT_QUAD };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A few floats of a row at once, and how many threads a row gets. N is 4 (16 bytes at a time) where all rows are aligned
 // to 16 bytes, else 1, by the same code and to the same bits.
-#ifndef PR_GPU_OPERATIONS_ROW_VECTOR_CUH
-#define PR_GPU_OPERATIONS_ROW_VECTOR_CUH
+#ifndef PR_GPU_ROWS_ROW_VECTOR_CUH
+#define PR_GPU_ROWS_ROW_VECTOR_CUH
 
 #include "kernels/gpu/language/gpu.cuh"
 
-enum { PR_ROW_VECTOR = 4, PR_ROW_THREADS = 256 };
+enum { PR_ROW_VECTOR = 4, PR_ROW_THREADS = 256, PR_ROW_TURN = 4 };
 
 template <int N> struct pr_row_vector {
     float value[N];
@@ -42,6 +42,52 @@ template <int N> GPU_FUNCTION void pr_row_vector_store(float *to, const pr_row_v
             to[i] = v.value[i];
     }
 }
+
+// What a thread has in flight at once: vectors at first, first + step, .. before end. Loads that are all begun before the
+// first store wait for memory once.
+template <int N> struct pr_row_turn {
+    pr_row_vector<N> part[PR_ROW_TURN];
+};
+
+template <int N>
+GPU_FUNCTION pr_row_turn<N> pr_row_turn_load(const float *row, int32_t first, int32_t end)
+{
+    pr_row_turn<N> turn = {};
+    GPU_UNROLL
+    for (int i = 0; i < PR_ROW_TURN; i++) {
+        int32_t at = first + i * gpu_threads() * N;
+        if (at < end)
+            turn.part[i] = pr_row_vector_load<N>(row + at);
+    }
+    return turn;
+}
+
+template <int N>
+GPU_FUNCTION void
+pr_row_turn_store(float *row, int32_t first, int32_t end, const pr_row_turn<N> &turn)
+{
+    GPU_UNROLL
+    for (int i = 0; i < PR_ROW_TURN; i++) {
+        int32_t at = first + i * gpu_threads() * N;
+        if (at < end)
+            pr_row_vector_store<N>(row + at, turn.part[i]);
+    }
+}
+
+template <int N>
+GPU_FUNCTION void pr_row_turn_add(pr_row_turn<N> &turn, const pr_row_turn<N> &addend)
+{
+    GPU_UNROLL
+    for (int i = 0; i < PR_ROW_TURN; i++) {
+        GPU_UNROLL
+        for (int j = 0; j < N; j++)
+            turn.part[i].value[j] = turn.part[i].value[j] + addend.part[i].value[j];
+    }
+}
+
+// Of this thread, and to the next turn.
+template <int N> GPU_FUNCTION int32_t pr_row_turn_first() { return gpu_thread() * N; }
+template <int N> GPU_FUNCTION int32_t pr_row_turn_step() { return PR_ROW_TURN * gpu_threads() * N; }
 
 // ---- Host ----
 

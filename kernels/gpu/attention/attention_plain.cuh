@@ -7,10 +7,10 @@
 //
 // Numbers: within a part they are those of docs/kernels.md for float32 KV, so a sequence of one part has the bits of the
 // CPU reference. Cost: K and V of a KV head are read once for each of its query heads.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_PLAIN_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_PLAIN_CUH
+#ifndef PR_GPU_ATTENTION_PLAIN_CUH
+#define PR_GPU_ATTENTION_PLAIN_CUH
 
-#include "kernels/gpu/operations/attention_part.cuh"
+#include "kernels/gpu/attention/attention_part.cuh"
 
 enum { PLAIN_MOST_HEAD = 256, PLAIN_OWN = PLAIN_MOST_HEAD / GPU_WARP, PLAIN_LANES = 16 };
 

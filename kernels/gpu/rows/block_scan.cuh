@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Prefix sums over the threads of a block. Integers, so their order does not matter. Every thread of the block arrives.
-#ifndef PR_GPU_OPERATIONS_BLOCK_SCAN_CUH
-#define PR_GPU_OPERATIONS_BLOCK_SCAN_CUH
+#ifndef PR_GPU_ROWS_BLOCK_SCAN_CUH
+#define PR_GPU_ROWS_BLOCK_SCAN_CUH
 
 #include "kernels/gpu/language/gpu.cuh"
 

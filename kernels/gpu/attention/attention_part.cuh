@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What all paths of attention have in common: how the work is cut, and how parts of a sequence become one row.
 //
-//   positions   |  span 0  |  span 1  | ... |  span 15 ||  span 16 | ...            64 positions each
-//               |             part 0                   ||   part 1   ...          1024 positions each
+//   positions   |  span 0  |  span 1  | ... |  span 7 ||  span 8 | ...            64 positions each
+//               |             part 0                  ||   part 1  ...           512 positions each
 //
 // A part has its own maximum m, sum l and output o, from nothing; parts are merged ascending, by attention_total_add and
 // attention_merged, whoever computed them: one block after another in one loop, or blocks beside each other through
@@ -10,8 +10,8 @@
 //
 // Packed rows: the query heads of one KV head and a token stand together, group = h / g of them: packed row
 // token * group + i is query head kv_head * group + i.
-#ifndef PR_GPU_OPERATIONS_ATTENTION_PART_CUH
-#define PR_GPU_OPERATIONS_ATTENTION_PART_CUH
+#ifndef PR_GPU_ATTENTION_PART_CUH
+#define PR_GPU_ATTENTION_PART_CUH
 
 #include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
