@@ -207,7 +207,7 @@ if wanted tests; then
         done
     done
     # shellcheck disable=SC2016
-    step tests 120 bash -c '(($# > 0)) && printf "%s\n" "$@" | xargs -n 1 -P 4' tests "${found[@]}"
+    step tests 120 bash -c '(($# > 0)) && printf "%s\n" "$@" | xargs -n 1 -P 4 env' tests "${found[@]}"
 fi
 if wanted golden; then
     step "golden texts" 60 python3 "$here/checks.py" demo --polyreme "$polyreme" --device "$device" "${quick[@]}"
