@@ -294,6 +294,7 @@ pr_status pr_device_parallel_create(
     }
     *made = *host;
     made->experts = params->experts;
+    made->on_device = exchange != NULL || (params->experts == 0 && group->tp == 1);
     made->state = state;
     made->tensor_room = no_room;
     made->tensor_reduce = tensor_reduce;

@@ -44,6 +44,7 @@ typedef struct pr_options {
     int32_t lease_steps;
     int64_t memory;  // bytes each rank may use; 0 = chosen
     const char *device;
+    const char *device_graphs;
     const char *cpu_isa;
     int32_t threads;       // of each rank; 0 = chosen
     const char *bind;      // "auto", "on" or "off"

@@ -411,7 +411,7 @@ static pr_status compose_step(pr_worker *worker, const pr_plan *plan)
         .position = worker->position,
         .segment = worker->segment,
         .output_row = worker->output_row,
-        .layer_done = push_layer,
+        .layer_done = pr_kv_transfer_pending(worker->params.transfer) > 0 ? push_layer : NULL,
         .context = worker,
     };
     add_decodes(worker);

@@ -176,6 +176,15 @@ struct pr_device {
     // Once per step, before its kernels.
     pr_status (*step_begin)(pr_device *device, const pr_step_tables *tables);
 
+    // Steps that come again may be one graph of the device: fewer launches, the same kernels. NULL: it has none.
+    // Rows to make a step of (of as many sequences and outputs), at least `rows`; 0: not this one.
+    int32_t (*graph_rows)(pr_device *device, int32_t rows);
+    // After step_begin. True: all that is called up to graph_end is in the queue already, and is left out.
+    // What is called between them is the same for each step of that many rows, and waits for nothing.
+    bool (*graph_begin)(pr_device *device);
+    // False: what was called has not run. It is called again, without these two.
+    bool (*graph_end)(pr_device *device);
+
     // Before the first of those below: the most pages, and bytes of a slab.
     pr_status (*pages_reserve)(pr_device *device, int32_t pages, size_t slab_bytes);
     pr_status (*pages_gather)(pr_device *device, const pr_pages_args *args);  // to the slab; waits

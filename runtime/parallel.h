@@ -19,6 +19,7 @@
 #ifndef PR_RUNTIME_PARALLEL_H
 #define PR_RUNTIME_PARALLEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/base/status.h"
@@ -53,6 +54,8 @@ struct pr_parallel {
     int32_t ranks, rank;  // of the group
     int32_t experts;      // E of the model, 0 for dense
     int32_t layer;        // that calls, -1: none; set by the caller, for who says what is stuck
+    bool
+        on_device;  // reduce, dispatch and combine are work for the device alone: the host waits in none of them
     void *state;
 
     // Memory for the branch or part that the next reduce or gather takes, [T][H] or [outputs][V / tp]:

@@ -54,6 +54,8 @@ typedef struct pr_gpu_backend {
     // ---- Memory ----
     // On the device, zeroed, aligned to 256. NULL: none left.
     void *(*memory_take)(size_t size_bytes);
+    // The same for what other GPUs write to while kernels of this one read it (AMD: fine-grained); to be shared.
+    void *(*region_take)(size_t size_bytes);
     void (*memory_release)(void *memory);
     // On the host, for copies that do not wait, and seen by kernels.
     void *(*pinned_take)(size_t size_bytes);

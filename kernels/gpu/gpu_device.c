@@ -6,6 +6,7 @@
 #include "kernels/gpu/gpu_direct.h"
 #include "kernels/gpu/gpu_matrix.h"
 #include "kernels/gpu/gpu_state.h"
+#include "kernels/gpu/gpu_step_graph.h"
 #include "runtime/base/log.h"
 
 pr_status pr_gpu_fail(pr_gpu_state *state, const char *what)
@@ -106,6 +107,8 @@ pr_status pr_gpu_device_open(const pr_gpu_device_params *params, pr_device **dev
     pr_gpu_tables_fill(opened);
     pr_gpu_pages_fill(opened);
     pr_gpu_calls_fill(opened);
+    if (params->graphs)
+        pr_gpu_step_graph_fill(opened);
     *device = opened;
     return PR_OK;
 }
@@ -115,6 +118,7 @@ void pr_gpu_device_close(pr_device *device)
     if (!device)
         return;
     pr_gpu_state *state = pr_gpu_state_of(device);
+    pr_gpu_step_graph_forget(state);
     device->memory_release(device, state->partial);
     device->memory_release(device, state->products);
     device->memory_release(device, state->slab.page);

@@ -17,6 +17,7 @@ typedef struct pr_gpu_device_params {
     int32_t threads;     // of the host, with the caller's
     const int32_t *cpu;  // [threads] where each is bound, or NULL
     bool shares_cores;   // see cpu_team.h
+    bool graphs;         // of decode steps: gpu_step_graph.h
 } pr_gpu_device_params;
 
 // Errors: PR_ERR_ARGUMENT, PR_ERR_RESOURCE, PR_ERR_INTERNAL (the device refuses).

@@ -251,7 +251,6 @@ static pr_status take_with_others(direct *state)
     pr_gpu_exchange *end = &state->end;
     size_t ranks = (size_t)end->ranks, word = sizeof(int32_t);
     const wanted_memory wanted[] = {
-        {(void **)&end->own, end->layout.size_bytes},
         {(void **)&end->sequence, 3 * sizeof(uint32_t)},
         {(void **)&end->place, ranks * (size_t)end->layout.share_tokens * word},
         {(void **)&end->sent, ranks * word},
@@ -260,6 +259,9 @@ static pr_status take_with_others(direct *state)
         {(void **)&state->regions, ranks * sizeof *state->regions},
     };
     PR_TRY(take(state, wanted, sizeof wanted / sizeof *wanted));
+    end->own = gpu->region_take(end->layout.size_bytes);
+    if (!end->own)
+        return fail_memory(state, end->layout.size_bytes);
     end->region = state->regions;
     end->error = gpu->pinned_take(sizeof *end->error);
     state->region_opened = calloc(ranks, sizeof *state->region_opened);

@@ -40,6 +40,21 @@ typedef struct pr_gpu_slab {
     char *memory;
 } pr_gpu_slab;
 
+enum { PR_GPU_STEP_GRAPHS = 256 };
+
+typedef struct pr_gpu_step_graph {
+    int32_t rows, length;  // of a decode step; of its longest sequence, at most
+    bool seen;             // such a step has run
+    pr_gpu_graph *recorded;
+} pr_gpu_step_graph;
+
+typedef struct pr_gpu_step_graphs {
+    int32_t count;
+    pr_gpu_step_graph graph[PR_GPU_STEP_GRAPHS];
+    pr_gpu_step_graph *records;  // the one that is being recorded
+    bool refused;                // the back end could not record one: no more are tried
+} pr_gpu_step_graphs;
+
 typedef struct pr_gpu_state {
     const pr_gpu_backend *backend;
     int32_t index;
@@ -54,6 +69,7 @@ typedef struct pr_gpu_state {
     size_t scratch_bytes;
     pr_gpu_tables tables;
     pr_gpu_slab slab;
+    pr_gpu_step_graphs graphs;
     void *partial;  // attention's
     size_t partial_bytes;
     void *products;  // scratch of matmul and experts

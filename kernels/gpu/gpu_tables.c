@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/gpu/gpu_state.h"
+#include "kernels/gpu/gpu_step_graph.h"
 #include "runtime/base/log.h"
 
 enum { ALIGNMENT = 64, SEGMENT_WORDS = sizeof(pr_gpu_segment) / sizeof(int32_t) };
@@ -75,6 +76,7 @@ static pr_status step_reserve(pr_device *device, const pr_step_limits *limits)
     most.positions = larger(limits->positions, before->positions);
     if (before->block_tokens > 0 && before->block_tokens < most.block_tokens)
         most.block_tokens = before->block_tokens;
+    pr_gpu_step_graph_forget(pr_gpu_state_of(device));
     pr_gpu_tables_release(device);
     lay_out(tables, &most);
     PR_TRY(take_blocks(device, tables));

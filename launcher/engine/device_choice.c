@@ -2,6 +2,7 @@
 #include "launcher/engine/device_choice.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/gpu/gpu_choice.h"
@@ -23,8 +24,11 @@ open_cpu(const pr_options *options, const pr_thread_choice *threads, pr_device_c
     return PR_OK;
 }
 
-static pr_status
-open_gpu(const pr_gpu_choice *gpu, const pr_thread_choice *threads, pr_device_choice *choice)
+static pr_status open_gpu(
+    const pr_options *options,
+    const pr_gpu_choice *gpu,
+    const pr_thread_choice *threads,
+    pr_device_choice *choice)
 {
     const pr_gpu_device_params params = {
         .backend = gpu->backend,
@@ -32,6 +36,7 @@ open_gpu(const pr_gpu_choice *gpu, const pr_thread_choice *threads, pr_device_ch
         .threads = threads->threads,
         .cpu = threads->cpu,
         .shares_cores = threads->shares_cores,
+        .graphs = strcmp(options->device_graphs, "on") == 0,
     };
     char memory[24];
     PR_TRY(pr_gpu_device_open(&params, &choice->device));
@@ -52,7 +57,8 @@ pr_status pr_device_choice_open(
     pr_gpu_choice gpu;
     *choice = (pr_device_choice){0};
     PR_TRY(pr_gpu_choice_make(options->device, number, &gpu));
-    return gpu.backend ? open_gpu(&gpu, threads, choice) : open_cpu(options, threads, choice);
+    return gpu.backend ? open_gpu(options, &gpu, threads, choice)
+                       : open_cpu(options, threads, choice);
 }
 
 void pr_device_choice_close(pr_device_choice *choice)

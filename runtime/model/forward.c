@@ -7,6 +7,7 @@
 #include "runtime/model/layer_attention.h"
 #include "runtime/model/layer_mlp.h"
 #include "runtime/model/layer_moe.h"
+#include "runtime/model/padded_batch.h"
 
 struct pr_forward {
     const pr_model *model;
@@ -17,12 +18,13 @@ struct pr_forward {
     pr_forward_limits limits;
     int32_t tokens;  // T of the step whose residual stream is in x
     pr_layer_attention *attention;
-    pr_layer_mlp *mlp;  // NULL if every layer is MoE
-    pr_layer_moe *moe;  // NULL if none is
-    float *x;           // [T][H] the residual stream
-    float *normed;      // [T][H]
-    float *y;           // [T][H] what a block adds to x
-    float *last;        // [S][H] final norm of the output rows
+    pr_layer_mlp *mlp;        // NULL if every layer is MoE
+    pr_layer_moe *moe;        // NULL if none is
+    pr_padded_batch *padded;  // NULL: the device makes no graphs, or a step waits for the host
+    float *x;                 // [T][H] the residual stream
+    float *normed;            // [T][H]
+    float *y;                 // [T][H] what a block adds to x
+    float *last;              // [S][H] final norm of the output rows
     float
         *part;  // [S][V of this rank]; NULL where a rank alone has its logits in the host's memory
     float *logits;  // [S][V], the host's
@@ -117,6 +119,8 @@ pr_status pr_forward_create(
     pr_status status = take_buffers(made);
     if (status == PR_OK)
         status = create_layers(made);
+    if (status == PR_OK && made->device->graph_rows && parallel->on_device)
+        status = pr_padded_batch_create(limits->max_outputs, &made->padded);
     if (status != PR_OK) {
         pr_forward_destroy(made);
         return status;
@@ -132,6 +136,7 @@ void pr_forward_destroy(pr_forward *forward)
     pr_layer_attention_destroy(forward->attention);
     pr_layer_mlp_destroy(forward->mlp);
     pr_layer_moe_destroy(forward->moe);
+    pr_padded_batch_destroy(forward->padded);
     float *taken[] = {forward->x, forward->normed, forward->y, forward->last, forward->part};
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
         forward->device->memory_release(forward->device, taken[i]);
@@ -223,9 +228,14 @@ static pr_status mlp_block(pr_forward *forward, int32_t layer, int32_t tokens)
     return reduce(forward, branch, tokens);
 }
 
-static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
+// Where the logits of this rank's part of the vocabulary come.
+static float *part_of(pr_forward *forward)
 {
-    pr_parallel *parallel = forward->parallel;
+    return room(forward, forward->part != NULL ? forward->part : forward->logits);
+}
+
+static void project_rows(pr_forward *forward, const int32_t *row, int32_t rows)
+{
     pr_device *device = forward->device;
     const pr_model *model = forward->model;
     pr_rmsnorm_args last = {
@@ -238,17 +248,24 @@ static pr_status project_rows(pr_forward *forward, const int32_t *row, int32_t r
         .y = forward->last,
     };
     device->rmsnorm(device, &last);
-    float *part = room(forward, forward->part != NULL ? forward->part : forward->logits);
     pr_matmul_args head = {
         .rows = rows,
         .x = forward->last,
         .matrix = forward->shard->head,
-        .y = part,
+        .y = part_of(forward),
     };
     device->matmul(device, &head, 1);
-    if (part == forward->logits)
-        return PR_OK;
-    return parallel->tensor_gather(parallel, part, forward->logits, rows, model->vocabulary);
+}
+
+static pr_status gather_logits(pr_forward *forward, int32_t rows, float **logits)
+{
+    pr_parallel *parallel = forward->parallel;
+    float *part = part_of(forward);
+    if (part != forward->logits)
+        PR_TRY(parallel->tensor_gather(
+            parallel, part, forward->logits, rows, forward->model->vocabulary));
+    *logits = forward->logits;
+    return PR_OK;
 }
 
 // The plan comes from another rank: what would write outside our memory is refused here.
@@ -285,10 +302,23 @@ static pr_status check_batch(const pr_forward *forward, const pr_forward_batch *
     return PR_OK;
 }
 
-pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits)
+// From tokens to the logits of this rank.
+static pr_status run_layers(pr_forward *forward, const pr_forward_batch *batch)
 {
-    PR_TRY(check_batch(forward, batch));
-    forward->tokens = batch->tokens;
+    embed(forward, batch);
+    for (int32_t layer = 0; layer < forward->model->layers; layer++) {
+        forward->parallel->layer = layer;
+        PR_TRY(attention_block(forward, layer, batch));
+        PR_TRY(mlp_block(forward, layer, batch->tokens));
+    }
+    forward->parallel->layer = -1;
+    add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y, 0);
+    project_rows(forward, batch->output_row, batch->outputs);
+    return PR_OK;
+}
+
+static pr_status begin_step(pr_forward *forward, const pr_forward_batch *batch)
+{
     const pr_step_tables tables = {
         .tokens = batch->tokens,
         .token = batch->token,
@@ -300,18 +330,40 @@ pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, flo
         .outputs = batch->outputs,
         .output_row = batch->output_row,
     };
-    PR_TRY(forward->device->step_begin(forward->device, &tables));
-    embed(forward, batch);
-    for (int32_t layer = 0; layer < forward->model->layers; layer++) {
-        forward->parallel->layer = layer;
-        PR_TRY(attention_block(forward, layer, batch));
-        PR_TRY(mlp_block(forward, layer, batch->tokens));
+    return forward->device->step_begin(forward->device, &tables);
+}
+
+// A step of `rows` rows as a graph of the device, recorded on the way if it is not yet; without one where the host has
+// to be told of layers, which is this rank's own affair, but with the same rows.
+static pr_status run_padded(pr_forward *forward, const pr_forward_batch *batch, int32_t rows)
+{
+    pr_device *device = forward->device;
+    const pr_forward_batch *padded = pr_padded_batch_fill(forward->padded, batch, rows);
+    PR_TRY(begin_step(forward, padded));
+    if (padded->layer_done != NULL)
+        return run_layers(forward, padded);
+    if (device->graph_begin(device))
+        return PR_OK;
+    pr_status status = run_layers(forward, padded);
+    bool ran = device->graph_end(device);
+    PR_TRY(status);
+    return ran ? PR_OK : run_layers(forward, padded);
+}
+
+pr_status pr_forward_run(pr_forward *forward, const pr_forward_batch *batch, float **logits)
+{
+    PR_TRY(check_batch(forward, batch));
+    forward->tokens = batch->tokens;
+    int32_t rows = forward->padded && pr_padded_batch_can(batch)
+                       ? forward->device->graph_rows(forward->device, batch->tokens)
+                       : 0;
+    if (rows > 0) {
+        PR_TRY(run_padded(forward, batch, rows));
+    } else {
+        PR_TRY(begin_step(forward, batch));
+        PR_TRY(run_layers(forward, batch));
     }
-    forward->parallel->layer = -1;
-    add(forward, (int64_t)batch->tokens * forward->model->hidden, forward->x, forward->y, 0);
-    PR_TRY(project_rows(forward, batch->output_row, batch->outputs));
-    *logits = forward->logits;
-    return PR_OK;
+    return gather_logits(forward, batch->outputs, logits);
 }
 
 pr_status pr_forward_logits(pr_forward *forward, const int32_t *row, int32_t rows, float **logits)
@@ -323,7 +375,6 @@ pr_status pr_forward_logits(pr_forward *forward, const int32_t *row, int32_t row
         return pr_fail(
             PR_ERR_INTERNAL, "logits of %d rows were asked for, of a step of %d", rows,
             forward->tokens);
-    PR_TRY(project_rows(forward, row, rows));
-    *logits = forward->logits;
-    return PR_OK;
+    project_rows(forward, row, rows);
+    return gather_logits(forward, rows, logits);
 }

@@ -84,6 +84,7 @@ static const pr_gpu_backend table = {
     .use = use,
     .error = pr_emulated_error_take,
     .memory_take = memory_take,
+    .region_take = memory_take,
     .memory_release = memory_release,
     .pinned_take = pinned_take,
     .pinned_release = memory_release,

@@ -103,11 +103,11 @@ static bool facts(int32_t device, pr_gpu_facts *facts)
 
 // ---- Memory ----
 
-static void *memory_take(size_t size_bytes)
+static void *take_zeroed(size_t size_bytes, bool reached)
 {
     void *memory = NULL;
     size_t bytes = size_bytes > 0 ? size_bytes : 1;
-    if (!fine(VENDOR(Malloc)(&memory, bytes), "taking memory"))
+    if (!fine(vendor_take(&memory, bytes, reached), "taking memory"))
         return NULL;
     // The other streams do not wait for this one, so the host does.
     if (!fine(VENDOR(Memset)(memory, 0, bytes), "zeroing memory") ||
@@ -117,6 +117,10 @@ static void *memory_take(size_t size_bytes)
     }
     return memory;
 }
+
+static void *memory_take(size_t size_bytes) { return take_zeroed(size_bytes, false); }
+
+static void *region_take(size_t size_bytes) { return take_zeroed(size_bytes, true); }
 
 static void memory_release(void *memory) { (void)fine(VENDOR(Free)(memory), "releasing memory"); }
 
@@ -289,6 +293,7 @@ static const pr_gpu_backend table = {
     .use = use,
     .error = error_text,
     .memory_take = memory_take,
+    .region_take = region_take,
     .memory_release = memory_release,
     .pinned_take = pinned_take,
     .pinned_release = pinned_release,

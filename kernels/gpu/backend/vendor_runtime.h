@@ -23,6 +23,18 @@ typedef VENDOR(Graph_t) vendor_graph;
 typedef VENDOR(GraphExec_t) vendor_graph_run;
 typedef VENDOR(IpcMemHandle_t) vendor_ipc;
 
+// Device memory; `reached`: other GPUs write to it while kernels of this one read it. NVIDIA's is always so.
+static inline vendor_error vendor_take(void **memory, size_t size_bytes, bool reached)
+{
+#if VENDOR_IS_HIP
+    return reached ? hipExtMallocWithFlags(memory, size_bytes, hipDeviceMallocFinegrained)
+                   : hipMalloc(memory, size_bytes);
+#else
+    (void)reached;
+    return cudaMalloc(memory, size_bytes);
+#endif
+}
+
 static inline vendor_error vendor_host_take(void **memory, size_t size_bytes)
 {
 #if VENDOR_IS_HIP
