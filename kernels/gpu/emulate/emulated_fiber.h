@@ -2,7 +2,7 @@
 // A second stack and what is needed to go to it and come back: one thread of an emulated block runs on each.
 //
 // Source: ours; the System V ABI for x86-64 says which registers a call keeps. Elsewhere by ucontext.
-// Cost: a switch is some 5 ns on x86-64, a few hundred with ucontext; a fiber takes 64 KiB of addresses.
+// Cost: a switch is some 10 ns on x86-64, a few hundred with ucontext; a fiber takes 64 KiB of addresses.
 // Threads: fibers belong to the thread that runs them.
 #ifndef PR_KERNELS_GPU_EMULATED_FIBER_H
 #define PR_KERNELS_GPU_EMULATED_FIBER_H
