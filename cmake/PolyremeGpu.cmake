@@ -8,6 +8,12 @@ if(POLYREME_WERROR)
     list(APPEND gpu_warnings -Werror)
 endif()
 
+# A cache goes by the headers of both sides, never by what one side's preprocessor leaves.
+set(gpu_launcher ${CMAKE_COMMAND} -E env CCACHE_DEPEND=1)
+if(CMAKE_C_COMPILER_LAUNCHER)
+    list(APPEND gpu_launcher ${CMAKE_C_COMPILER_LAUNCHER})
+endif()
+
 # sm_80 and sm_90a as code, the newest that the compiler knows as PTX for GPUs to come.
 set(cuda_architectures)
 if(POLYREME_NVCC AND NOT POLYREME_SANITIZE)
@@ -19,7 +25,7 @@ if(POLYREME_NVCC AND NOT POLYREME_SANITIZE)
         set(cuda_architectures sm_80 sm_90a compute_${newest})
     endif()
 endif()
-set(cuda_command ${POLYREME_NVCC})
+set(cuda_command ${gpu_launcher} ${POLYREME_NVCC})
 set(cuda_link_flags -cudart=static -Xlinker --no-undefined)
 set(cuda_flags -std=c++17 -O3 -fmad=false -Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden)
 foreach(code ${cuda_architectures})
@@ -30,10 +36,10 @@ if(POLYREME_WERROR)
     list(APPEND cuda_flags -Werror all-warnings)
 endif()
 
-# Debian's hipcc looks for a GPU, and prints a Python traceback where there is none: it is told what to find.
+# Debian's hipcc looks for a GPU when it is not told an architecture, and prints a Python traceback where there is none.
 set(hip_architectures)
 if(POLYREME_HIPCC AND NOT POLYREME_SANITIZE)
-    set(hip_command ${CMAKE_COMMAND} -E env HCC_AMDGPU_TARGET=gfx90a ${POLYREME_HIPCC})
+    set(hip_command ${gpu_launcher} ${POLYREME_HIPCC})
     file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/gpu_probe.cu "#include <hip/hip_runtime.h>\n__global__ void probe() {}\n")
     foreach(architecture gfx90a gfx942)
         if(NOT DEFINED POLYREME_HIPCC_${architecture})

@@ -24,7 +24,9 @@ static bool fine(vendor_error error, const char *what)
 
 static const char *error_text(void)
 {
-    (void)fine(VENDOR(GetLastError)(), "launch");
+    vendor_error of_launch = VENDOR(GetLastError)();
+    if (!last[0])
+        (void)fine(of_launch, "launch");
     memcpy(taken, last, sizeof(taken));
     last[0] = '\0';
     return taken;
