@@ -146,7 +146,7 @@ typedef struct pr_gpu_attention_args {
 
 // ---- Experts: who goes where ----
 
-// Order of numbers as in runtime/device.h (top-k). E up to 1024, K up to a warp.
+// Order of numbers as in runtime/device.h (top-k). Fast up to 1024 experts and as many chosen as a warp has lanes.
 typedef struct pr_gpu_topk_args {
     int32_t tokens, experts, chosen;
     const float *logits;  // [T][E]
