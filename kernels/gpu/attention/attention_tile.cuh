@@ -442,8 +442,7 @@ GPU_FUNCTION void attention_span(
 
 // ---- One part, and all of them ----
 
-// Where this warp's columns of a row begin.
-template <class S>
+// Where a packed row's part goes.
 GPU_FUNCTION float *
 attention_place(const attention_plan &plan, const attention_work &work, int row, int part)
 {
@@ -498,7 +497,7 @@ GPU_FUNCTION void attention_settle(
         float inverse = 1.0f / total.sum;
         if (row >= work.end)
             continue;
-        float *to = attention_place<S>(plan, work, row, part) + own;
+        float *to = attention_place(plan, work, row, part) + own;
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++) {
             GPU_UNROLL
