@@ -30,10 +30,11 @@ struct attention_plan {
 
 // Packed rows [begin, end) of one segment and one KV head, parts [part_begin, part_end) of their positions.
 struct attention_work {
-    int segment, slot, kv_head, group;
+    int slot, kv_head, group;
+    int first_block;  // of the segment's block table
     int begin, end;
     int part_begin, part_end;
-    int positions;  // that the last row sees
+    int positions;  // that the last row sees, up to the end of the parts
     bool partial;   // the result is one part's, for the merge
 };
 
@@ -55,8 +56,6 @@ GPU_FUNCTION float attention_exp(float x)
     return x >= -87.0f ? result : 0.0f;
 }
 
-GPU_FUNCTION float attention_larger(float a, float b) { return b > a ? b : a; }
-
 GPU_FUNCTION float attention_nothing() { return gpu_from_bits(0xff800000u); }  // -infinity
 
 // ---- Parts into a row ----
@@ -70,7 +69,7 @@ struct attention_weights {
 
 GPU_FUNCTION attention_weights attention_total_add(attention_total &total, float maximum, float sum)
 {
-    float larger = attention_larger(total.maximum, maximum);
+    float larger = gpu_larger(total.maximum, maximum);
     attention_weights weights = {
         attention_exp(total.maximum - larger), attention_exp(maximum - larger)};
     total.sum = gpu_fma(sum, weights.add, total.sum * weights.keep);
@@ -113,8 +112,7 @@ attention_row_at(const pr_gpu_attention_args &args, int kv_head, int group, int 
 GPU_FUNCTION int64_t
 attention_page_at(const pr_gpu_attention_args &args, const attention_work &work, int position)
 {
-    int table = args.segment[work.segment].first_block;
-    int64_t block = args.blocks[table + position / args.block_tokens];
+    int64_t block = args.blocks[work.first_block + position / args.block_tokens];
     int64_t row = (block * args.kv_heads + work.kv_head) * args.block_tokens;
     return (row + position % args.block_tokens) * args.head_size;
 }

@@ -46,10 +46,10 @@ GPU_FUNCTION float plain_weigh(
     for (int j = gpu_lane(); j < n; j += GPU_WARP) {
         const float *k = pages + attention_page_at(args, work, first + j);
         shared.p[j] = plain_score(shared.q, k, args.head_size);
-        larger = attention_larger(larger, shared.p[j]);
+        larger = gpu_larger(larger, shared.p[j]);
     }
     for (int mask = 1; mask < GPU_WARP; mask *= 2)
-        larger = attention_larger(larger, gpu_shuffle_xor(larger, mask));
+        larger = gpu_larger(larger, gpu_shuffle_xor(larger, mask));
     float rescale = attention_exp(state.maximum - larger);
     state.maximum = larger;
     for (int j = gpu_lane(); j < n; j += GPU_WARP)

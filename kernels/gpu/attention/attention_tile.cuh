@@ -65,7 +65,7 @@ template <class S> struct attention_state {
     attention_rows<S> rows[S::TALL];
     gpu_tile_a q[S::KEEPS_Q ? S::TILES : 1];
     int last_position;  // of the warp's rows, -1: it has none
-    int piece, pieces;  // of the ring: the next one, all of them
+    int piece;          // of the ring: the next one
 };
 
 GPU_FUNCTION void attention_clear(gpu_tile_sum &sum)
@@ -153,6 +153,11 @@ GPU_FUNCTION void attention_copy_rows(const gpu_bf16 *from, int rows, int d, gpu
     }
 }
 
+GPU_FUNCTION int attention_piece_position(const attention_work &work, int piece)
+{
+    return work.part_begin * PR_GPU_ATTENTION_PART + piece / 2 * ATTENTION_SPAN;
+}
+
 // Begins the copy of a piece: K of a span if even, V if odd. Each warp has rows of its own.
 template <class S>
 GPU_FUNCTION void attention_copy_piece(
@@ -161,7 +166,7 @@ GPU_FUNCTION void attention_copy_piece(
     constexpr int OWN = ATTENTION_SPAN / S::WARPS;
     constexpr int COUNT = OWN < ATTENTION_PAGE_ROWS ? OWN : ATTENTION_PAGE_ROWS;
     const gpu_bf16 *pages = (const gpu_bf16 *)(piece % 2 == 0 ? args.k_pages : args.v_pages);
-    int first = work.part_begin * PR_GPU_ATTENTION_PART + piece / 2 * ATTENTION_SPAN;
+    int first = attention_piece_position(work, piece);
     GPU_UNROLL
     for (int row = 0; row < OWN; row += COUNT) {
         int at = gpu_warp() * OWN + row, rows = work.positions - (first + at);
@@ -171,14 +176,11 @@ GPU_FUNCTION void attention_copy_piece(
 }
 
 template <class S>
-GPU_FUNCTION void attention_ring_fill(
-    const pr_gpu_attention_args &args,
-    const attention_work &work,
-    attention_state<S> &state,
-    int piece)
+GPU_FUNCTION void
+attention_ring_fill(const pr_gpu_attention_args &args, const attention_work &work, int piece)
 {
     gpu_bf16 *stage = gpu_shared<attention_shared<S>>().stage;
-    if (piece < state.pieces)
+    if (attention_piece_position(work, piece) < work.positions)
         attention_copy_piece<S>(args, work, piece, stage + piece % S::BUFFERS * S::PIECE);
     gpu_copy16_commit();
 }
@@ -187,17 +189,13 @@ template <class S>
 GPU_FUNCTION void attention_ring_begin(
     const pr_gpu_attention_args &args, const attention_work &work, attention_state<S> &state)
 {
-    int first = work.part_begin * PR_GPU_ATTENTION_PART;
-    int end = work.part_end * PR_GPU_ATTENTION_PART;
-    end = end < work.positions ? end : work.positions;
     state.piece = 0;
-    state.pieces = 2 * ((end - first + ATTENTION_SPAN - 1) / ATTENTION_SPAN);
     gpu_bf16 *stage = gpu_shared<attention_shared<S>>().stage;
     int d = args.head_size, pad = S::D - d;
     for (int i = gpu_thread(); i < S::BUFFERS * ATTENTION_SPAN * pad; i += S::THREADS)
         stage[i / pad * S::STRIDE + d + i % pad] = 0;
     for (int piece = 0; piece < S::BUFFERS - 1; piece++)
-        attention_ring_fill<S>(args, work, state, piece);
+        attention_ring_fill<S>(args, work, piece);
 }
 
 // The next piece, and its buffer's predecessor is given away.
@@ -207,13 +205,13 @@ GPU_FUNCTION const gpu_bf16 *attention_ring_next(
 {
     if constexpr (S::BUFFERS == 1) {
         gpu_barrier();
-        attention_ring_fill<S>(args, work, state, state.piece);
+        attention_ring_fill<S>(args, work, state.piece);
         gpu_copy16_wait<0>();
         gpu_barrier();
     } else {
         gpu_copy16_wait<S::BUFFERS - 2>();
         gpu_barrier();
-        attention_ring_fill<S>(args, work, state, state.piece + S::BUFFERS - 1);
+        attention_ring_fill<S>(args, work, state.piece + S::BUFFERS - 1);
     }
     int piece = state.piece++;
     return gpu_shared<attention_shared<S>>().stage + piece % S::BUFFERS * S::PIECE;
@@ -291,13 +289,13 @@ GPU_FUNCTION void attention_maximum(
     for (int j = 0; j < S::SPAN_OWN; j++) {
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_VALUES; i++)
-            larger[attention_slot(i)] = attention_larger(larger[attention_slot(i)], s[j].value[i]);
+            larger[attention_slot(i)] = gpu_larger(larger[attention_slot(i)], s[j].value[i]);
     }
     GPU_UNROLL
     for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
         GPU_UNROLL
         for (int mask = 1; mask < ATTENTION_SIDES; mask *= 2)
-            larger[slot] = attention_larger(larger[slot], gpu_shuffle_xor(larger[slot], mask));
+            larger[slot] = gpu_larger(larger[slot], gpu_shuffle_xor(larger[slot], mask));
     }
     if constexpr (S::COLUMNS > 1) {
         auto &maximum = gpu_shared<attention_shared<S>>().maximum[attention_row_warp<S>()];
@@ -310,8 +308,8 @@ GPU_FUNCTION void attention_maximum(
         GPU_UNROLL
         for (int slot = 0; slot < ATTENTION_SLOTS; slot++) {
             for (int column = 0; column < S::COLUMNS; column++)
-                larger[slot] = attention_larger(
-                    larger[slot], maximum[column][gpu_tile_row(attention_value(slot))]);
+                larger[slot] =
+                    gpu_larger(larger[slot], maximum[column][gpu_tile_row(attention_value(slot))]);
         }
     }
 }
@@ -444,8 +442,7 @@ GPU_FUNCTION void attention_span(
 
 // ---- One part, and all of them ----
 
-// Where this warp's columns of a row begin.
-template <class S>
+// Where a packed row's part goes.
 GPU_FUNCTION float *
 attention_place(const attention_plan &plan, const attention_work &work, int row, int part)
 {
@@ -500,7 +497,7 @@ GPU_FUNCTION void attention_settle(
         float inverse = 1.0f / total.sum;
         if (row >= work.end)
             continue;
-        float *to = attention_place<S>(plan, work, row, part) + own;
+        float *to = attention_place(plan, work, row, part) + own;
         GPU_UNROLL
         for (int n = 0; n < S::OWN; n++) {
             GPU_UNROLL

@@ -114,6 +114,7 @@ GPU_FUNCTION void gpu_pause() { pr_emulated_block_pause(); }
 
 GPU_FUNCTION float gpu_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 GPU_FUNCTION float gpu_sqrt(float x) { return __builtin_sqrtf(x); }
+GPU_FUNCTION float gpu_larger(float a, float b) { return __builtin_fmaxf(a, b); }
 GPU_FUNCTION uint32_t gpu_bits(float x)
 {
     uint32_t bits;

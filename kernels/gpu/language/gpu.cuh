@@ -33,6 +33,7 @@
 //
 // Numbers (no contraction, IEEE division and square root):
 //   gpu_fma(a, b, c)  gpu_exp(x) (the bits of pr_exp)  gpu_sqrt(x)
+//   gpu_larger(a, b)    of a number and a NaN the number, of two zeros any
 //   gpu_bf16 (uint16_t)  gpu_to_bf16(float) to nearest even  gpu_from_bf16(gpu_bf16)
 //   gpu_to_bf16_pair(low, high): two in a uint32_t, low in the low half
 //   gpu_exp_f64(x)  gpu_log_f64(x)  the bits of pr_exp_f64 and pr_log_f64

@@ -74,6 +74,7 @@ GPU_FUNCTION void gpu_pause() { __builtin_amdgcn_s_sleep(4); }
 
 GPU_FUNCTION float gpu_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 GPU_FUNCTION float gpu_sqrt(float x) { return __fsqrt_rn(x); }
+GPU_FUNCTION float gpu_larger(float a, float b) { return __builtin_fmaxf(a, b); }
 GPU_FUNCTION uint32_t gpu_bits(float x) { return __float_as_uint(x); }
 GPU_FUNCTION float gpu_from_bits(uint32_t bits) { return __uint_as_float(bits); }
 

@@ -41,9 +41,10 @@ template <> struct attention_long_shape<256> {
 GPU_FUNCTION bool
 attention_short_work(const attention_plan &plan, int slot, int part, attention_work &work)
 {
-    int token;
-    if (!attention_slot_of(plan, slot, token, work.segment))
+    int token, segment;
+    if (!attention_slot_of(plan, slot, token, segment))
         return false;
+    work.first_block = plan.args.segment[segment].first_block;
     work.slot = slot;
     work.group = plan.args.query_heads / plan.args.kv_heads;
     work.begin = token * work.group;
@@ -53,6 +54,8 @@ attention_short_work(const attention_plan &plan, int slot, int part, attention_w
     int parts = (work.positions + PR_GPU_ATTENTION_PART - 1) / PR_GPU_ATTENTION_PART;
     work.part_begin = plan.split ? part : 0;
     work.part_end = plan.split ? part + 1 : parts;
+    if (plan.split && part + 1 < parts)
+        work.positions = work.part_end * PR_GPU_ATTENTION_PART;
     return work.part_begin < parts;
 }
 
@@ -115,8 +118,8 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_long(attention_plan pla
     int first = (gpu_blocks() - 1 - gpu_block()) * S::PACKED, last = first + S::PACKED;
     last = last < args.tokens * work.group ? last : args.tokens * work.group;
     for (work.begin = first; work.begin < last; work.begin = work.end) {
-        work.segment = args.segment_of[work.begin / work.group];
-        pr_gpu_segment segment = args.segment[work.segment];
+        pr_gpu_segment segment = args.segment[args.segment_of[work.begin / work.group]];
+        work.first_block = segment.first_block;
         work.end = (segment.first_row + segment.rows) * work.group;
         work.end = work.end < last ? work.end : last;
         if (work.end <= work.begin)
