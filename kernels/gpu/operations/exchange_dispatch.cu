@@ -6,8 +6,8 @@
 //   send     PR_GPU_EXCHANGE_PARTS blocks: each token read once, stored to each of its ranks; a flag per block and rank
 //   wait     one block, so that those who wait leave the multiprocessors to those who store
 //   sort     a block per local expert: row numbers and origins of its rows, by source rank and token
-#include "kernels/gpu/rows/block_scan.cuh"
 #include "kernels/gpu/operations/exchange_region.cuh"
+#include "kernels/gpu/rows/block_scan.cuh"
 
 struct exchange_step {
     pr_gpu_exchange at;
