@@ -45,6 +45,7 @@ void pr_start_note_weights(pr_start_report *report, const pr_shard *shard)
         .read_bytes = shard->read_bytes,
         .packed_bytes = shard->packed_bytes,
         .huge_bytes = read_huge_bytes(),
+        .on_device = !shard->device->is_host,
         .load_ns = report->part_ns[PR_START_WEIGHTS],
         .threads = shard->device->threads,
     };
@@ -54,7 +55,7 @@ void pr_start_note_weights(pr_start_report *report, const pr_shard *shard)
 
 static void tell(const pr_start_weights *sum, int32_t ranks, pr_load_mode mode, bool converted)
 {
-    char read_text[24], packed_text[24];
+    char read_text[24], packed_text[24], where[32] = "to the GPU";
     double seconds = (double)sum->load_ns * 1e-9, all = (double)sum->packed_bytes;
     pr_memory_text(sum->read_bytes, read_text);
     pr_memory_text(sum->packed_bytes, packed_text);
@@ -65,15 +66,16 @@ static void tell(const pr_start_weights *sum, int32_t ranks, pr_load_mode mode, 
             packed_text, (int)ranks, ranks == 1 ? "" : "s", seconds);
         return;
     }
+    if (!sum->on_device)
+        snprintf(
+            where, sizeof where, "%.0f%% on huge pages",
+            all > 0 ? 100 * (double)sum->huge_bytes / all : 0);
     pr_log(
-        PR_LOG_INFO,
-        "weights: %s %s, %s %s by %d rank%s x %d thread%s in %.2f s, %.2f GB/s; %.0f%% on huge "
-        "pages",
+        PR_LOG_INFO, "weights: %s %s, %s %s by %d rank%s x %d thread%s in %.2f s, %.2f GB/s; %s",
         read_text, mode == PR_LOAD_READ ? "read" : "mapped", packed_text,
         converted ? "taken as converted" : "packed", (int)ranks, ranks == 1 ? "" : "s",
         (int)sum->threads, sum->threads == 1 ? "" : "s", seconds,
-        seconds > 0 ? (double)sum->read_bytes / seconds * 1e-9 : 0,
-        all > 0 ? 100 * (double)sum->huge_bytes / all : 0);
+        seconds > 0 ? (double)sum->read_bytes / seconds * 1e-9 : 0, where);
 }
 
 pr_status
@@ -89,6 +91,7 @@ pr_start_tell_weights(pr_start_report *report, pr_world *world, pr_load_mode mod
         sum.read_bytes += all[i].read_bytes;
         sum.packed_bytes += all[i].packed_bytes;
         sum.huge_bytes += all[i].huge_bytes;
+        sum.on_device = sum.on_device || all[i].on_device;
         if (all[i].load_ns > sum.load_ns)
             sum.load_ns = all[i].load_ns;
         if (all[i].threads > sum.threads)

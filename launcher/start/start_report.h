@@ -2,13 +2,14 @@
 // What a start cost: how much was read and packed, how fast, on which pages, and where the time went.
 //
 //   INFO   weights: 1.1 GiB mapped, 1.1 GiB packed by 2 ranks x 1 thread in 0.42 s, 2.83 GB/s;
-//          98% on huge pages
+//          98% on huge pages (or: to the GPU)
 //   DEBUG  start-up 0.61 s: MPI 0.05, model 0.03, weights 0.42, KV 0.01, groups 0.10
 //
 // Threads: the engine's.
 #ifndef PR_LAUNCHER_START_REPORT_H
 #define PR_LAUNCHER_START_REPORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "comm/world.h"
@@ -27,6 +28,7 @@ typedef enum pr_start_part {
 typedef struct pr_start_weights {
     int64_t read_bytes, packed_bytes;
     int64_t huge_bytes;  // of this process, once the weights were there
+    bool on_device;      // they are in memory of the device's own
     int64_t load_ns;
     int32_t threads;
 } pr_start_weights;
