@@ -2,7 +2,7 @@
 // Tokens from logits of a decode step: held against the copy, logits read once.
 #include "benchmarks/gpu/gpu_cases.h"
 
-enum { MOST_ROWS = 256, TOP = 5 };
+enum { MOST_ROWS = 512, TOP = 5 };
 
 typedef struct token_case {
     pr_gpu_meter *meter;
