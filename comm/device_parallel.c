@@ -117,8 +117,10 @@ static pr_status open_together(
     }
     if (status == PR_OK && good)
         *exchange = made;
-    else
+    else if (status == PR_OK)
         pr_device_parallel_close(group, made);
+    else
+        pr_group_abandon(group);  // what others may have open stays until the process ends
     return status;
 }
 

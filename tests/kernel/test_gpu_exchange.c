@@ -480,8 +480,8 @@ static void results_that_never_come_are_told_of_combine(void **state)
 static int open_gpus(void **state)
 {
     static gpus_under_test gpus;
-    gpus = gpu_under_test_open();
     *state = &gpus;
+    gpus = gpu_under_test_open();
     return 0;
 }
 
