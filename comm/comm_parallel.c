@@ -287,7 +287,7 @@ create_on_device(pr_group *group, const pr_comm_params *params, pr_parallel **pa
     on_host.device = NULL;
     if (exchange)
         on_host.experts = on_host.chosen = 0;
-    if (params->exchange == PR_EXCHANGE_DIRECT)
+    if (params->exchange >= PR_EXCHANGE_NCCL)
         on_host.exchange = PR_EXCHANGE_AUTO;
     PR_TRY_GOTO(create_on_host(group, &on_host, &host), leave_group);
     PR_TRY_GOTO(pr_device_parallel_create(group, params, host, exchange, parallel), leave_group);
@@ -304,10 +304,11 @@ pr_comm_parallel_create(pr_group *group, const pr_comm_params *params, pr_parall
 {
     if (params->device && !params->device->is_host)
         return create_on_device(group, params, parallel);
-    if (params->exchange == PR_EXCHANGE_DIRECT)
+    if (params->exchange >= PR_EXCHANGE_NCCL)
         return pr_fail(
-            PR_ERR_ARGUMENT, "--exchange direct is between GPUs, and this device's memory is the "
-                             "host's: leave it out");
+            PR_ERR_ARGUMENT,
+            "--exchange %s is between GPUs, and this device's memory is the host's: leave it out",
+            params->exchange == PR_EXCHANGE_NCCL ? "nccl" : "direct");
     return create_on_host(group, params, parallel);
 }
 
@@ -342,8 +343,9 @@ void pr_comm_parallel_destroy(pr_parallel *parallel)
 pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel)
 {
     if (pr_device_parallel_is(parallel)) {
-        if (parallel->ranks > 1 && pr_device_parallel_exchange(parallel))
-            return PR_EXCHANGE_DIRECT;
+        pr_exchange between = pr_device_parallel_exchange(parallel);
+        if (between != PR_EXCHANGE_AUTO)
+            return between;
         return pr_comm_parallel_exchange(pr_device_parallel_host(parallel));
     }
 #ifdef PR_HAVE_MPI

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "comm/group_ranks.h"
+#include "comm/nccl_exchange.h"
 #include "comm/watch.h"
 #include "runtime/base/log.h"
 #include "runtime/parallel_staged.h"
@@ -18,6 +19,7 @@ typedef struct device_parallel {
     pr_device *device;
     pr_parallel *host, *staged;
     pr_device_exchange *exchange;  // NULL: staged does it
+    pr_exchange kind;
 } device_parallel;
 
 // ---- Opening the device's exchange -------------------------------------------------------------
@@ -120,6 +122,16 @@ static pr_status open_together(
     return status;
 }
 
+static pr_status
+open_nccl(pr_group *group, const pr_comm_params *params, pr_device_exchange **exchange)
+{
+    if (params->device->queue)
+        return pr_nccl_exchange_create(group, params, exchange);
+    return pr_fail(
+        PR_ERR_UNSUPPORTED, "device %s has no exchange by NCCL: leave --exchange nccl out",
+        params->device->name);
+}
+
 #endif
 
 pr_status pr_device_parallel_open(
@@ -142,6 +154,8 @@ pr_status pr_device_parallel_open(
     if (group->ranks == 1)
         return params->device->exchange_create(params->device, &shape, exchange);
 #ifdef PR_HAVE_MPI
+    if (params->exchange == PR_EXCHANGE_NCCL)
+        return open_nccl(group, params, exchange);
     if (params->exchange != PR_EXCHANGE_AUTO && params->exchange != PR_EXCHANGE_DIRECT)
         return PR_OK;
     char why[WHY_BYTES] = "";
@@ -285,7 +299,11 @@ pr_status pr_device_parallel_create(
         .vocabulary = params->vocabulary,
     };
     *state = (device_parallel){
-        .group = group, .device = params->device, .host = host, .exchange = exchange};
+        .group = group,
+        .device = params->device,
+        .host = host,
+        .exchange = exchange,
+        .kind = params->exchange == PR_EXCHANGE_NCCL ? PR_EXCHANGE_NCCL : PR_EXCHANGE_DIRECT};
     pr_status status = pr_parallel_staged_create(host, params->device, &limits, &state->staged);
     if (status != PR_OK) {
         free(made);
@@ -294,7 +312,9 @@ pr_status pr_device_parallel_create(
     }
     *made = *host;
     made->experts = params->experts;
-    made->on_device = exchange != NULL || (params->experts == 0 && group->tp == 1);
+    bool waits = exchange ? params->exchange == PR_EXCHANGE_NCCL && group->ranks > 1
+                          : params->experts > 0 || group->tp > 1;
+    made->on_device = !waits;
     made->state = state;
     made->tensor_room = no_room;
     made->tensor_reduce = tensor_reduce;
@@ -324,7 +344,8 @@ pr_parallel *pr_device_parallel_host(const pr_parallel *parallel)
     return ((const device_parallel *)parallel->state)->host;
 }
 
-pr_device_exchange *pr_device_parallel_exchange(const pr_parallel *parallel)
+pr_exchange pr_device_parallel_exchange(const pr_parallel *parallel)
 {
-    return ((const device_parallel *)parallel->state)->exchange;
+    const device_parallel *state = parallel->state;
+    return state->exchange && parallel->ranks > 1 ? state->kind : PR_EXCHANGE_AUTO;
 }

@@ -3,6 +3,7 @@
 // pr_comm_params.device says so.
 //
 //   reduce, experts   direct: the device's own exchange, by stores into the others' memory (one node)
+//                     nccl: by the vendor's library (nccl_exchange.h), only where it is asked for
 //                     staged: through the host (runtime/parallel_staged.h) over the group's exchange
 //                     a rank alone: nothing leaves the device
 //   gather            through the host, for the sampler
@@ -33,6 +34,6 @@ void pr_device_parallel_destroy(pr_parallel *parallel);  // closes the exchange
 // Whether it is one of these; what it was made of.
 bool pr_device_parallel_is(const pr_parallel *parallel);
 pr_parallel *pr_device_parallel_host(const pr_parallel *parallel);
-pr_device_exchange *pr_device_parallel_exchange(const pr_parallel *parallel);
+pr_exchange pr_device_parallel_exchange(const pr_parallel *parallel);  // AUTO: the host's
 
 #endif

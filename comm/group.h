@@ -32,6 +32,7 @@ typedef enum pr_exchange {
     PR_EXCHANGE_AUTO,      // the quickest that can be
     PR_EXCHANGE_SHARED,    // through memory of one node, or an error
     PR_EXCHANGE_MESSAGES,  // MPI messages
+    PR_EXCHANGE_NCCL,      // between devices by their vendor's library, or an error
     PR_EXCHANGE_DIRECT,    // experts: between the memories of devices of one node, or an error
 } pr_exchange;
 
@@ -55,7 +56,7 @@ pr_status pr_comm_parallel_create(
     pr_group *group, const pr_comm_params *params, pr_parallel **parallel) PR_MUST_CHECK;
 void pr_comm_parallel_destroy(pr_parallel *parallel);
 // What is exchanged through: AUTO for a rank alone, which exchanges nothing; with a device of its own memory
-// DIRECT for experts, or what its host copies go through.
+// DIRECT or NCCL, or what its host copies go through.
 pr_exchange pr_comm_parallel_exchange(const pr_parallel *parallel);
 
 // Bytes and messages this rank sent so far, by operation, for the run's report. transfer_bytes is 0

@@ -49,6 +49,10 @@ static pr_status report_late(
     for (int32_t i = 0; i < requests; i++) {
         int done = 0;
         PR_TRY(pr_mpi_check(MPI_Test(&request[i], &done, MPI_STATUS_IGNORE), operation, peer[i]));
+        if (!done && peer[i] < 0)
+            return pr_fail(
+                PR_ERR_TIMEOUT, "a rank did not answer within %d ms in %s%s", timeout_ms, operation,
+                place);
         if (!done)
             return pr_fail(
                 PR_ERR_TIMEOUT, "rank %d did not answer within %d ms in %s%s", peer[i], timeout_ms,

@@ -27,7 +27,7 @@ pr_status pr_mpi_check(int code, const char *operation, int32_t peer) PR_MUST_CH
 // expert dispatch". After an error the requests are still pending and their buffers must live on.
 pr_status pr_mpi_wait_all(
     MPI_Request *request,  // [requests], MPI_REQUEST_NULL allowed
-    const int32_t *peer,   // [requests] world ranks
+    const int32_t *peer,   // [requests] world ranks, -1 for a collective
     int32_t requests,
     const char *operation,
     int32_t timeout_ms) PR_MUST_CHECK;

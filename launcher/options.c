@@ -111,9 +111,10 @@ static const pr_option engine[] = {
      .standard = "auto", .choices = "auto|off",
      .help = "start a process for a lost rank, under mpirun --enable-recovery; off does without its group"},
     {.name = "exchange", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(exchange),
-     .standard = "auto", .choices = "auto|direct|shared|messages",
+     .standard = "auto", .choices = "auto|direct|nccl|shared|messages",
      .help = "what carries rows between the ranks of a group; auto is the quickest there is: within a node direct "
-             "between GPUs that reach each other, else shared memory, which GPUs copy to and from"},
+             "between GPUs that reach each other, else shared memory, which GPUs copy to and from; "
+             "nccl (or RCCL) also between nodes"},
     {.name = "control", .value_name = "NAME", .kind = PR_OPTION_STRING, .offset = FIELD(control),
      .standard = "auto", .choices = "auto|ucx|tcp", .help = "what carries plans and reports"},
     {.name = "record", .value_name = "FILE", .kind = PR_OPTION_STRING, .offset = FIELD(record),
@@ -672,6 +673,8 @@ pr_exchange pr_options_exchange(const pr_options *options)
         return PR_EXCHANGE_AUTO;
     if (strcmp(options->exchange, "direct") == 0)
         return PR_EXCHANGE_DIRECT;
+    if (strcmp(options->exchange, "nccl") == 0)
+        return PR_EXCHANGE_NCCL;
     return strcmp(options->exchange, "shared") == 0 ? PR_EXCHANGE_SHARED : PR_EXCHANGE_MESSAGES;
 }
 

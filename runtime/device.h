@@ -196,6 +196,11 @@ struct pr_device {
         const struct pr_device_exchange_params *params,
         struct pr_device_exchange **exchange);
 
+    // For an exchange by a library of the device's vendor: the queue of its work as that takes it (cudaStream_t,
+    // hipStream_t). NULL: none.
+    void *(*queue)(pr_device *device);
+    void (*gather)(pr_device *device, const pr_gather_args *args);  // where there is a queue
+
     // Runs each task once, on the device's host threads, and returns when all are done: for what the
     // host does between kernels, such as sampling.
     void (*share)(pr_device *device, pr_shared_work work, void *context, int64_t tasks);

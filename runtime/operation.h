@@ -143,6 +143,14 @@ typedef struct pr_combine_args {
     float *y;                 // [T][H]
 } pr_combine_args;
 
+// to[i] = from[row_of[i]].
+typedef struct pr_gather_args {
+    int32_t rows, cols;
+    const int32_t *row_of;  // [rows]
+    const float *from;      // [.][cols]
+    float *to;              // [rows][cols]
+} pr_gather_args;
+
 typedef struct pr_add_args {
     int64_t elements;
     float *x;  // x += y

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-enum { PR_GPU_BACKEND_VERSION = 1, PR_GPU_IPC_BYTES = 64 };
+enum { PR_GPU_IPC_BYTES = 64 };
 
 typedef struct pr_gpu_event pr_gpu_event;
 typedef struct pr_gpu_graph pr_gpu_graph;
@@ -87,6 +87,12 @@ typedef struct pr_gpu_backend {
 
     const pr_gpu_operations *operations;
 } pr_gpu_backend;
+
+// Changes with the tables, so that a shared object of an older build is seen as one.
+enum {
+    PR_GPU_BACKEND_VERSION =
+        (1 << 24) + (int)sizeof(pr_gpu_backend) * 2048 + (int)sizeof(pr_gpu_operations)
+};
 
 // What each shared object exports.
 const pr_gpu_backend *pr_gpu_backend_table(void);

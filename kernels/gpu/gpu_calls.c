@@ -202,6 +202,20 @@ static void add(pr_device *device, const pr_add_args *args)
     begin(device, "add")->add(stream_of(device), &sum);
 }
 
+static void gather(pr_device *device, const pr_gather_args *args)
+{
+    const pr_gpu_gather_args rows = {
+        .rows = args->rows,
+        .hidden = args->cols,
+        .row_of = args->row_of,
+        .from = args->from,
+        .to = args->to,
+    };
+    begin(device, "gather")->gather(stream_of(device), &rows);
+}
+
+static void *queue(pr_device *device) { return stream_of(device); }
+
 // What products put between their launches: experts' the most, of bfloat16 or float32 weights.
 static size_t
 products_bytes(const pr_gpu_operations *operations, int32_t rows, int32_t cols, int32_t experts)
@@ -253,4 +267,6 @@ void pr_gpu_calls_fill(pr_device *device)
     device->experts = experts;
     device->combine = combine;
     device->add = add;
+    device->gather = gather;
+    device->queue = queue;
 }

@@ -123,7 +123,8 @@ typedef struct pr_gpu_segment {
 } pr_gpu_segment;
 
 // KV in spans of 64 at absolute multiples of 64, ascending; spans in parts of PR_GPU_ATTENTION_PART positions, each with
-// its own running maximum and sum; parts merged in order. The same for one row (decode) and many (prefill).
+// its own running maximum and sum; parts merged in order. The same for one row (decode) and many (prefill). float32 KV:
+// without parts, in the order of runtime/device.h. Heads are even and at most 256, a block's tokens a multiple of 16.
 enum { PR_GPU_ATTENTION_PART = 512 };
 
 typedef struct pr_gpu_attention_args {
@@ -145,7 +146,7 @@ typedef struct pr_gpu_attention_args {
 
 // ---- Experts: who goes where ----
 
-// Order of numbers as in runtime/device.h (top-k). E up to 1024, K up to a warp.
+// Order of numbers as in runtime/device.h (top-k). Fast up to 1024 experts and as many chosen as a warp has lanes.
 typedef struct pr_gpu_topk_args {
     int32_t tokens, experts, chosen;
     const float *logits;  // [T][E]

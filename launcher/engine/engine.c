@@ -155,17 +155,19 @@ static pr_status say_exchange(pr_engine *engine)
     pr_exchange mine =
         engine->parallel ? pr_comm_parallel_exchange(engine->parallel) : PR_EXCHANGE_AUTO;
     int64_t shared = mine == PR_EXCHANGE_SHARED, messages = mine == PR_EXCHANGE_MESSAGES;
-    int64_t direct = mine == PR_EXCHANGE_DIRECT;
+    int64_t direct = mine == PR_EXCHANGE_DIRECT, nccl = mine == PR_EXCHANGE_NCCL;
     int64_t staged = (shared || messages) && !engine->device.device->is_host;
     PR_TRY(pr_world_max(engine->world, &shared));
     PR_TRY(pr_world_max(engine->world, &messages));
     PR_TRY(pr_world_max(engine->world, &direct));
+    PR_TRY(pr_world_max(engine->world, &nccl));
     PR_TRY(pr_world_max(engine->world, &staged));
     const char *text = shared && messages
                            ? "shared memory in groups on one node, messages in others"
                        : shared   ? "shared memory"
                        : messages ? "messages"
                        : direct   ? "direct, from GPU to GPU"
+                       : nccl     ? "NCCL or RCCL, from GPU to GPU"
                                   : "none, each rank works alone";
     const char *between = direct && (shared || messages) ? "direct, from GPU to GPU, or " : "";
     if (engine->rank == 0)

@@ -286,7 +286,7 @@ static void a_back_end_that_is_not_there_is_refused_in_one_line(void **state)
     (void)state;
     const pr_gpu_backend *backend = NULL;
     pr_error_capture_begin();
-    assert_int_equal(pr_gpu_library_open("of_no_vendor", &backend), PR_ERR_UNSUPPORTED);
+    assert_int_equal(pr_gpu_library_open("of_no_vendor", &backend), PR_ERR_NOT_FOUND);
     pr_error_capture_end();
     assert_non_null(strstr(pr_error_text(), "polyreme_of_no_vendor.so"));
     assert_null(backend);

@@ -8,12 +8,14 @@ typedef struct shape {
     int32_t tokens, experts, chosen;
 } shape;
 
-// Around a warp's lanes and the numbers of experts that a lane holds; 4: the tokens of a block.
+// Around a warp's lanes and the numbers of experts that a lane holds; 4: the tokens of a block. The last ones are too many
+// for registers, or choose more than a warp has lanes.
 static const shape shapes[] = {
     {0, 8, 2},    {1, 1, 1},    {1, 2, 2},    {3, 3, 2},     {4, 8, 8},    {5, 31, 4},
     {5, 32, 4},   {5, 33, 16},  {4, 63, 6},   {9, 64, 8},    {3, 65, 8},   {5, 127, 8},
     {5, 128, 8},  {5, 129, 8},  {5, 255, 4},  {5, 256, 8},   {3, 257, 10}, {3, 511, 16},
-    {3, 512, 16}, {2, 513, 16}, {2, 700, 16}, {1, 1024, 16},
+    {3, 512, 16}, {2, 513, 16}, {2, 700, 16}, {1, 1024, 16}, {5, 1025, 8}, {2, 1500, 70},
+    {3, 128, 33}, {2, 100, 65},
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 

@@ -2,6 +2,8 @@
 // A group whose ranks compute on (emulated) GPUs gives the same rows in the same order, and the same results and sums, as
 // one on CPUs: directly between the GPUs' memories, and staged through the host.
 // ranks: 1 2 4
+#include <dlfcn.h>
+
 #include "kernels/gpu/gpu_device.h"
 #include "kernels/gpu/gpu_library.h"
 #include "tests/mpi/mpi_test.h"
@@ -203,7 +205,10 @@ static void a_group_of_gpus_gives_what_a_group_of_cpus_does(int32_t tp, pr_excha
     char name[120];
     snprintf(
         name, sizeof name, "%s: %s, tp %d", __func__,
-        exchange == PR_EXCHANGE_DIRECT ? "direct" : "staged", tp);
+        exchange == PR_EXCHANGE_DIRECT ? "direct"
+        : exchange == PR_EXCHANGE_NCCL ? "nccl"
+                                       : "staged",
+        tp);
     agree(name);
 }
 
@@ -237,11 +242,55 @@ static void a_silent_rank_is_named_when_the_step_ends(void)
     agree(__func__);
 }
 
+static void versions_that_differ_are_refused(void)
+{
+    if (pr_world_ranks(mpi_test_world) == 1)
+        return;
+    pr_layout *layout = mpi_test_layout(1);
+    pr_group *group;
+    pr_parallel *parallel;
+    const pr_comm_params params = {
+        .hidden = HIDDEN,
+        .vocabulary = VOCABULARY,
+        .experts = EXPERTS,
+        .chosen = CHOSEN,
+        .max_tokens = TOKENS,
+        .max_outputs = TOKENS,
+        .timeout_ms = 20000,
+        .exchange = PR_EXCHANGE_NCCL,
+        .device = device};
+    MUST(pr_group_create(mpi_test_world, layout, &group));
+    free(layout);
+    setenv("NCCL_STUB_VERSION_OF_RANK_1", "22700", 1);
+    pr_error_capture_begin();
+    EXPECT(
+        pr_comm_parallel_create(group, &params, &parallel) == PR_ERR_UNSUPPORTED, "taken together");
+    pr_error_capture_end();
+    EXPECT(
+        strstr(pr_error_text(), "others of its group have up to 22809 and down to 22700") != NULL,
+        "says '%s'", pr_error_text());
+    unsetenv("NCCL_STUB_VERSION_OF_RANK_1");
+    agree(__func__);
+}
+
+// The library that the program finds by its name is opened before, and told where the memory is.
+static bool use_nccl_stub(const pr_gpu_backend *backend)
+{
+    void *library = dlopen(PR_NCCL_STUB, RTLD_NOW);
+    void (*use)(const pr_gpu_backend *backend);
+    void *found = library ? dlsym(library, "nccl_stub_use") : NULL;
+    memcpy(&use, &found, sizeof found);
+    if (found)
+        use(backend);
+    return found != NULL;
+}
+
 int main(void)
 {
     const pr_gpu_backend *backend;
     mpi_test_begin();
     MUST(pr_gpu_library_open("emulated", &backend));
+    EXPECT(use_nccl_stub(backend), "no stub of NCCL: %s", dlerror());
     const pr_gpu_device_params params = {.backend = backend, .threads = 1, .shares_cores = true};
     MUST(pr_gpu_device_open(&params, &device));
     for (int32_t tp = 1; tp <= 4; tp *= 2) {
@@ -249,7 +298,9 @@ int main(void)
             continue;
         a_group_of_gpus_gives_what_a_group_of_cpus_does(tp, PR_EXCHANGE_DIRECT);
         a_group_of_gpus_gives_what_a_group_of_cpus_does(tp, PR_EXCHANGE_MESSAGES);
+        a_group_of_gpus_gives_what_a_group_of_cpus_does(tp, PR_EXCHANGE_NCCL);
     }
+    versions_that_differ_are_refused();
     a_silent_rank_is_named_when_the_step_ends();
     return mpi_test_end();
 }

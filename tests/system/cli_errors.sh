@@ -42,7 +42,7 @@ expect 2 'MODEL is missing' plan
 expect 2 'unknown option --max-num-seq: did you mean --max-num-seqs' plan "$model" --max-num-seq 3
 expect 2 'max-num-seqs 0 is out of bounds: it must be from 1 to 65536' plan "$model" --max-num-seqs=0
 expect 2 '--block-size 24: it must be a multiple of 16' plan "$model" --block-size 24
-expect 2 "--device 'gpu' is unknown: use one of auto.cpu" plan "$model" --device gpu
+expect 2 '--device gpu: use auto, cpu, cuda or hip' plan "$model" --device gpu
 expect 2 '--ranks needs a value' plan "$model" --ranks
 expect 2 "'extra' is one argument too many" plan "$model" extra
 expect 2 '--max-num-batched-tokens 8 is less than --max-num-seqs 64' \

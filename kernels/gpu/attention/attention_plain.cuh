@@ -2,11 +2,11 @@
 // Attention on float32 KV: a warp has one query head of one token and goes over its spans, without tensor cores.
 //
 //   scores    lane j has positions j, j + GPU_WARP, ...; a dot product is fma in ascending order
-//   l         16 lanes, p_j to lane j % 16; added as a tree of neighbours at the end of a part
+//   l         16 lanes, p_j to lane j % 16; added as a tree of neighbours at the end
 //   o         lane i has elements i, i + GPU_WARP, ...; positions ascending by fma
 //
-// Numbers: within a part they are those of docs/kernels.md for float32 KV, so a sequence of one part has the bits of the
-// CPU reference. Cost: K and V of a KV head are read once for each of its query heads.
+// Numbers: those of docs/kernels.md for float32 KV, from position 0 to the last in one go, so a row has the bits of the CPU
+// reference. Cost: K and V of a KV head are read once for each of its query heads; a long sequence takes its time.
 #ifndef PR_GPU_ATTENTION_PLAIN_CUH
 #define PR_GPU_ATTENTION_PLAIN_CUH
 
@@ -86,42 +86,24 @@ GPU_FUNCTION void plain_span(
 }
 
 // By one warp: the one packed row work.begin.
-GPU_FUNCTION void plain_row(const attention_plan &plan, const attention_work &work)
+GPU_FUNCTION void plain_row(const pr_gpu_attention_args &args, const attention_work &work)
 {
-    const pr_gpu_attention_args &args = plan.args;
     auto &shared = gpu_shared<plain_shared>();
-    int d = args.head_size, head = work.kv_head * work.group + work.begin % work.group;
     int64_t at = attention_row_at(args, work.kv_head, work.group, work.begin);
-    for (int e = gpu_lane(); e < d; e += GPU_WARP)
+    for (int e = gpu_lane(); e < args.head_size; e += GPU_WARP)
         shared.q[e] = args.q[at + e] * args.scale;
     gpu_warp_barrier();
-    attention_total total = {attention_nothing(), 0.0f};
-    for (int part = work.part_begin; part < work.part_end; part++) {
-        plain_state state = {attention_nothing(), 0.0f, {}};
-        int first = part * PR_GPU_ATTENTION_PART, end = first + PR_GPU_ATTENTION_PART;
-        end = end < work.positions ? end : work.positions;
-        for (; first < end; first += ATTENTION_SPAN)
-            plain_span(args, work, state, first);
-        for (int mask = 1; mask < PLAIN_LANES; mask *= 2)
-            state.sum = state.sum + gpu_shuffle_xor(state.sum, mask);
-        float sum = gpu_shuffle(state.sum, 0);
-        attention_weights weights = attention_total_add(total, state.maximum, sum);
-        bool is_first = part == 0 || work.partial,
-             is_last = part + 1 == work.part_end && !work.partial;
-        int64_t place = attention_partial(plan, work.slot, head, part);
-        float *to = work.partial ? args.partial + place * d : args.out + at;
-        if (work.partial && gpu_lane() == 0) {
-            attention_partial_sums(plan)[2 * place] = state.maximum;
-            attention_partial_sums(plan)[2 * place + 1] = sum;
-        }
-        GPU_UNROLL
-        for (int i = 0; i < PLAIN_OWN; i++) {
-            int e = i * GPU_WARP + gpu_lane();
-            if (e >= d)
-                continue;
-            float o = is_first ? state.o[i] : attention_merged(weights, to[e], state.o[i]);
-            to[e] = is_last ? attention_finished(o, 1.0f / total.sum) : o;
-        }
+    plain_state state = {attention_nothing(), 0.0f, {}};
+    for (int first = 0; first < work.positions; first += ATTENTION_SPAN)
+        plain_span(args, work, state, first);
+    for (int mask = 1; mask < PLAIN_LANES; mask *= 2)
+        state.sum = state.sum + gpu_shuffle_xor(state.sum, mask);
+    float inverse = 1.0f / gpu_shuffle(state.sum, 0);
+    GPU_UNROLL
+    for (int i = 0; i < PLAIN_OWN; i++) {
+        int e = i * GPU_WARP + gpu_lane();
+        if (e < args.head_size)
+            args.out[at + e] = attention_finished(state.o[i], inverse);
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "kernels/gpu/backend/operations_table.h"
 
+// clang would make a constant the device's, too, which has no host functions.
+#if !defined(__HIP_DEVICE_COMPILE__)
 const pr_gpu_operations pr_gpu_operations_table = {
     .embed = pr_gpu_embed,
     .rmsnorm = pr_gpu_rmsnorm,
@@ -30,3 +32,4 @@ const pr_gpu_operations pr_gpu_operations_table = {
     .exchange_reduce_send = pr_gpu_exchange_reduce_send,
     .exchange_reduce_receive = pr_gpu_exchange_reduce_receive,
 };
+#endif

@@ -70,26 +70,29 @@ GPU_FUNCTION void
 gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
     GPU_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const gpu_bf16 *from = row[i % 2];
-        a.word[i] = from ? gpu_tile_pair(from + k + gpu_lane() % 4 * 2 + i / 2 * 8) : 0;
-    }
+    for (int i = 0; i < 4; i++)
+        a.word[i] = gpu_tile_pair(row[i % 2] + k + gpu_lane() % 4 * 2 + i / 2 * 8);
 }
 
 GPU_FUNCTION void
-gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k)
 {
     GPU_UNROLL
     for (int i = 0; i < 4; i++) {
-        int first = gpu_lane() % 4 * 2 + i / 2 * 8;
-        const float *from = row[i % 2] + k + first;
-        float2 pair = make_float2(0.0f, 0.0f);
-        if (row[i % 2] && depth >= GPU_TILE && ((uintptr_t)from & 7) == 0)
-            pair = *reinterpret_cast<const float2 *>(from);
-        else if (row[i % 2])
-            pair = make_float2(first < depth ? from[0] : 0.0f, first + 1 < depth ? from[1] : 0.0f);
+        const float *from = row[i % 2] + k + gpu_lane() % 4 * 2 + i / 2 * 8;
+        float2 pair = *reinterpret_cast<const float2 *>(from);
         f.value[2 * i] = pair.x;
         f.value[2 * i + 1] = pair.y;
+    }
+}
+
+GPU_FUNCTION void gpu_tile_load_floats_part(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+{
+    GPU_UNROLL
+    for (int i = 0; i < 8; i++) {
+        int j = gpu_lane() % 4 * 2 + i / 4 * 8 + i % 2;
+        f.value[i] = j < depth ? row[i / 2 % 2][k + j] : 0.0f;
     }
 }
 

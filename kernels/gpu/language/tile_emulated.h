@@ -92,17 +92,25 @@ GPU_FUNCTION void gpu_tile_load_rows(
         if ((uintptr_t)from % 16 != 0 || k % 8 != 0)
             pr_emulated_block_fail(
                 "a row does not begin at a multiple of 16 bytes", GPU_SITE("gpu_tile_load_rows"));
-        a.value[i] = from ? from[k + gpu_tile_k_of_a(gpu_lane(), i)] : (gpu_bf16)0;
+        a.value[i] = from[k + gpu_tile_k_of_a(gpu_lane(), i)];
     }
 }
-GPU_FUNCTION void
-gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+GPU_FUNCTION void gpu_tile_load_floats_part(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
 {
     for (int i = 0; i < GPU_TILE_VALUES; i++) {
-        const float *from = row[i / 2 % GPU_TILE_A_ROWS];
         int at = gpu_tile_k_of_a(gpu_lane(), i);
-        f.value[i] = from && at < depth ? from[k + at] : 0.0f;
+        f.value[i] = at < depth ? row[i / 2 % GPU_TILE_A_ROWS][k + at] : 0.0f;
     }
+}
+GPU_FUNCTION void gpu_tile_load_floats(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, GPU_SITE_PARAMS)
+{
+    for (int i = 0; i < GPU_TILE_A_ROWS; i++)
+        if ((uintptr_t)(row[i] + k) % 8 != 0)
+            pr_emulated_block_fail(
+                "a row does not begin at a multiple of 8 bytes", GPU_SITE("gpu_tile_load_floats"));
+    gpu_tile_load_floats_part(f, row, k, GPU_TILE);
 }
 GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)
 {

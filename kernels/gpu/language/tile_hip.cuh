@@ -52,27 +52,26 @@ GPU_FUNCTION int gpu_tile_a_row(int) { return gpu_lane() % 16; }
 GPU_FUNCTION void
 gpu_tile_load_rows(gpu_tile_a &a, const gpu_bf16 *const row[GPU_TILE_A_ROWS], int k)
 {
-    uint2 four = make_uint2(0, 0);
-    if (row[0])
-        four = *reinterpret_cast<const uint2 *>(row[0] + k + gpu_lane() / 16 * 4);
+    uint2 four = *reinterpret_cast<const uint2 *>(row[0] + k + gpu_lane() / 16 * 4);
     a.word[0] = four.x;
     a.word[1] = four.y;
 }
 
 GPU_FUNCTION void
-gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+gpu_tile_load_floats(gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k)
 {
-    int first = gpu_lane() / 16 * 4;
-    const float *from = row[0] + k + first;
-    if (row[0] && depth >= GPU_TILE && ((uintptr_t)from & 7) == 0) {
-        float2 low = reinterpret_cast<const float2 *>(from)[0];
-        float2 high = reinterpret_cast<const float2 *>(from)[1];
-        f = gpu_tile_floats{{low.x, low.y, high.x, high.y}};
-        return;
-    }
+    const float2 *from = reinterpret_cast<const float2 *>(row[0] + k + gpu_lane() / 16 * 4);
+    f = gpu_tile_floats{{from[0].x, from[0].y, from[1].x, from[1].y}};
+}
+
+GPU_FUNCTION void gpu_tile_load_floats_part(
+    gpu_tile_floats &f, const float *const row[GPU_TILE_A_ROWS], int k, int depth)
+{
     GPU_UNROLL
-    for (int i = 0; i < 4; i++)
-        f.value[i] = row[0] && first + i < depth ? from[i] : 0.0f;
+    for (int i = 0; i < 4; i++) {
+        int j = gpu_lane() / 16 * 4 + i;
+        f.value[i] = j < depth ? row[0][k + j] : 0.0f;
+    }
 }
 
 GPU_FUNCTION void gpu_tile_round(gpu_tile_a &a, const gpu_tile_floats &f)

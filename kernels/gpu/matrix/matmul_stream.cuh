@@ -31,12 +31,14 @@ struct stream_shared {
     float partial[STREAM_WARPS][STREAM_THREADS];
 };
 
-// What a block multiplies. Rows of this lane as tile.cuh wants them; weights of this warp's 16 columns.
+// What a block multiplies. Rows of this lane as tile.cuh wants them, some row of the product where it has fewer than 16
+// (their sums are not kept); weights of this warp's 16 columns.
 struct stream_floats {
     const float *row[GPU_TILE_A_ROWS];
+    bool paired;  // all rows begin at multiples of 8 bytes
 };
 struct stream_rounded {
-    const gpu_bf16 *row[GPU_TILE_A_ROWS];
+    const gpu_bf16 *row[GPU_TILE_A_ROWS];  // there up to the next multiple of STREAM_CHUNK
 };
 struct stream_weights {
     const gpu_bf16 *column;  // the first of 16
@@ -63,10 +65,15 @@ struct stream_ahead_rounded {
 GPU_FUNCTION void
 stream_fetch(stream_ahead_floats &ahead, const stream_floats &x, const matmul_walk &at)
 {
-    GPU_UNROLL
-    for (int t = 0; t < STREAM_TILES; t++) {
-        int k = at.k + t * GPU_TILE;
-        gpu_tile_load_floats(ahead.tile[t], x.row, k, at.span_end - k);
+    if (x.paired && at.k + STREAM_CHUNK <= at.span_end) {
+        GPU_UNROLL
+        for (int t = 0; t < STREAM_TILES; t++)
+            gpu_tile_load_floats(ahead.tile[t], x.row, at.k + t * GPU_TILE);
+    } else {
+        GPU_UNROLL
+        for (int t = 0; t < STREAM_TILES; t++)
+            gpu_tile_load_floats_part(
+                ahead.tile[t], x.row, at.k + t * GPU_TILE, at.span_end - at.k - t * GPU_TILE);
     }
 }
 
@@ -75,8 +82,7 @@ stream_fetch(stream_ahead_rounded &ahead, const stream_rounded &x, const matmul_
 {
     GPU_UNROLL
     for (int t = 0; t < STREAM_TILES; t++)
-        if (at.k + t * GPU_TILE < at.span_end)
-            gpu_tile_load_rows(ahead.tile[t], x.row, at.k + t * GPU_TILE);
+        gpu_tile_load_rows(ahead.tile[t], x.row, at.k + t * GPU_TILE);
 }
 
 GPU_FUNCTION void stream_round(gpu_tile_a *a, const stream_ahead_floats &ahead)
@@ -121,6 +127,13 @@ GPU_FUNCTION void stream_issue(
     gpu_copy16_commit();
 }
 
+GPU_FUNCTION void stream_multiply(gpu_tile_sum &sum, const gpu_tile_a &a, const gpu_bf16 *weights)
+{
+    gpu_tile_b b;
+    gpu_tile_load_b(b, weights, STREAM_STRIDE);
+    gpu_tile_multiply(sum, a, b);
+}
+
 // One warp's pipeline, kept from span to span.
 struct stream_pipe {
     matmul_walk load, compute;
@@ -150,13 +163,16 @@ GPU_FUNCTION void stream_span(
         matmul_walk_chunk(pipe.compute, STREAM_CHUNK, pipe.spans);
         if (!matmul_walk_done(pipe.compute))
             stream_fetch(ahead, x, pipe.compute);
-        GPU_UNROLL
-        for (int t = 0; t < STREAM_TILES; t++) {
-            if (k + t * GPU_TILE < end) {
-                gpu_tile_b b;
-                gpu_tile_load_b(b, &ring[pipe.compute_slot][0][t * GPU_TILE], STREAM_STRIDE);
-                gpu_tile_multiply(sum, a[t], b);
-            }
+        const gpu_bf16 *chunk = &ring[pipe.compute_slot][0][0];
+        if (k + STREAM_CHUNK <= end) {
+            GPU_UNROLL
+            for (int t = 0; t < STREAM_TILES; t++)
+                stream_multiply(sum, a[t], chunk + t * GPU_TILE);
+        } else {
+            GPU_UNROLL
+            for (int t = 0; t < STREAM_TILES; t++)
+                if (k + t * GPU_TILE < end)
+                    stream_multiply(sum, a[t], chunk + t * GPU_TILE);
         }
         pipe.load_slot = pipe.load_slot + 1 == STREAM_STAGES ? 0 : pipe.load_slot + 1;
         pipe.compute_slot = pipe.compute_slot + 1 == STREAM_STAGES ? 0 : pipe.compute_slot + 1;

@@ -4,7 +4,7 @@
 //   short segments  (one row; in a small step up to 8) row by row: a block has 16 query heads of a KV head of one row,
 //                   and, if the step is small, one part of its positions; then attend_merge adds the parts
 //   long segments   a block has 128 packed rows of a KV head, and all their parts
-//   float32 KV      every segment is short, a block is one warp
+//   float32 KV      every segment is short, a block is one warp that goes over all positions
 //
 // Which of these a row takes does not show in its bits (attention_part.cuh, attention_tile.cuh).
 #include "kernels/gpu/attention/attention_part.cuh"
@@ -71,12 +71,12 @@ template <class S> GPU_KERNEL_OF(S::THREADS) void attend_short(attention_plan pl
 GPU_KERNEL_OF(GPU_WARP) void attend_plain(attention_plan plan)
 {
     attention_work work;
-    if (!attention_short_work(plan, gpu_block(), gpu_block_z(), work))
+    if (!attention_short_work(plan, gpu_block(), 0, work))
         return;
     work.kv_head = gpu_block_y() / work.group;
     work.begin += gpu_block_y() % work.group;
     work.end = work.begin + 1;
-    plain_row(plan, work);
+    plain_row(plan.args, work);
 }
 
 // The parts of one query head of one slot, ascending.
@@ -168,7 +168,6 @@ static void attention_launch_plain(pr_gpu_stream *stream, const attention_plan &
     gpu_grid grid;
     grid.x = (unsigned)plan.slots;
     grid.y = (unsigned)plan.args.query_heads;
-    grid.z = plan.split ? (unsigned)plan.parts : 1u;
     gpu_launch(attend_plain, grid, GPU_WARP, (unsigned)sizeof(plain_shared), stream, plan);
 }
 
@@ -193,7 +192,7 @@ static attention_plan attention_plan_of(const pr_gpu_attention_args *args)
         plan.short_rows = args->tokens;
     plan.parts = attention_parts(args->most_positions);
     int64_t partial_rows = attention_partial_rows(plan.slots, args->query_heads, plan.parts);
-    plan.split = plan.parts > 1 && partial_rows <= ATTENTION_PARTIAL_ROWS;
+    plan.split = args->kv_is_bf16 && plan.parts > 1 && partial_rows <= ATTENTION_PARTIAL_ROWS;
     return plan;
 }
 

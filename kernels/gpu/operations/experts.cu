@@ -113,6 +113,12 @@ GPU_FUNCTION int experts_source_row(const experts_launch &args, int row)
     return args.row_of ? args.row_of[row] : row;
 }
 
+// Past the end of the unit its last row again, whose sums are not kept.
+GPU_FUNCTION int experts_row(const experts_task &task, int row)
+{
+    return row < task.end_row ? row : task.end_row - 1;
+}
+
 // ---- Few rows ----
 
 template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_in(experts_launch args)
@@ -125,11 +131,10 @@ template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_in(experts_la
         stream_floats x;
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_A_ROWS; i++) {
-            int row = task.first_row + gpu_tile_a_row(i);
-            x.row[i] = row < task.end_row
-                           ? args.x + (int64_t)experts_source_row(args, row) * args.hidden
-                           : nullptr;
+            int row = experts_row(task, task.first_row + gpu_tile_a_row(i));
+            x.row[i] = args.x + (int64_t)experts_source_row(args, row) * args.hidden;
         }
+        x.paired = args.hidden % 2 == 0;
         int tile = gpu_warp() % WIDE, first_column = task.group * HALF * GPU_TILE;
         const void *matrix = tile < HALF ? args.gate : args.up;
         int64_t from = task.expert * args.in_stride +
@@ -158,9 +163,9 @@ template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_down(experts_
         stream_rounded x;
         GPU_UNROLL
         for (int i = 0; i < GPU_TILE_A_ROWS; i++) {
-            int row = task.first_row + gpu_tile_a_row(i);
-            const gpu_bf16 *inside = static_cast<const gpu_bf16 *>(args.inside);
-            x.row[i] = row < task.end_row ? inside + (int64_t)row * args.inner_padded : nullptr;
+            int row = experts_row(task, task.first_row + gpu_tile_a_row(i));
+            x.row[i] =
+                static_cast<const gpu_bf16 *>(args.inside) + (int64_t)row * args.inner_padded;
         }
         int first_column = task.group * WIDE * GPU_TILE;
         int64_t from = task.expert * args.down_stride +
@@ -181,15 +186,14 @@ template <int WIDE> GPU_KERNEL_OF(STREAM_THREADS) void experts_few_down(experts_
 
 // ---- Many rows ----
 
-// Rows of a block's ring: past the end of the expert's rows the last one again, whose sums are not kept.
+// Rows of a block's ring.
 template <class S>
 GPU_FUNCTION void
 experts_rows_of(block_source<S> &source, const experts_task &task, const gpu_bf16 *rows, int stride)
 {
     GPU_UNROLL
     for (int i = 0; i < S::COPIES_M; i++) {
-        int row = task.first_row + block_row<S>(i);
-        row = row < task.end_row ? row : task.end_row - 1;
+        int row = experts_row(task, task.first_row + block_row<S>(i));
         source.x[i] = rows + (int64_t)row * stride + block_piece<S>();
     }
 }

@@ -62,8 +62,10 @@ void matmul_stream(matmul_launch args)
     GPU_UNROLL
     for (int i = 0; i < GPU_TILE_A_ROWS; i++) {
         int row = first_row + gpu_tile_a_row(i);
-        x.row[i] = row < rows ? args.x + (int64_t)row * product.cols : nullptr;
+        row = row < rows ? row : rows - 1;
+        x.row[i] = args.x + (int64_t)row * product.cols;
     }
+    x.paired = product.cols % 2 == 0;
     int column = first_column + gpu_warp() % WIDE * GPU_TILE;
     stream_weights weights = {
         static_cast<const gpu_bf16 *>(product.weights) + (int64_t)column * product.stride,

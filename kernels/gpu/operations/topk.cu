@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Softmax over experts and the K largest of it. One warp a token; a lane holds experts lane, lane + GPU_WARP, ... as keys
 // that order by (p descending, expert ascending). Sums are the reference's: chosen p in slot order, or all p with e
-// ascending, which go through shared memory for that.
+// ascending, which go through shared memory for that. More than EXPERTS_MOST experts, or more chosen than lanes, are no
+// registers' business: then each slot is a pass over the logits.
 #include "kernels/gpu/gpu_operations.h"
 #include "kernels/gpu/language/gpu.cuh"
 
@@ -87,13 +88,72 @@ template <int HELD> GPU_KERNEL void topk_tokens(pr_gpu_topk_args args)
         args.weight[t * args.chosen + gpu_lane()] = mine / sum;
 }
 
+// ---- Any number of experts ----
+
+// The warp's largest key below `below`.
+GPU_FUNCTION uint64_t
+largest_below(const float *logits, int32_t experts, float maximum, uint64_t below)
+{
+    uint64_t key[1] = {0};
+    for (int32_t e = gpu_lane(); e < experts; e += GPU_WARP) {
+        uint64_t own = key_of(gpu_exp(logits[e] - maximum), e);
+        key[0] = own < below && own > key[0] ? own : key[0];
+    }
+    return take_largest<1>(key);
+}
+
+GPU_FUNCTION float sum_of_all(const float *logits, int32_t experts, float maximum)
+{
+    float sum = 0;
+    for (int32_t first = 0; first < experts; first += GPU_WARP) {
+        int32_t e = first + gpu_lane(), left = experts - first;
+        float p = e < experts ? gpu_exp(logits[e] - maximum) : 0;
+        for (int lane = 0; lane < GPU_WARP; lane++) {
+            float other = gpu_shuffle(p, lane);
+            sum = lane < left ? sum + other : sum;
+        }
+    }
+    return sum;
+}
+
+GPU_KERNEL void topk_any(pr_gpu_topk_args args)
+{
+    int64_t t = (int64_t)gpu_block() * WARPS + gpu_warp();
+    if (t >= args.tokens)  // a whole warp
+        return;
+    const float *logits = args.logits + t * args.experts;
+    float maximum = logits[0], sum = 0;
+    for (int32_t first = 0; first < args.experts; first += GPU_WARP) {
+        float x[1], part = maximum_of<1>(logits + first, args.experts - first, x);
+        maximum = part > maximum ? part : maximum;
+    }
+    if (!args.renormalise)
+        sum = sum_of_all(logits, args.experts, maximum);
+    uint64_t key = ~(uint64_t)0;
+    for (int32_t k = 0; k < args.chosen; k++) {
+        key = largest_below(logits, args.experts, maximum, key);
+        if (args.renormalise)
+            sum += p_of(key);
+        if (gpu_lane() == 0) {
+            args.expert[t * args.chosen + k] = expert_of(key);
+            args.weight[t * args.chosen + k] = p_of(key);
+        }
+    }
+    for (int32_t k = 0; gpu_lane() == 0 && k < args.chosen; k++)
+        args.weight[t * args.chosen + k] = args.weight[t * args.chosen + k] / sum;
+}
+
+// ---- Host ----
+
 void pr_gpu_topk(pr_gpu_stream *stream, const pr_gpu_topk_args *args)
 {
     if (args->tokens <= 0)
         return;
     gpu_grid grid = {((unsigned)args->tokens + WARPS - 1) / WARPS};
     unsigned threads = WARPS * GPU_WARP, shared_bytes = WARPS * (unsigned)args->experts * 4;
-    if (args->experts <= 2 * GPU_WARP)
+    if (args->experts > EXPERTS_MOST || args->chosen > GPU_WARP)
+        gpu_launch(topk_any, grid, threads, 0, stream, *args);
+    else if (args->experts <= 2 * GPU_WARP)
         gpu_launch(topk_tokens<2>, grid, threads, shared_bytes, stream, *args);
     else if (args->experts <= 4 * GPU_WARP)
         gpu_launch(topk_tokens<4>, grid, threads, shared_bytes, stream, *args);
