@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 enum { REPEATS = 11, REPEATS_SMALL = 3 };

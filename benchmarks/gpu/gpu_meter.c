@@ -251,6 +251,12 @@ static int compare_seconds(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double pr_gpu_meter_median(double *seconds, int32_t count)
+{
+    qsort(seconds, (size_t)count, sizeof *seconds, compare_seconds);
+    return seconds[count / 2];
+}
+
 static int32_t launches_of(const pr_gpu_meter *meter, int32_t copies, double seconds)
 {
     double wanted = seconds > 0 ? ceil(meter->sample_seconds / seconds) : MOST_LAUNCHES;
@@ -285,8 +291,7 @@ pr_status pr_gpu_meter_time(pr_gpu_meter *meter, const pr_gpu_meter_work *work, 
     if (graph)
         meter->backend->graph_destroy(graph);
     PR_TRY(status);
-    qsort(sample, (size_t)meter->repeats, sizeof *sample, compare_seconds);
-    *seconds = sample[meter->repeats / 2] / launches;
+    *seconds = pr_gpu_meter_median(sample, meter->repeats) / launches;
     return PR_OK;
 }
 

@@ -87,6 +87,9 @@ int32_t pr_gpu_meter_copies(const pr_gpu_meter *meter, double launch_bytes);
 pr_status pr_gpu_meter_time(pr_gpu_meter *meter, const pr_gpu_meter_work *work, double *seconds)
     PR_MUST_CHECK;
 
+// Sorts them.
+double pr_gpu_meter_median(double *seconds, int32_t count);
+
 void pr_gpu_meter_report(pr_gpu_meter *meter, const pr_gpu_meter_row *row);
 // The two usual kinds of row.
 void pr_gpu_meter_bandwidth(

@@ -3,7 +3,7 @@
 // matmul; so are grouped products of experts.
 #include <stdlib.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 enum { ROW_MULTIPLE = 128, COLUMN_MULTIPLE = 64 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Tokens from logits of a decode step: held against the copy, logits read once.
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 
 enum { MOST_ROWS = 512, TOP = 5 };
 

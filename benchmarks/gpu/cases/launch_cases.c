@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The copy that other rows are held against, and what a launch costs by itself.
-#include <stdlib.h>
-
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 
 enum { COPY_BYTES = 1 << 30, COPY_BYTES_SMALL = 1 << 16, LAUNCHES = 1000, LAUNCHES_SMALL = 10 };
-enum { MOST_ROUNDS = 9 };
+enum { ROUNDS = 9 };
 
 typedef struct copy_case {
     pr_gpu_meter *meter;
@@ -52,27 +51,20 @@ static void launch_add(void *context, int32_t copy)
     c->meter->backend->operations->add(c->meter->stream, &args);
 }
 
-static int compare_seconds(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // From the host's first call to the end of the last kernel: what a chain of tiny kernels costs.
 static pr_status time_host(pr_gpu_meter *meter, copy_case *c, double *seconds)
 {
-    double sample[MOST_ROUNDS];
+    double sample[ROUNDS];
     int32_t launches = meter->small ? LAUNCHES_SMALL : LAUNCHES;
-    for (int32_t round = 0; round < MOST_ROUNDS; round++) {
+    for (int32_t round = 0; round < ROUNDS; round++) {
         int64_t begin_ns = pr_clock_now_ns();
         for (int32_t i = 0; i < launches; i++)
             launch_add(c, 0);
         if (!meter->backend->wait(meter->stream))
-            return PR_ERR_INTERNAL;
+            return pr_fail(PR_ERR_INTERNAL, "a launch failed: %s", meter->backend->error());
         sample[round] = (double)(pr_clock_now_ns() - begin_ns) / 1e9 / launches;
     }
-    qsort(sample, MOST_ROUNDS, sizeof *sample, compare_seconds);
-    *seconds = sample[MOST_ROUNDS / 2];
+    *seconds = pr_gpu_meter_median(sample, ROUNDS);
     return PR_OK;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // KV pages to and from a transfer slab: all heads, and the half that a reader of another tp wants.
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 
 typedef struct page_shape {
     int32_t pages, of_pages, kv_heads, block_tokens, head_size;

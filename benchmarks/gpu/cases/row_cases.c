@@ -2,7 +2,7 @@
 // Operations on rows by themselves, at the widths of an 8B model: held against the copy.
 #include <stdlib.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 typedef struct row_shape {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 enum { RANKS = 8 };

@@ -3,7 +3,7 @@
 // are held against the copy; a decode step's few rows are microseconds.
 #include <stdlib.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 typedef struct routing_shape {

@@ -3,7 +3,7 @@
 // matmul. Pages lie in random order. Heads as in an 8B model: 32 queries, 8 of KV, 128 elements.
 #include <stdlib.h>
 
-#include "benchmarks/gpu/gpu_cases.h"
+#include "benchmarks/gpu/cases/gpu_cases.h"
 #include "runtime/base/log.h"
 
 typedef struct attention_shape {

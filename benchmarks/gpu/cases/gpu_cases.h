@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The cases of gpu_bench: each function takes its memory, times its launches, writes its rows and gives the memory
 // back. Names of rows carry the shape. Bytes are the least an operation can move: inputs read once, outputs written once.
-#ifndef PR_BENCHMARKS_GPU_GPU_CASES_H
-#define PR_BENCHMARKS_GPU_GPU_CASES_H
+#ifndef PR_BENCHMARKS_GPU_CASES_GPU_CASES_H
+#define PR_BENCHMARKS_GPU_CASES_GPU_CASES_H
 
 #include "benchmarks/gpu/gpu_meter.h"
 
