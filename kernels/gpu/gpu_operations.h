@@ -124,8 +124,9 @@ typedef struct pr_gpu_segment {
 
 // KV in spans of 64 at absolute multiples of 64, ascending; spans in parts of PR_GPU_ATTENTION_PART positions, each with
 // its own running maximum and sum; parts merged in order. The same for one row (decode) and many (prefill). float32 KV:
-// without parts, in the order of runtime/device.h. Heads are even and at most 256, a block's tokens a multiple of 16.
-enum { PR_GPU_ATTENTION_PART = 512 };
+// without parts, in the order of runtime/device.h. Heads are even and at most PR_GPU_HEAD_MOST, a block's tokens a
+// multiple of 16.
+enum { PR_GPU_ATTENTION_PART = 512, PR_GPU_HEAD_MOST = 256 };
 
 typedef struct pr_gpu_attention_args {
     int32_t tokens, segments;       // T; segments with rows > 1 and those with one may be mixed

@@ -70,6 +70,11 @@ static pr_status step_reserve(pr_device *device, const pr_step_limits *limits)
     pr_gpu_tables *tables = &pr_gpu_state_of(device)->tables;
     const pr_step_limits *before = &tables->limits;
     pr_step_limits most = *limits;
+    if (limits->head_size > PR_GPU_HEAD_MOST)
+        return pr_fail(
+            PR_ERR_UNSUPPORTED,
+            "attention heads of %d: a GPU's may have %d at most, use --device cpu",
+            limits->head_size, (int)PR_GPU_HEAD_MOST);
     most.tokens = larger(limits->tokens, before->tokens);
     most.segments = larger(limits->segments, before->segments);
     most.outputs = larger(limits->outputs, before->outputs);

@@ -243,6 +243,9 @@ static void what_a_gpu_cannot_hold_is_refused(void **state)
         const pr_step_tables large = {.tokens = 5, .block_tokens = 16};
         const pr_step_limits limits = {
             .tokens = 4, .segments = 4, .outputs = 4, .positions = 64, .block_tokens = 16};
+        pr_step_limits wide = limits;
+        wide.head_size = PR_GPU_HEAD_MOST + 2;
+        assert_int_equal(device->step_reserve(device, &wide), PR_ERR_UNSUPPORTED);
         assert_int_equal(device->step_reserve(device, &limits), PR_OK);
         assert_int_equal(device->step_begin(device, &large), PR_ERR_INTERNAL);
         pr_error_capture_end();
