@@ -42,16 +42,7 @@ struct attention_work {
 GPU_FUNCTION float attention_exp(float x)
 {
     float shifted = gpu_fma(x, 1.44269504088896341f, 12582912.0f);
-    float n = shifted - 12582912.0f;
-    float r = gpu_fma(n, -0.693145751953125f, x);
-    r = gpu_fma(n, -1.42860682030941723e-6f, r);
-    float p = gpu_fma(1.0f / 5040.0f, r, 1.0f / 720.0f);
-    p = gpu_fma(p, r, 1.0f / 120.0f);
-    p = gpu_fma(p, r, 1.0f / 24.0f);
-    p = gpu_fma(p, r, 1.0f / 6.0f);
-    p = gpu_fma(p, r, 0.5f);
-    p = gpu_fma(p, r, 1.0f);
-    p = gpu_fma(p, r, 1.0f);
+    float p = gpu_exp_fraction(x, shifted - 12582912.0f);
     float result = gpu_from_bits(gpu_bits(p) + (gpu_bits(shifted) << 23));
     return x >= -87.0f ? result : 0.0f;
 }

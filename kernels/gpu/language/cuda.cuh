@@ -5,23 +5,11 @@
 
 #include <cuda_runtime.h>
 
-#define GPU_KERNEL static __global__
-#define GPU_KERNEL_OF(threads) static __global__ __launch_bounds__(threads)
-#define GPU_FUNCTION static __device__ __forceinline__
-#define GPU_UNROLL _Pragma("unroll")
 #define GPU_WARP 32
 #define GPU_COPY_OVERLAPS 1
 
-GPU_FUNCTION int gpu_thread() { return (int)threadIdx.x; }
-GPU_FUNCTION int gpu_threads() { return (int)blockDim.x; }
-GPU_FUNCTION int gpu_block() { return (int)blockIdx.x; }
-GPU_FUNCTION int gpu_block_y() { return (int)blockIdx.y; }
-GPU_FUNCTION int gpu_block_z() { return (int)blockIdx.z; }
-GPU_FUNCTION int gpu_blocks() { return (int)gridDim.x; }
-GPU_FUNCTION int gpu_lane() { return (int)(threadIdx.x % GPU_WARP); }
-GPU_FUNCTION int gpu_warp() { return (int)(threadIdx.x / GPU_WARP); }
+#include "kernels/gpu/language/vendor.cuh"
 
-GPU_FUNCTION void gpu_barrier() { __syncthreads(); }
 GPU_FUNCTION void gpu_warp_barrier() { __syncwarp(); }
 template <class T> GPU_FUNCTION T gpu_shuffle(T v, int lane)
 {
@@ -37,11 +25,6 @@ template <class T> GPU_FUNCTION T gpu_shuffle_up(T v, int distance)
 }
 GPU_FUNCTION uint64_t gpu_ballot(bool condition) { return __ballot_sync(0xffffffffu, condition); }
 
-template <class T> GPU_FUNCTION T &gpu_shared()
-{
-    extern __shared__ __align__(128) unsigned char gpu_shared_bytes[];
-    return *reinterpret_cast<T *>(gpu_shared_bytes);
-}
 GPU_FUNCTION void gpu_copy16_begin(void *to_shared, const void *from_global)
 {
     unsigned to = (unsigned)__cvta_generic_to_shared(to_shared);
@@ -52,15 +35,6 @@ GPU_FUNCTION void gpu_copy16_commit() { asm volatile("cp.async.commit_group;" ::
 template <int N> GPU_FUNCTION void gpu_copy16_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-GPU_FUNCTION gpu_bytes16 gpu_load16(const void *from)
-{
-    uint4 v = *static_cast<const uint4 *>(from);
-    return gpu_bytes16{{v.x, v.y, v.z, v.w}};
-}
-GPU_FUNCTION void gpu_store16(void *to, gpu_bytes16 v)
-{
-    *static_cast<uint4 *>(to) = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
 }
 GPU_FUNCTION uint32_t gpu_load_acquire(const uint32_t *from)
 {
@@ -91,10 +65,7 @@ GPU_FUNCTION uint64_t gpu_clock_ns()
 GPU_FUNCTION void gpu_pause() { __nanosleep(100); }
 
 GPU_FUNCTION float gpu_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-GPU_FUNCTION float gpu_sqrt(float x) { return __fsqrt_rn(x); }
 GPU_FUNCTION float gpu_larger(float a, float b) { return fmaxf(a, b); }
-GPU_FUNCTION uint32_t gpu_bits(float x) { return __float_as_uint(x); }
-GPU_FUNCTION float gpu_from_bits(uint32_t bits) { return __uint_as_float(bits); }
 
 // ---- Launch ----
 

@@ -19,14 +19,9 @@ GPU_FUNCTION uint32_t gpu_to_bf16_pair(float low, float high)
     return (uint32_t)gpu_to_bf16(low) | (uint32_t)gpu_to_bf16(high) << 16;
 }
 
-// pr_exp, operation by operation.
-GPU_FUNCTION float gpu_exp(float x)
+// exp(x) / 2^n for the integer n next to x / ln 2.
+GPU_FUNCTION float gpu_exp_fraction(float x, float n)
 {
-    if (!(x >= -87.0f))
-        return 0.0f;
-    if (x > 88.0f)
-        x = 88.0f;
-    float n = gpu_fma(x, 1.44269504088896341f, 12582912.0f) - 12582912.0f;
     float r = gpu_fma(n, -0.693145751953125f, x);
     r = gpu_fma(n, -1.42860682030941723e-6f, r);
     float p = gpu_fma(1.0f / 5040.0f, r, 1.0f / 720.0f);
@@ -35,7 +30,18 @@ GPU_FUNCTION float gpu_exp(float x)
     p = gpu_fma(p, r, 1.0f / 6.0f);
     p = gpu_fma(p, r, 0.5f);
     p = gpu_fma(p, r, 1.0f);
-    p = gpu_fma(p, r, 1.0f);
+    return gpu_fma(p, r, 1.0f);
+}
+
+// pr_exp, operation by operation.
+GPU_FUNCTION float gpu_exp(float x)
+{
+    if (!(x >= -87.0f))
+        return 0.0f;
+    if (x > 88.0f)
+        x = 88.0f;
+    float n = gpu_fma(x, 1.44269504088896341f, 12582912.0f) - 12582912.0f;
+    float p = gpu_exp_fraction(x, n);
     return p * gpu_from_bits((uint32_t)((int32_t)n + 127) << 23);
 }
 
